@@ -1,0 +1,3 @@
+"""Persistent volumes for Jupyter kernels."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,306 @@
+"""Every setting, its default, and where it is read from.
+
+A setting is given as `c.VolumePool.<name>` in `jupyter_volumes_config.py` or `.json` on the Jupyter config path
+(nbclient and papermill have no application that would read a configuration for them), is overridden by the
+configuration of the application that starts the kernel (a Jupyter server, with its `--VolumePool.<name>=…`), and
+that by the environment variable JUPYTER_VOLUMES_ROOT.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
+from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode, Union
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import (
+    DeferredConfig,
+    JSONFileConfigLoader,
+    LazyConfigValue,
+    PyFileConfigLoader,
+)
+
+from .duration import format_duration, parse_duration
+from .errors import ConfigError
+from .policy import Keep, Policy
+
+ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
+FILE_NAME = "jupyter_volumes_config"
+
+
+class Duration(TraitType["timedelta | None", Any]):
+    """A timedelta, given in seconds or as text (`"30m"`); None where `"never"` was said; never zero or less."""
+
+    info_text = 'a positive number of seconds, a duration such as "30m" or "1h30m", or "never"'
+    default_value = None
+    allow_none = True
+
+    def validate(self, obj: Any, value: Any) -> timedelta | None:
+        """Return the timedelta that `value` stands for."""
+        try:
+            return parse_duration(value)
+        except ValueError:
+            self.error(obj, value)
+
+    def from_string(self, s: str) -> timedelta | None:
+        """Read a command line's value."""
+        try:
+            return parse_duration(s)
+        except ValueError as error:
+            raise TraitError(f"{s!r} must be {error}") from None
+
+
+class VolumePool(Configurable):
+    """The settings of a pool; the class bears the name under which users write them.
+
+    Instances are not changed after `load_settings` made them.
+    """
+
+    enabled = Bool(True, help="Whether kernels get volumes at all; off, they are refused.").tag(
+        config=True
+    )
+    root = Unicode(
+        help="The directory under which all volumes lie; private to its owner. "
+        "Default: `volumes` in the Jupyter data directory."
+    ).tag(config=True)
+    max_volumes = Integer(
+        500, min=1, help="How many volumes may have files on disk at the same time."
+    ).tag(config=True)
+    acquire_timeout = Duration(
+        allow_none=True,
+        help="How long to wait for a volume that another process holds. Default: refuse at once "
+        '(spelled "never": never wait).',
+    ).tag(config=True)
+    allow_network_root = Bool(
+        False,
+        help="Accept a root on a network file system. SQLite loses data there as soon as two hosts write; "
+        "set this only where a single host uses the root.",
+    ).tag(config=True)
+    shell = Unicode(
+        help="The program that `jupyter volumes shell` runs. Default: $SHELL, else /bin/sh."
+    ).tag(config=True)
+    shell_args = List(
+        Unicode(), help="Arguments given to `shell` before those of the command line."
+    ).tag(config=True)
+    env = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Variables added to the environment of every kernel that has a volume.",
+    ).tag(config=True)
+
+    idle_shutdown = Duration(
+        timedelta(hours=2),
+        help="Shut down a volume's kernel after being idle that long (by the server extension).",
+    ).tag(config=True)
+    backup_after = Duration(
+        timedelta(minutes=10), help="Back a volume up this long after it was stopped."
+    ).tag(config=True)
+    prune_after = Duration(
+        timedelta(days=14),
+        help="Delete a stopped volume's files this long after it was stopped, if they are backed up.",
+    ).tag(config=True)
+    backup_destination = Unicode(
+        help="Where backups lie: a directory, or a URL that fsspec understands. Default: `backups` under the root."
+    ).tag(config=True)
+    keep_backups = Union(
+        [Integer(min=1), Duration(), Dict()],
+        default_value=3,
+        help="Which older backups stay: a count, an age, or both as "
+        '{"count": 3, "age": "90d"} (older ones go when beyond both).',
+    ).tag(config=True)
+    backup_exclude = List(
+        Unicode(),
+        help="Globs, relative to the volume, of what backups leave out (`**` crosses directories).",
+    ).tag(config=True)
+    max_bytes = Integer(
+        None,
+        allow_none=True,
+        min=1,
+        help="How many bytes all volumes with files on disk may hold before stopped, backed-up ones make room.",
+    ).tag(config=True)
+    headroom = Integer(
+        1,
+        min=0,
+        help="How many of `max_volumes` places a sweep keeps free, so that a person need not wait for an eviction.",
+    ).tag(config=True)
+    kernelspec_policy = Dict(
+        key_trait=Unicode(),
+        value_trait=Dict(),
+        help="Settings for the volumes of one kernelspec, by its name: idle_shutdown, backup_after, prune_after, "
+        'keep_backups, backup_exclude; e.g. {"python3-volume": {"prune_after": "30d"}}.',
+    ).tag(config=True)
+
+    def policy(self, kernelspec: str) -> Policy:
+        """Return what is due when for volumes of that kernelspec.
+
+        Raises
+        ------
+        ConfigError
+            If `kernelspec_policy` has an unknown name or a value that the setting of that name would refuse.
+        """
+        own = self.kernelspec_policy.get(kernelspec, {})
+        for name in own:
+            if name not in _POLICY_NAMES:
+                raise ConfigError(
+                    f"VolumePool.kernelspec_policy[{kernelspec!r}] has {name!r}; "
+                    f"use one of {', '.join(_POLICY_NAMES)}."
+                )
+        chosen = _checked(type(self), own, f"VolumePool.kernelspec_policy[{kernelspec!r}]")
+        values = {name: chosen.get(name, getattr(self, name)) for name in _POLICY_NAMES}
+        return Policy(
+            idle_shutdown=values["idle_shutdown"],
+            backup_after=values["backup_after"],
+            prune_after=values["prune_after"],
+            keep=_keep(values["keep_backups"]),
+            exclude=tuple(values["backup_exclude"]),
+        )
+
+    @property
+    def root_path(self) -> Path:
+        """The root as an absolute path."""
+        return Path(
+            os.path.abspath(Path(self.root or Path(jupyter_data_dir(), "volumes")).expanduser())
+        )
+
+    @property
+    def destination(self) -> str:
+        """Where backups lie, the default filled in."""
+        return self.backup_destination or str(self.root_path / "backups")
+
+    def summary(self) -> str:
+        """Return one line for logs and bug reports; it holds no secret (of `env` only the names)."""
+        shown = {
+            name: sorted(value) if name == "env" else value
+            for name, value in (
+                (name, getattr(self, name)) for name in self.trait_names(config=True)
+            )
+        }
+        shown["root"] = str(self.root_path)
+        shown["backup_destination"] = _without_password(self.destination)
+        return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
+
+
+_POLICY_NAMES = ("idle_shutdown", "backup_after", "prune_after", "keep_backups", "backup_exclude")
+
+
+def _shown(value: object) -> str:
+    return format_duration(value) if isinstance(value, timedelta) else repr(value)
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or "@" not in rest:
+        return url
+    return f"{scheme}://…@{rest.rpartition('@')[2]}"
+
+
+def _keep(value: object) -> Keep:
+    expected = 'a count, a duration, or {"count": …, "age": …}'
+    if isinstance(value, timedelta):
+        return Keep(count=1, age=value)
+    if value is None:
+        return Keep(count=None, age=None)
+    if isinstance(value, int):
+        return Keep(count=value, age=None)
+    if not isinstance(value, Mapping) or not value or set(value) - {"count", "age"}:
+        raise ConfigError(f"VolumePool.keep_backups is {value!r}; it must be {expected}.")
+    count = value.get("count", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"VolumePool.keep_backups has the count {count!r}; use 1 or more.")
+    try:
+        return Keep(count=count, age=parse_duration(value.get("age")))
+    except ValueError as error:
+        raise ConfigError(f"VolumePool.keep_backups: the age must be {error}.") from None
+
+
+class Origin(NamedTuple):
+    """One place that settings are read from, and what it is called in messages."""
+
+    label: str
+    config: Config
+
+
+def load_settings(application: Config | None = None) -> VolumePool:
+    """Read the settings of this process from every place, weakest first.
+
+    Parameters
+    ----------
+    application
+        The configuration of the application that starts the kernel, command line included.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, a wrong type or a senseless value; names the trait and the file.
+    """
+    origins = [*file_origins(), Origin("the application's configuration", application or Config())]
+    values: dict[str, Any] = {}
+    for origin in origins:
+        given = section(origin.config, VolumePool.__name__)
+        values.update(_checked(VolumePool, given, f"{origin.label}: VolumePool"))
+    if root := os.environ.get(ROOT_VARIABLE):
+        values["root"] = root
+    settings = VolumePool(**values)
+    _keep(settings.keep_backups)
+    for kernelspec in settings.kernelspec_policy:
+        settings.policy(kernelspec)
+    return settings
+
+
+def file_config() -> Config:
+    """Return what the configuration files say, for any section; later files on the path are the weaker ones."""
+    merged = Config()
+    for origin in file_origins():
+        merged.merge(origin.config)
+    return merged
+
+
+def file_origins() -> Iterator[Origin]:
+    """Yield the configuration files that exist, weakest first.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read or executed.
+    """
+    for directory in reversed(jupyter_config_path()):
+        for loader, suffix in ((JSONFileConfigLoader, ".json"), (PyFileConfigLoader, ".py")):
+            path = Path(directory, FILE_NAME + suffix)
+            if path.is_file():
+                try:
+                    yield Origin(str(path), loader(path.name, path=directory).load_config())
+                except Exception as error:  # a .py file may raise anything
+                    reason = f"{type(error).__name__}: {error}"
+                    raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
+
+
+def section(config: Config, name: str) -> Mapping[str, Any]:
+    """Return the settings that `config` has for the class `name`; never creates the section."""
+    found: Mapping[str, Any] = config.get(name, {})
+    return found
+
+
+def _checked(traits: type[Configurable], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return `given` as the traits take it, or refuse the first value that they do not."""
+    known = traits.class_traits(config=True)
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(known))}."
+            raise ConfigError(f"{where}.{name} is not a setting; {hint}")
+        try:
+            if isinstance(value, LazyConfigValue):
+                value = value.get_value(known[name].default())
+            elif isinstance(value, DeferredConfig):
+                value = value.get_value(known[name])
+            checked[name] = getattr(traits(**{name: value}), name)
+        except (TraitError, ValueError) as error:
+            expected = known[name].info()
+            raise ConfigError(f"{where}.{name} is {value!r}; it must be {expected}.") from error
+    return checked

@@ -1,0 +1,128 @@
+"""What can be refused or fail, each as one line a person can act on.
+
+Every message says what, why and what to do next. The classes exist so that the faces (kernel, server,
+command line) can tell a refusal from a failure; nobody should need to parse the text.
+"""
+
+from __future__ import annotations
+
+
+class VolumeError(Exception):
+    """Anything this package refuses or fails at. Its message is one line for the person who asked."""
+
+    code = "volume-error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split("\n")))
+
+
+class ConfigError(VolumeError):
+    """A setting has an unknown name, a wrong type or a value that makes no sense."""
+
+    code = "bad-setting"
+
+
+class BadSession(VolumeError):
+    """A session name that cannot be used."""
+
+    code = "bad-session"
+
+
+class PoolDisabled(VolumeError):
+    """The administrator has switched volumes off."""
+
+    code = "disabled"
+
+
+class PoolFull(VolumeError):
+    """Every place of the pool is taken and none may be freed."""
+
+    code = "pool-full"
+
+
+class RootUnusable(VolumeError):
+    """The root directory cannot hold volumes."""
+
+    code = "root-unusable"
+
+
+class RegistryUnusable(VolumeError):
+    """The table of volumes cannot be read or written."""
+
+    code = "registry-unusable"
+
+
+class VolumeHeld(VolumeError):
+    """Another process holds the lease of the volume."""
+
+    code = "held"
+
+
+class VolumeNotFound(VolumeError):
+    """No volume has that session name."""
+
+    code = "not-found"
+
+
+class LauncherUnusable(VolumeError):
+    """The launcher named in kernel.json does not exist or cannot be used."""
+
+    code = "bad-launcher"
+
+
+class HydrationFailed(VolumeError):
+    """A step could not bring the volume's environment to what the kernelspec declares.
+
+    Parameters
+    ----------
+    message
+        What failed and what to do, in one line.
+    tail
+        The last lines of the step's real output, shown below the message.
+    """
+
+    code = "hydration-failed"
+
+    def __init__(self, message: str, tail: str = "") -> None:
+        super().__init__(message)
+        self.tail = tail
+
+    def __str__(self) -> str:
+        head = super().__str__()
+        return f"{head}\n{self.tail}" if self.tail else head
+
+
+class Cancelled(VolumeError):
+    """The person or the program that asked for the work no longer wants it."""
+
+    code = "cancelled"
+
+
+class BackupFailed(VolumeError):
+    """A backup could not be made; nothing was left under its final name."""
+
+    code = "backup-failed"
+
+
+class BackupDamaged(VolumeError):
+    """A backup does not hold what was written, or holds what no backup of ours would."""
+
+    code = "backup-damaged"
+
+
+class RestoreFailed(VolumeError):
+    """A backup is whole but could not be brought back (no space, no permission)."""
+
+    code = "restore-failed"
+
+
+class DiskFull(VolumeError):
+    """The file system has too little free space for what was asked."""
+
+    code = "disk-full"
+
+
+class NotBackedUp(VolumeError):
+    """Deleting was refused because no verified backup of the current generation exists."""
+
+    code = "not-backed-up"

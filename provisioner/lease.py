@@ -1,0 +1,271 @@
+"""Who may use this volume now: an OS lock that the kernel process inherits.
+
+The lock is `flock` on a file beside the volume. It belongs to the open file, not to a process: the server opens it,
+the kernel inherits the descriptor, and the OS frees it at the instant when the last of them is gone, however they
+went. What the file contains only tells *people* who holds it; whether it is held, only the lock says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from .errors import Cancelled
+
+_GRACE = 0.05
+"""Seconds for which a taken lock is tried again even without a timeout: a look at a lease takes it for microseconds."""
+
+
+class Purpose(Enum):
+    """What a lease is held for."""
+
+    KERNEL = "kernel"
+    SHELL = "shell"
+    BACKUP = "backup"
+    PRUNE = "prune"
+    RESTORE = "restore"
+    LEFT_BEHIND = "processes left behind"
+
+    @property
+    def yields(self) -> bool:
+        """Whether the holder gives the lease up as soon as a person asks for the volume."""
+        return self in {Purpose.BACKUP, Purpose.PRUNE}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as written into its file.
+
+    Parameters
+    ----------
+    pid
+        The process that took the lease.
+    host
+        Its machine.
+    purpose
+        What for.
+    since
+        When (UTC).
+    kernels
+        The ids of the kernels that use it.
+    processes
+        The kernel processes, and those left behind by one that has ended.
+    """
+
+    pid: int
+    host: str
+    purpose: Purpose
+    since: datetime
+    kernels: tuple[str, ...] = ()
+    processes: tuple[int, ...] = ()
+
+    @classmethod
+    def this_process(cls, purpose: Purpose, now: datetime, kernel: str | None = None) -> Holder:
+        """Describe this process as a holder."""
+        return cls(
+            os.getpid(), socket.gethostname(), purpose, now, () if kernel is None else (kernel,)
+        )
+
+    def __str__(self) -> str:
+        """Return who it is, as a clause for messages."""
+        said = f"{self.purpose.value}"
+        if self.kernels:
+            said += f" {', '.join(self.kernels)}"
+        said += f" of process {self.pid} on {self.host}"
+        if self.purpose is Purpose.LEFT_BEHIND:
+            pids = ", ".join(map(str, self.processes))
+            said = f"processes {pids} on {self.host}, which a kernel left behind"
+        return f"{said} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+
+    def to_json(self) -> bytes:
+        """Return the holder as it is written into the lease's file."""
+        values = {**asdict(self), "purpose": self.purpose.value, "since": self.since.isoformat()}
+        return json.dumps(values).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Holder | None:
+        """Read what `to_json` wrote; None for anything else, such as a file cut short by a crash."""
+        try:
+            values: dict[str, Any] = json.loads(content)
+            return cls(
+                int(values["pid"]),
+                str(values["host"]),
+                Purpose(values["purpose"]),
+                datetime.fromisoformat(values["since"]).astimezone(timezone.utc),
+                tuple(map(str, values["kernels"])),
+                tuple(map(int, values["processes"])),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+class Lease:
+    """The exclusive right to use a volume, held until `release` and as long as any process inherited `fd`.
+
+    Parameters
+    ----------
+    path
+        The lease's file.
+    fd
+        The locked, open file.
+    holder
+        Who holds it, as last written into the file.
+    previous
+        Who held it before and did not release it in good order (its process was killed); None after a clean release.
+    """
+
+    def __init__(self, path: Path, fd: int, holder: Holder, previous: Holder | None) -> None:
+        self.path = path
+        self.fd = fd
+        self.holder = holder
+        self.previous = previous
+
+    def describe(self, holder: Holder) -> None:
+        """Write who holds the lease; called when a kernel is added, is up, or has gone."""
+        self.holder = holder
+        _write(self.fd, holder.to_json())
+
+    def release(self) -> None:
+        """Give the lease up; calling it twice is harmless. A process that inherited it keeps it locked."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            # Emptied first: whoever gets the lock next sees that all was left in good order.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+            os.close(fd)
+
+    def abandon(self) -> None:
+        """Close this process's copy and leave the file as it is: others that inherited the lease go on using it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def take(
+    path: Path,
+    holder: Holder,
+    *,
+    timeout: float | None,
+    cancel: Event,
+    on_wait: Callable[[Holder | None], None] | None = None,
+) -> Lease | None:
+    """Take the lease whose file is `path`; None if another process keeps it for longer than `timeout`.
+
+    Called at the start of a kernel and of each maintenance step, never on an event loop. If this raises or returns
+    None, nothing is held.
+
+    Parameters
+    ----------
+    path
+        The lease's file; made if it does not exist.
+    holder
+        Written into the file once the lease is held.
+    timeout
+        Seconds to wait; None or 0: do not wait.
+    cancel
+        Ends the wait.
+    on_wait
+        Called with the present holder each time the lease was found taken.
+
+    Raises
+    ------
+    Cancelled
+        If `cancel` was set while waiting.
+    """
+    deadline = time.monotonic() + max(timeout or 0.0, _GRACE)
+    pause = 0.002
+    while True:
+        fd = _open_locked(path)
+        if fd is not None:
+            previous = Holder.from_json(os.pread(fd, 65536, 0))
+            lease = Lease(path, fd, holder, previous)
+            lease.describe(holder)
+            return lease
+        if on_wait is not None:
+            on_wait(holder_of(path))
+        if time.monotonic() >= deadline:
+            return None
+        if cancel.wait(pause * random.uniform(0.5, 1.5)):
+            raise Cancelled("Waiting for a volume was cancelled.")
+        pause = min(pause * 1.5, 0.1)
+
+
+def is_held(path: Path) -> bool:
+    """Whether any process holds the lease now."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two lookers do not take one another for a holder.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Return who wrote last that they hold the lease; None if it was released in good order."""
+    try:
+        return Holder.from_json(path.read_bytes())
+    except OSError:
+        return None
+
+
+def with_kernel(holder: Holder, kernel: str) -> Holder:
+    """Return the holder with one more kernel."""
+    return replace(holder, kernels=(*holder.kernels, kernel))
+
+
+def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
+    """Return the holder with one kernel, and its process, fewer."""
+    return replace(
+        holder,
+        kernels=tuple(k for k in holder.kernels if k != kernel),
+        processes=tuple(p for p in holder.processes if p != process),
+    )
+
+
+def _open_locked(path: Path) -> int | None:
+    """Open the lease's file and lock it; None if it is locked. The file may be unlinked and made anew meanwhile."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_same_file(fd, path):
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _is_same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write(fd: int, content: bytes) -> None:
+    # A full disk must not keep anybody from their files: the content only informs.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, content, 0)

@@ -1,0 +1,93 @@
+"""What a notebook on disk says of its session: where it really lies and what its metadata asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .session import (
+    NOTEBOOK_VARIABLE,
+    Clues,
+    caller_session,
+    server_path,
+    without_backing_suffix,
+)
+
+_LOCAL_DRIVES = frozenset({"", "RTC"})
+"""Contents drives that show the server's own files: the default one, and that of real-time collaboration."""
+
+_LARGEST_NOTEBOOK = 512 * 1024 * 1024
+
+
+def gather(
+    kernel_id: str,
+    env: Mapping[str, str],
+    process_env: Mapping[str, str],
+    volume_session: str | None,
+) -> Clues:
+    """Return what is known of a kernel at its start; reads the notebook file, so call it in a thread.
+
+    Parameters
+    ----------
+    kernel_id
+        The kernel's id.
+    env
+        The environment given for the kernel.
+    process_env
+        The environment of this process.
+    volume_session
+        The session of the volume that `env` lies in, if any (see `session.caller_session`).
+    """
+    caller = caller_session(env, volume_session)
+    if caller is not None:
+        return Clues(kernel_id, caller=caller)
+    notebook = locate(env, process_env)
+    if notebook is None:
+        return Clues(kernel_id)
+    return Clues(kernel_id, metadata=volume_metadata(notebook).get("session"), notebook=notebook)
+
+
+def locate(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None:
+    """Return the canonical path of the kernel's notebook, `drive:path` for a remote one, None if there is none.
+
+    A console's kernel has a "path" too (`<root>/Console 1`), the same for every first console ever opened. It is
+    no file, so it names no session.
+    """
+    local = server_path(env, process_env)
+    drive, _, remote = env.get(NOTEBOOK_VARIABLE, "").rpartition(":")
+    if drive not in _LOCAL_DRIVES:
+        return f"{drive}:{remote}"
+    if local is None:
+        return None
+    if not os.path.exists(local):
+        local = without_backing_suffix(local)
+    if not local.endswith(".ipynb") and not os.path.isfile(local):
+        return None
+    return canonical(local)
+
+
+def canonical(path: str | os.PathLike[str]) -> str:
+    """Return the one name of a notebook: absolute, without symbolic links, whether or not it exists yet."""
+    return os.path.realpath(path)
+
+
+def volume_metadata(notebook: str) -> Mapping[str, Any]:
+    """Return the mapping `metadata.volume` of a notebook; empty where there is none or it cannot be read.
+
+    A notebook that is not JSON, or too large, or gone, still gets its kernel: its metadata asks for nothing.
+    """
+    try:
+        path = Path(notebook)
+        if path.stat().st_size > _LARGEST_NOTEBOOK:
+            return {}
+        content = path.read_bytes()
+        # Parsing holds the interpreter lock; most notebooks never mention volumes.
+        if b'"volume"' not in content:
+            return {}
+        metadata = json.loads(content)["metadata"]["volume"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}

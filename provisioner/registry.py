@@ -1,0 +1,566 @@
+"""The table of volumes, their former names and their backups.
+
+SQLite in WAL mode with `synchronous=FULL`: what a call has returned survives a power failure. Waiting for
+another writer is done here with short, jittered pauses; SQLite's own busy handler was measured to starve single
+writers for seconds. One instance serves all threads of a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import PoolFull, RegistryUnusable
+
+T = TypeVar("T")
+
+FILE_NAME = "registry.sqlite3"
+
+_PATIENCE = 10.0
+"""Seconds after which a table that another process keeps locked is an error."""
+
+_VERSION_1 = """
+CREATE TABLE volumes (
+    id          TEXT PRIMARY KEY,
+    session     TEXT NOT NULL UNIQUE,
+    kernelspec  TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('active', 'stopped', 'pruned')),
+    generation  INTEGER NOT NULL,
+    backed_up   INTEGER NOT NULL DEFAULT -1,   -- the newest generation that has a verified, whole backup
+    created     REAL NOT NULL,
+    acquired    REAL,
+    stopped     REAL,
+    pinned      INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER,
+    note        TEXT NOT NULL DEFAULT '',
+    retry       REAL,                          -- when a backup that failed is tried again
+    failures    INTEGER NOT NULL DEFAULT 0     -- how many in a row
+) WITHOUT ROWID;
+CREATE INDEX volumes_on_disk ON volumes (state) WHERE state != 'pruned';
+CREATE INDEX volumes_to_back_up ON volumes (stopped)
+    WHERE state = 'stopped' AND backed_up < generation;
+CREATE INDEX volumes_to_prune ON volumes (stopped)
+    WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
+CREATE INDEX volumes_by_kernelspec ON volumes (kernelspec);
+CREATE TABLE former_names (
+    session     TEXT PRIMARY KEY,
+    id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+    since       REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE backups (
+    name        TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    generation  INTEGER NOT NULL,
+    created     REAL NOT NULL,
+    size        INTEGER NOT NULL,
+    files       INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
+    partial     INTEGER NOT NULL,
+    verified    REAL,
+    PRIMARY KEY (name, destination)
+) WITHOUT ROWID;
+CREATE INDEX backups_of_volume ON backups (id, created);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1,)
+"""The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied."""
+
+
+class State(Enum):
+    """What a volume is right now."""
+
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    PRUNED = "pruned"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One volume as the table knows it. Times are aware datetimes in UTC, sizes bytes."""
+
+    id: str
+    session: str
+    kernelspec: str
+    state: State
+    generation: int
+    created: datetime
+    backed_up: int = -1
+    acquired: datetime | None = None
+    stopped: datetime | None = None
+    pinned: bool = False
+    bytes: int | None = None
+    note: str = ""
+    retry: datetime | None = None
+    failures: int = 0
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the volume takes a place in the pool."""
+        return self.state is not State.PRUNED
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether a verified, whole backup of this very generation exists."""
+        return self.backed_up == self.generation
+
+
+@dataclass(frozen=True)
+class BackupRecord:
+    """One backup as the table knows it. `verified` is None until its content was read back and compared."""
+
+    name: str
+    destination: str
+    id: str
+    generation: int
+    created: datetime
+    size: int
+    files: int
+    bytes: int
+    partial: bool
+    verified: datetime | None
+
+
+class Registry:
+    """The table under one root.
+
+    Parameters
+    ----------
+    path
+        The database file; it is created if it does not exist.
+    recover
+        Called when the file has disappeared or turned out to be damaged after it was opened; puts a rebuilt one in
+        its place. Without it, a lost table is an error.
+
+    Raises
+    ------
+    RegistryUnusable
+        If the file cannot be opened, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path, recover: Callable[[], None] | None = None) -> None:
+        self.path = path
+        self._recover = recover
+        self._guard = threading.RLock()
+        self._connection = self._open()
+
+    def close(self) -> None:
+        """Close the database; calling it twice is harmless."""
+        with self._guard:
+            self._connection.close()
+
+    def check(self) -> None:
+        """Read the table's first pages and its schema.
+
+        Raises
+        ------
+        RegistryUnusable
+            If they are damaged. The whole file is checked by `jupyter volumes doctor`.
+        """
+        self._read("SELECT count(*) FROM sqlite_master", ())
+        self._read("SELECT id FROM volumes LIMIT 1", ())
+
+    def check_all(self) -> list[str]:
+        """Check every page; return what is wrong, nothing if all is well."""
+        rows = self._read("PRAGMA integrity_check", ())
+        return [row[0] for row in rows if row[0] != "ok"]
+
+    # -- volumes ---------------------------------------------------------------------------------------------
+
+    def find(self, session: str) -> Record | None:
+        """Return the volume that bears this name now."""
+        return self._one("SELECT * FROM volumes WHERE session = ?", (session,))
+
+    def find_former(self, session: str) -> Record | None:
+        """Return the volume that was last renamed away from this name."""
+        return self._one(
+            "SELECT v.* FROM volumes v JOIN former_names f USING (id) WHERE f.session = ?",
+            (session,),
+        )
+
+    def get(self, volume_id: str) -> Record | None:
+        """Return the volume with this id."""
+        return self._one("SELECT * FROM volumes WHERE id = ?", (volume_id,))
+
+    def volumes(self, *states: State) -> list[Record]:
+        """Return all volumes, or those in the given states, by name."""
+        if not states:
+            return self._many("SELECT * FROM volumes ORDER BY session")
+        marks = ", ".join("?" * len(states))
+        return self._many(
+            f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY session",  # noqa: S608 - only marks
+            [state.value for state in states],
+        )
+
+    def create(
+        self, volume_id: str, session: str, kernelspec: str, now: datetime, capacity: int
+    ) -> Record:
+        """Return the volume of `session`, a new one with the given id if there is none; atomic among processes.
+
+        Raises
+        ------
+        PoolFull
+            If a place is needed and all `capacity` places are taken.
+        """
+
+        def work(connection: sqlite3.Connection) -> Record:
+            found = _first(
+                connection.execute("SELECT * FROM volumes WHERE session = ?", (session,))
+            )
+            if found is not None:
+                return found
+            _require_place(connection, capacity)
+            connection.execute(
+                "INSERT INTO volumes (id, session, kernelspec, state, generation, created, stopped) "
+                "VALUES (?, ?, ?, 'stopped', 0, ?, ?)",
+                (volume_id, session, kernelspec, _number(now), _number(now)),
+            )
+            connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
+            return Record(volume_id, session, kernelspec, State.STOPPED, 0, now, stopped=now)
+
+        return self._write(work)
+
+    def take_place(self, volume_id: str, now: datetime, capacity: int) -> None:
+        """Let a pruned volume take a place of the pool again, before its files are brought back.
+
+        Raises
+        ------
+        PoolFull
+            If all `capacity` places are taken.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            row = connection.execute("SELECT state FROM volumes WHERE id = ?", (volume_id,))
+            if tuple(row.fetchone() or ()) == (State.PRUNED.value,):
+                _require_place(connection, capacity)
+                connection.execute(
+                    "UPDATE volumes SET state = 'stopped', stopped = ? WHERE id = ?",
+                    (_number(now), volume_id),
+                )
+
+        self._write(work)
+
+    def activate(self, volume_id: str, kernelspec: str, now: datetime) -> Record:
+        """Mark a volume active and count its generation up; return the new record.
+
+        The caller holds the volume's lease and its files are on disk.
+        """
+        return self._change(
+            volume_id,
+            "state = 'active', generation = generation + 1, kernelspec = ?, acquired = ?, stopped = NULL, "
+            "note = '', retry = NULL, failures = 0",
+            (kernelspec, _number(now)),
+        )
+
+    def deactivate(self, volume_id: str, now: datetime) -> Record:
+        """Mark an active volume stopped, as of now; anything else stays as it is."""
+        return self._change(
+            volume_id,
+            "stopped = CASE state WHEN 'active' THEN ? ELSE stopped END, "
+            "state = CASE state WHEN 'active' THEN 'stopped' ELSE state END",
+            (_number(now),),
+        )
+
+    def mark_pruned(self, volume_id: str) -> Record:
+        """Record that a volume's files are gone from disk."""
+        return self._change(volume_id, "state = 'pruned', bytes = NULL", ())
+
+    def set_pinned(self, volume_id: str, pinned: bool) -> Record:
+        """Pin a volume (it is never pruned or evicted) or unpin it."""
+        return self._change(volume_id, "pinned = ?", (int(pinned),))
+
+    def set_note(self, volume_id: str, note: str) -> Record:
+        """Keep a remark that people see in listings, such as that the notebook was deleted."""
+        return self._change(volume_id, "note = ?", (note,))
+
+    def set_bytes(self, volume_id: str, size: int) -> Record:
+        """Keep the size of a volume's files, in bytes, as last measured."""
+        return self._change(volume_id, "bytes = ?", (size,))
+
+    def postpone_backup(self, volume_id: str, until: datetime) -> Record:
+        """Record that a backup failed and when it is tried again."""
+        return self._change(volume_id, "retry = ?, failures = failures + 1", (_number(until),))
+
+    def relabel(self, volume_id: str, session: str, now: datetime) -> Record | None:
+        """Give a volume a new name and remember the old one; None if another volume bears the new name."""
+
+        def work(connection: sqlite3.Connection) -> Record | None:
+            row = connection.execute("SELECT session FROM volumes WHERE id = ?", (volume_id,))
+            old = row.fetchone()
+            taken = connection.execute(
+                "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (session, volume_id)
+            ).fetchone()
+            if old is None or taken:
+                return None
+            if old[0] != session:
+                connection.execute(
+                    "INSERT OR REPLACE INTO former_names VALUES (?, ?, ?)",
+                    (old[0], volume_id, _number(now)),
+                )
+                connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
+                connection.execute(
+                    "UPDATE volumes SET session = ? WHERE id = ?", (session, volume_id)
+                )
+            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+
+        return self._write(work)
+
+    def forget(self, volume_id: str) -> None:
+        """Remove a volume that has neither files nor backups from the table."""
+        self._write(
+            lambda connection: connection.execute("DELETE FROM volumes WHERE id = ?", (volume_id,))
+        )
+
+    def adopt(self, record: Record) -> None:
+        """Enter a volume found on disk or in a backup; a volume already known stays as it is."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            session, serial = record.session, 1
+            while connection.execute(
+                "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (session, record.id)
+            ).fetchone():
+                serial += 1
+                session = f"{record.session} ({serial})"
+            row = _row(replace(record, session=session))
+            connection.execute(
+                f"INSERT OR IGNORE INTO volumes ({', '.join(row)}) "  # noqa: S608 - our own column names
+                f"VALUES ({', '.join('?' * len(row))})",
+                list(row.values()),
+            )
+
+        self._write(work)
+
+    def places_taken(self) -> int:
+        """Return how many volumes have files on disk."""
+        return int(self._read("SELECT count(*) FROM volumes WHERE state != 'pruned'", ())[0][0])
+
+    # -- reading and writing ---------------------------------------------------------------------------------
+
+    def _one(self, query: str, values: Sequence[object]) -> Record | None:
+        rows = self._many(query, values)
+        return rows[0] if rows else None
+
+    def _many(self, query: str, values: Sequence[object] = ()) -> list[Record]:
+        return [_record(row) for row in self._read(query, values)]
+
+    def _read(self, query: str, values: Sequence[object]) -> list[Any]:
+        return self._patiently(lambda connection: connection.execute(query, values).fetchall())
+
+    def _change(self, volume_id: str, assignments: str, values: Sequence[object]) -> Record:
+        def work(connection: sqlite3.Connection) -> Record:
+            connection.execute(
+                f"UPDATE volumes SET {assignments} WHERE id = ?",  # noqa: S608 - texts of this module
+                (*values, volume_id),
+            )
+            record = _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+            if record is None:
+                raise RegistryUnusable(
+                    f"The volume {volume_id} has disappeared from {self.path}; "
+                    "run `jupyter volumes doctor`."
+                )
+            return record
+
+        return self._write(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction, again from the start while another process is writing."""
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._patiently(transaction)
+
+    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        deadline = time.monotonic() + _PATIENCE
+        pause = 0.001
+        recovered = False
+        with self._guard:
+            self._follow()
+            while True:
+                try:
+                    return work(self._connection)
+                except sqlite3.DatabaseError as error:
+                    if _is_busy(error) and time.monotonic() < deadline:
+                        pass
+                    elif self._recover is None or recovered or not _is_damage(error):
+                        raise self._unusable(error) from error
+                    else:
+                        recovered = True
+                        self._recover()
+                        self._follow()
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 1.5, 0.05)
+
+    def _follow(self) -> None:
+        """Open the file anew in a forked child (connections must not cross a fork), or when it was rebuilt."""
+        if self._owner != os.getpid():
+            self._connection = self._open()
+        elif self._identity != _identity(self.path):
+            if self._recover is not None:
+                self._recover()
+            self._connection.close()
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            connection.row_factory = sqlite3.Row
+            self._prepare(connection)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        self._owner = os.getpid()
+        self._identity = _identity(self.path)
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                self._migrate(connection)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.002, 0.02))
+            else:
+                return
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if self._version(connection) == len(MIGRATIONS):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for version in range(self._version(connection), len(MIGRATIONS)):
+                for statement in MIGRATIONS[version].split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(MIGRATIONS):
+            raise RegistryUnusable(
+                f"{self.path} was written by a newer version of jupyter-volumes (schema {version}; this one "
+                f"knows {len(MIGRATIONS)}); upgrade with `pip install -U jupyter-volumes`."
+            )
+        return version
+
+    def _unusable(self, error: sqlite3.Error) -> RegistryUnusable:
+        return RegistryUnusable(f"{self.path} {_diagnosis(error)}")
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of the registry means that the file is damaged and may be rebuilt from what lies on disk."""
+    return error.__cause__ is not None and _is_damage(error.__cause__)
+
+
+def _is_damage(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.DatabaseError) and any(
+        word in str(error) for word in ("malformed", "not a database", "corrupt", "no such table")
+    )
+
+
+def _diagnosis(error: sqlite3.Error) -> str:
+    said = str(error)
+    if _is_busy(error):
+        return (
+            f"has been locked by another process for {_PATIENCE:.0f} s; find it with "
+            "`fuser` on that file and end it, or try again."
+        )
+    if "readonly" in said or "read-only" in said:
+        return "cannot be written (read-only); make it and its directory writable for you."
+    if "unable to open" in said:
+        return "cannot be opened; check that its directory exists and is yours."
+    if "full" in said:
+        return "cannot grow (disk full); free some space and try again."
+    if _is_damage(error):
+        return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
+    return f"failed ({said}); run `jupyter volumes doctor`."
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and (
+        "locked" in str(error) or "busy" in str(error)
+    )
+
+
+def _require_place(connection: sqlite3.Connection, capacity: int) -> None:
+    taken = connection.execute("SELECT count(*) FROM volumes WHERE state != 'pruned'").fetchone()[0]
+    if taken >= capacity:
+        raise PoolFull(f"All {capacity} places of the pool are taken.")
+
+
+def _record(row: sqlite3.Row) -> Record:
+    return Record(
+        id=row["id"],
+        session=row["session"],
+        kernelspec=row["kernelspec"],
+        state=State(row["state"]),
+        generation=row["generation"],
+        created=datetime.fromtimestamp(row["created"], timezone.utc),
+        backed_up=row["backed_up"],
+        acquired=_time(row["acquired"]),
+        stopped=_time(row["stopped"]),
+        pinned=bool(row["pinned"]),
+        bytes=row["bytes"],
+        note=row["note"],
+        retry=_time(row["retry"]),
+        failures=row["failures"],
+    )
+
+
+def _row(record: Record) -> dict[str, object]:
+    return {field.name: _stored(getattr(record, field.name)) for field in fields(record)}
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, State):
+        return value.value
+    return _number(value) if isinstance(value, datetime) else value
+
+
+def _first(cursor: sqlite3.Cursor) -> Record | None:
+    row = cursor.fetchone()
+    return None if row is None else _record(row)
+
+
+def _number(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def _time(number: float | None) -> datetime | None:
+    return None if number is None else datetime.fromtimestamp(number, timezone.utc)
