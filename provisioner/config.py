@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
-from traitlets import Bool, Dict, Integer, List, TraitError, TraitType, Unicode, Union
+from traitlets import Bool, Callable, Dict, Integer, List, TraitError, TraitType, Unicode, Union
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import (
     DeferredConfig,
@@ -96,6 +96,30 @@ class VolumePool(Configurable):
     idle_shutdown = Duration(
         timedelta(hours=2),
         help="Shut down a volume's kernel after being idle that long (by the server extension).",
+    ).tag(config=True)
+    cull_warning = Duration(
+        timedelta(minutes=5),
+        help="How long before a kernel is shut down for idleness people are warned.",
+    ).tag(config=True)
+    cull_connected = Bool(
+        False, help="Whether kernels with an open notebook are shut down for idleness too."
+    ).tag(config=True)
+    cull_interval = Duration(
+        timedelta(minutes=1),
+        help='How often the server extension looks for idle kernels, at least ("never": no culling).',
+    ).tag(config=True)
+    max_idle_shutdown = Duration(
+        help="The longest `metadata.volume.idle_shutdown` that a notebook may ask for. Default: any, also never."
+    ).tag(config=True)
+    arbiter = Union(
+        [Unicode(), Callable()],
+        default_value="",
+        help="A callable, or the importable name of one, asked before an idle kernel is shut down: it is called "
+        "with the session, the kernel's id and how long it has been idle (timedelta); returning False spares it.",
+    ).tag(config=True)
+    sweep_interval = Duration(
+        timedelta(minutes=5),
+        help='How often the server extension sweeps the root ("never": leave it to `jupyter volumes sweep`).',
     ).tag(config=True)
     backup_after = Duration(
         timedelta(minutes=10), help="Back a volume up this long after it was stopped."

@@ -26,16 +26,15 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
-from traitlets import Bool, Dict, Enum, TraitError, Unicode
-from traitlets.config import Config
 
 from . import notebook, session
-from .config import file_config, load_settings
+from .config import load_settings
 from .errors import ConfigError, LauncherUnusable
 from .event import Event, Kind
 from .hydration.pipeline import hydrate
-from .hydration.plan import HydrationOptions, plan
-from .hydration.step import Launch, Place
+from .hydration.plan import plan
+from .hydration.step import Launch, Place, Progress
+from .options import KernelOptions
 from .pool import Acquired, Pool, pool_of
 from .session import Session, Source
 
@@ -48,34 +47,13 @@ _WATCH_SECONDS = 0.2
 """How often a start that is under way looks whether anybody still wants it."""
 
 
-class VolumeProvisioner(KernelProvisionerBase):
+class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[metaclass]  # its metaclass is built at run time
     """Wraps the provisioner named `launcher` and gives its kernel a volume.
 
     Around the launcher it leases the volume, hydrates it, and edits the kernel's working directory, environment and
-    command line; starting, signalling and ending the process is the launcher's. The options below are those of the
-    `config` stanza in kernel.json and define the environment only; all that concerns the pool is `c.VolumePool`.
+    command line; starting, signalling and ending the process is the launcher's. Its options are those of the `config`
+    stanza in kernel.json.
     """
-
-    launcher = Unicode(
-        "local-provisioner", help="The provisioner that really starts the kernel."
-    ).tag(config=True)
-    launcher_config = Dict(
-        key_trait=Unicode(), help="The `config` stanza handed to the launcher."
-    ).tag(config=True)
-    workdir = Enum(
-        ["volume", "notebook"],
-        "volume",
-        help="The kernel's working directory: its volume, or the notebook's own directory.",
-    ).tag(config=True)
-    env = Dict(
-        key_trait=Unicode(),
-        value_trait=Unicode(),
-        help="Variables added to the kernel's environment.",
-    ).tag(config=True)
-    overlay = Bool(
-        True,
-        help="Whether a Python kernel gets an environment of its own over that of its interpreter.",
-    ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         """Take kernel.json's options; what is wrong with them is told by `pre_launch`, which can clean up."""
@@ -89,7 +67,7 @@ class VolumeProvisioner(KernelProvisionerBase):
         }
         super().__init__(**kwargs)
         try:
-            self._take_options(options)
+            self.take(options, self._kernelspec_name)
         except ConfigError as error:
             self._fault = error
 
@@ -259,8 +237,9 @@ class VolumeProvisioner(KernelProvisionerBase):
         return acquired
 
     def _hydrate(self, acquired: Acquired, launch: Launch, cancel: threading.Event) -> Launch:
+        assert self._pool is not None
         hydrated = hydrate(
-            plan(HydrationOptions(overlay=self.overlay)),
+            plan(self.hydration(self._pool.layout.root)),
             Place(acquired.path, acquired.state_directory),
             launch,
             session=acquired.record.session,
@@ -281,7 +260,7 @@ class VolumeProvisioner(KernelProvisionerBase):
         merged.pop(session.NOTEBOOK_VARIABLE, None)
         return merged
 
-    def _tell_progress(self, acquired: Acquired) -> Callable[[str, str, float | None], None]:
+    def _tell_progress(self, acquired: Acquired) -> Progress:
         pool = self._pool
         assert pool is not None
 
@@ -349,26 +328,6 @@ class VolumeProvisioner(KernelProvisionerBase):
             self.parent.last_activity = datetime.now(timezone.utc)
 
     # -- options and launcher --------------------------------------------------------------------------------
-
-    def _take_options(self, options: Mapping[str, Any]) -> None:
-        """Set what the configuration and kernel.json say, kernel.json last; a wrong one is refused by its name."""
-        config = Config(file_config())
-        config.merge(self.config)
-        for where, values in (
-            (f"c.{type(self).__name__}", config.get(type(self).__name__, {})),
-            (f"kernel.json of {self._kernelspec_name!r}: config", options),
-        ):
-            for name, value in values.items():
-                if name not in self.class_trait_names(config=True):
-                    known = ", ".join(sorted(self.class_trait_names(config=True)))
-                    raise ConfigError(f"{where}.{name} is not an option; use one of {known}.")
-                try:
-                    self.set_trait(name, value)
-                except TraitError as error:
-                    expected = self.traits()[name].info()
-                    raise ConfigError(
-                        f"{where}.{name} is {value!r}; it must be {expected}."
-                    ) from error
 
     @property
     def _kernelspec_name(self) -> str:

@@ -157,11 +157,10 @@ def take(
     path: Path,
     holder: Holder,
     *,
-    timeout: float | None,
+    patience: Callable[[Holder | None], float],
     cancel: Event,
-    on_wait: Callable[[Holder | None], None] | None = None,
 ) -> Lease | None:
-    """Take the lease whose file is `path`; None if another process keeps it for longer than `timeout`.
+    """Take the lease whose file is `path`; None if another process keeps it for longer than `patience` allows.
 
     Called at the start of a kernel and of each maintenance step, never on an event loop. If this raises or returns
     None, nothing is held.
@@ -172,19 +171,17 @@ def take(
         The lease's file; made if it does not exist.
     holder
         Written into the file once the lease is held.
-    timeout
-        Seconds to wait; None or 0: do not wait.
+    patience
+        Called with the present holder each time the lease was found taken; returns how many seconds to wait in all.
     cancel
         Ends the wait.
-    on_wait
-        Called with the present holder each time the lease was found taken.
 
     Raises
     ------
     Cancelled
         If `cancel` was set while waiting.
     """
-    deadline = time.monotonic() + max(timeout or 0.0, _GRACE)
+    began = time.monotonic()
     pause = 0.002
     while True:
         fd = _open_locked(path)
@@ -193,9 +190,7 @@ def take(
             lease = Lease(path, fd, holder, previous)
             lease.describe(holder)
             return lease
-        if on_wait is not None:
-            on_wait(holder_of(path))
-        if time.monotonic() >= deadline:
+        if time.monotonic() - began >= max(patience(holder_of(path)), _GRACE):
             return None
         if cancel.wait(pause * random.uniform(0.5, 1.5)):
             raise Cancelled("Waiting for a volume was cancelled.")
@@ -224,6 +219,35 @@ def holder_of(path: Path) -> Holder | None:
         return Holder.from_json(path.read_bytes())
     except OSError:
         return None
+
+
+def want(path: Path) -> None:
+    """Tell maintenance that holds the lease that a person asks for the volume; it gives up within a second."""
+    with contextlib.suppress(OSError):
+        _wanted(path).touch(mode=0o600)
+
+
+def unwant(path: Path) -> None:
+    """Take the word back: the volume was acquired, or maintenance begins anew."""
+    with contextlib.suppress(OSError):
+        _wanted(path).unlink()
+
+
+def is_wanted(path: Path) -> bool:
+    """Whether somebody asked maintenance for the lease."""
+    return _wanted(path).exists()
+
+
+def _wanted(path: Path) -> Path:
+    return path.with_name(path.name + ".wanted")
+
+
+def remove(lease: Lease) -> None:
+    """Give a lease up and delete its file, of a volume that is no more."""
+    with contextlib.suppress(FileNotFoundError):
+        lease.path.unlink()
+    unwant(lease.path)
+    lease.release()
 
 
 def with_kernel(holder: Holder, kernel: str) -> Holder:

@@ -13,37 +13,23 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from . import lease as leases
-from . import recovery, volume
+from . import volume
+from .catalog import Clock, utc_now
 from .config import VolumePool
-from .errors import (
-    Cancelled,
-    DiskFull,
-    PoolDisabled,
-    PoolFull,
-    RegistryUnusable,
-    VolumeError,
-    VolumeHeld,
-    VolumeNotFound,
-)
-from .event import Event, Hub, Kind, log
+from .errors import Cancelled, DiskFull, PoolDisabled, VolumeError
+from .event import Event, Kind, log
 from .lease import Holder, Lease, Purpose
 from .occupants import occupants, wait_until_gone
-from .registry import Record, Registry, State
-from .reserve import Reserve
-from .root import prepare
-from .volume import Layout, VolumeRecord
+from .record import Record
+from .refusals import held
+from .upkeep import Upkeep
 
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the time; the default clock."""
-    return datetime.now(timezone.utc)
+_YIELD_SECONDS = 10.0
+"""How long an acquire waits for maintenance to give way; it does so within a second."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ class _Use:
     kernels: list[str] = field(default_factory=list)
 
 
-class Pool:
+class Pool(Upkeep):
     """The volumes under one root.
 
     One instance serves all threads of a process; its methods block and are called from worker threads.
@@ -105,39 +91,9 @@ class Pool:
         clock: Clock = utc_now,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.events = Hub()
-        self._on_step = on_step
-        self._guard = threading.RLock()
+        super().__init__(settings, clock, on_step)
         self._uses: dict[str, _Use] = {}
         self._doors: dict[str, threading.Lock] = {}
-        self._opened: tuple[Layout, Registry] | None = None
-
-    def __repr__(self) -> str:
-        return f"<Pool {self.settings.summary()}>"
-
-    def close(self) -> None:
-        """Close the table; volumes in use stay in use."""
-        with self._guard:
-            if self._opened is not None:
-                self._opened[1].close()
-                self._opened = None
-
-    @property
-    def layout(self) -> Layout:
-        """Where things lie. Prepares the root on first use (`RootUnusable`)."""
-        return self._open()[0]
-
-    @property
-    def registry(self) -> Registry:
-        """The table. Opened, or rebuilt, on first use (`RegistryUnusable`)."""
-        return self._open()[1]
-
-    @property
-    def reserve(self) -> Reserve:
-        """The space kept back so that a full disk does not stop the table."""
-        return Reserve(self.layout.root)
 
     # -- the life of a volume --------------------------------------------------------------------------------
 
@@ -175,7 +131,7 @@ class Pool:
         cancel = cancel or threading.Event()
         try:
             while True:
-                record, is_new = self._record_for(session, kernelspec)
+                record, is_new = self._record_for(session, kernelspec, cancel)
                 with self._door(record.id, cancel):
                     acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
                 if acquired is not None:
@@ -219,81 +175,11 @@ class Pool:
                 processes = (*use.lease.holder.processes, process)
                 use.lease.describe(replace(use.lease.holder, processes=processes))
 
-    def rename(self, old: str, new: str) -> Record | None:
-        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
-
-        A stopped volume that bears the new name (its notebook was deleted or overwritten) is not lost: it is
-        renamed `<new> (2)`.
-        """
-        record = self.registry.find(old)
-        return None if record is None else self.relabel(record.id, new)
-
-    def relabel(self, volume_id: str, session: str) -> Record | None:
-        """Give a volume a new name; None if another volume in use bears it."""
-        occupant = self.registry.find(session)
-        if occupant is not None and occupant.id != volume_id:
-            if self.is_in_use(occupant):
-                return None
-            self._move_name_away(occupant)
-        record = self.registry.relabel(volume_id, session, self.clock())
-        if record is not None:
-            self._write_record(record)
-            self._emit(Kind.RELABELLED, record)
-        return record
-
-    # -- looking ---------------------------------------------------------------------------------------------
-
-    def find(self, session: str) -> Record:
-        """Return the volume of a session, by its name, a former name, or its id.
-
-        Raises
-        ------
-        VolumeNotFound
-            Naming the sessions that are nearest.
-        """
-        registry = self.registry
-        record = registry.find(session) or registry.find_former(session) or registry.get(session)
-        if record is None:
-            raise VolumeNotFound(
-                f"No volume has the session {session[:200]!r}{self._near(session)}; "
-                "`jupyter volumes list` shows all."
-            )
-        return self.observed(record)
-
-    def volumes(self) -> list[Record]:
-        """Return all volumes, each in the state that its lease shows."""
-        return [self.observed(record) for record in self.registry.volumes()]
-
-    def observed(self, record: Record) -> Record:
-        """Return a record with the state that the lease shows: the lease is the truth about "in use"."""
-        if record.state is State.ACTIVE and not leases.is_held(self.layout.lease(record.id)):
-            return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
-        return record
-
-    def is_in_use(self, record: Record) -> bool:
-        """Whether any process holds the volume's lease."""
-        return record.id in self._uses or leases.is_held(self.layout.lease(record.id))
-
-    def holder(self, record: Record) -> Holder | None:
-        """Return who holds a volume; None if nobody does or nobody said."""
-        path = self.layout.lease(record.id)
-        return leases.holder_of(path) if leases.is_held(path) else None
-
-    def path(self, record: Record) -> Path:
-        """Return the directory of a volume."""
-        return self.layout.volume(record.id)
-
-    def session_of(self, path: str) -> str | None:
-        """Return the session whose volume is the directory `path`; None if it is no volume of this pool."""
-        volume_path = Path(path)
-        if not path or volume_path.parent != self.layout.volumes:
-            return None
-        record = self.registry.get(volume_path.name)
-        return None if record is None else record.session
-
     # -- the steps of an acquire -----------------------------------------------------------------------------
 
-    def _record_for(self, session: str, kernelspec: str) -> tuple[Record, bool]:
+    def _record_for(
+        self, session: str, kernelspec: str, cancel: threading.Event
+    ) -> tuple[Record, bool]:
         """Look the session up, or enter it. From here on it takes a place, whoever comes first."""
         if not self.settings.enabled:
             raise PoolDisabled(
@@ -305,15 +191,17 @@ class Pool:
             return found, False
         self._on_step("enter")
         new_id = volume.new_id()
-        try:
-            record = self._with_reserve(
-                lambda: registry.create(
+        entered: list[Record] = []
+        self._make_room_for(
+            session,
+            cancel,
+            lambda: entered.append(
+                registry.create(
                     new_id, session, kernelspec, self.clock(), self.settings.max_volumes
                 )
-            )
-        except PoolFull:
-            raise self._full(session) from None
-        return record, record.id == new_id
+            ),
+        )
+        return entered[0], entered[0].id == new_id
 
     def _enter(
         self,
@@ -335,8 +223,8 @@ class Pool:
                     lease.release()
                 return None
             if use is None:
-                self._require_nobody_left_behind(record, lease, cancel)
-            path = self._ready(current)
+                self._require_nobody_left_behind(record, lease)
+            path = self._ready(current, cancel)
             self._on_step("activate")
             active = self._with_reserve(
                 lambda: self.registry.activate(record.id, kernelspec, self.clock())
@@ -358,25 +246,28 @@ class Pool:
     def _take_lease(
         self, record: Record, kernel: str, purpose: Purpose, cancel: threading.Event
     ) -> Lease:
+        """Take the lease; maintenance gives way, another kernel is waited for as long as the settings say."""
         self._on_step("lease")
+        path = self.layout.lease(record.id)
         timeout = self.settings.acquire_timeout
-        holder = Holder.this_process(purpose, self.clock(), kernel)
-        lease = leases.take(
-            self.layout.lease(record.id),
-            holder,
-            timeout=None if timeout is None else timeout.total_seconds(),
-            cancel=cancel,
-        )
+        seconds = 0.0 if timeout is None else timeout.total_seconds()
+
+        def patience(holder: Holder | None) -> float:
+            if holder is None or not holder.purpose.yields:
+                return seconds
+            leases.want(path)
+            return max(seconds, _YIELD_SECONDS)
+
+        described = Holder.this_process(purpose, self.clock(), kernel)
+        lease = leases.take(path, described, patience=patience, cancel=cancel)
         if lease is None:
-            raise self._held(record, leases.holder_of(self.layout.lease(record.id)))
+            raise held(record, leases.holder_of(path), waited=bool(seconds))
+        leases.unwant(path)
         return lease
 
-    def _require_nobody_left_behind(
-        self, record: Record, lease: Lease, cancel: threading.Event
-    ) -> None:
+    def _require_nobody_left_behind(self, record: Record, lease: Lease) -> None:
         """Refuse a volume in which processes of a kernel whose server was killed live on."""
-        previous = lease.previous
-        if previous is None:
+        if lease.previous is None:
             return
         timeout = self.settings.acquire_timeout
         left = wait_until_gone(
@@ -384,19 +275,26 @@ class Pool:
             timeout=0.5 if timeout is None else timeout.total_seconds(),
         )
         if left:
-            raise self._held(
-                record,
-                replace(
-                    previous,
-                    purpose=Purpose.LEFT_BEHIND,
-                    processes=tuple(process.pid for process in left),
-                ),
-            )
+            raise held(record, self._leave_to(lease, tuple(process.pid for process in left)))
 
-    def _ready(self, record: Record) -> Path:
-        """See to it that the volume's files are on disk."""
+    def _ready(self, record: Record, cancel: threading.Event) -> Path:
+        """See to it that the volume's files are on disk: there, made, or brought back."""
         self._on_step("files")
         path = self.layout.volume(record.id)
+        if record.generation and not path.exists():
+            backup = self.vault.newest(record)
+            if backup is None:
+                log.warning(
+                    "The files of %r are gone and no backup exists; it starts empty.",
+                    record.session,
+                )
+                self._take_place(record, cancel)
+            else:
+                self._bring_back(record, backup, cancel, self._tell_restore(record, backup.bytes))
+        self._make(path, record)
+        return path
+
+    def _make(self, path: Path, record: Record) -> None:
         try:
             volume.make(path)
         except OSError as error:
@@ -408,7 +306,12 @@ class Pool:
                     "made; free some space, e.g. `jupyter volumes prune SESSION`."
                 ) from error
             volume.make(path)
-        return path
+
+    def _tell_restore(self, record: Record, total: int) -> Callable[[int, int | None], None]:
+        def tell(done: int, of: int | None) -> None:
+            self._emit(Kind.RESTORE_PROGRESS, record, done=done, total=of or total)
+
+        return tell
 
     def _undo(self, record: Record, lease: Lease, is_new: bool) -> None:
         """Give back what a failed acquire took; the place too, if the volume never came to be."""
@@ -416,6 +319,7 @@ class Pool:
         with contextlib.suppress(VolumeError):
             if is_new and not path.exists():
                 self.registry.forget(record.id)
+                leases.remove(lease)
         lease.release()
 
     def _leave(self, volume_id: str, use: _Use) -> None:
@@ -457,91 +361,7 @@ class Pool:
             if self._uses.get(acquired.record.id) is use and not use.kernels:
                 self._leave(acquired.record.id, use)
 
-    # -- refusals --------------------------------------------------------------------------------------------
-
-    def _held(self, record: Record, holder: Holder | None) -> VolumeHeld:
-        who = str(holder) if holder else "another process"
-        waited = " (waited for acquire_timeout)" if self.settings.acquire_timeout else ""
-        return VolumeHeld(
-            f"The volume of session {record.session!r} is in use by {who}{waited}; shut that kernel down, "
-            "set VolumePool.acquire_timeout to wait for it, or set JUPYTER_VOLUME_SESSION to work in another volume."
-        )
-
-    def _full(self, session: str) -> PoolFull:
-        stopped = sorted(
-            (r for r in self.volumes() if r.state is State.STOPPED and not r.pinned),
-            key=lambda r: r.stopped or r.created,
-        )
-        places = self.settings.max_volumes
-        said = f"All {places} places of the pool are taken, so {session!r} gets no volume"
-        if not stopped:
-            return PoolFull(
-                f"{said}, and all are in use or pinned; shut a kernel down, unpin a volume, "
-                "or raise VolumePool.max_volumes."
-            )
-        names = ", ".join(repr(r.session) for r in stopped[:3])
-        return PoolFull(
-            f"{said}; free one of the {len(stopped)} stopped volumes (longest stopped: {names}) with "
-            "`jupyter volumes prune SESSION`, or raise VolumePool.max_volumes."
-        )
-
-    def _near(self, session: str) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(session, [r.session for r in self.registry.volumes()], 3)
-        return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-
     # -- small things ----------------------------------------------------------------------------------------
-
-    def _open(self) -> tuple[Layout, Registry]:
-        with self._guard:
-            if self._opened is None:
-                settings = self.settings
-                layout = prepare(settings.root_path, allow_network=settings.allow_network_root)
-                registry = self._with_space(
-                    layout.root, lambda: recovery.open_registry(layout, self.clock)
-                )
-                self._opened = (layout, registry)
-                Reserve(layout.root).fill()
-            return self._opened
-
-    def _with_reserve(self, work: Callable[[], Any]) -> Any:
-        return self._with_space(self.layout.root, work)
-
-    @staticmethod
-    def _with_space(root: Path, work: Callable[[], Any]) -> Any:
-        """Run a write to the table; on a full disk, once more with the space kept back for it."""
-        try:
-            return work()
-        except RegistryUnusable as error:
-            if "disk full" not in str(error) or not Reserve(root).spend():
-                raise
-            return work()
-
-    def _write_record(self, record: Record) -> None:
-        """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
-        own = VolumeRecord(
-            record.id,
-            record.session,
-            record.kernelspec,
-            record.generation,
-            record.created,
-            record.pinned,
-        )
-        try:
-            volume.write_record(self.layout.volume(record.id), own)
-        except FileNotFoundError:
-            pass  # pruned: a record lies in each of its backups
-        except OSError as error:
-            log.warning("The record of %r could not be written: %s", record.session, error)
-
-    def _move_name_away(self, record: Record) -> None:
-        serial = 2
-        while (
-            moved := self.registry.relabel(record.id, f"{record.session} ({serial})", self.clock())
-        ) is None:
-            serial += 1
-        self._write_record(moved)
 
     @contextlib.contextmanager
     def _door(self, volume_id: str, cancel: threading.Event) -> Iterator[None]:
@@ -555,9 +375,6 @@ class Pool:
             yield
         finally:
             door.release()
-
-    def _emit(self, kind: Kind, record: Record, kernel: str = "", **details: Any) -> None:
-        self.events.emit(Event(kind, self.clock(), record.session, record.id, kernel, details))
 
     def _emit_refusal(self, session: str, kernel: str, error: VolumeError) -> None:
         details = {"code": error.code, "message": str(error)}

@@ -12,14 +12,26 @@ from pathlib import Path
 from . import lease, registry, volume
 from .errors import RegistryUnusable
 from .event import log
-from .registry import Record, Registry, State
+from .record import Record, State
+from .registry import Registry
 from .volume import Layout
 
 
-def open_registry(layout: Layout, clock: Callable[[], datetime]) -> Registry:
+def open_registry(
+    layout: Layout, clock: Callable[[], datetime], find_more: Callable[[Registry], None]
+) -> Registry:
     """Open the table of a root; rebuild it first if it is missing though there are volumes, or is damaged.
 
     A damaged table is kept beside the new one, as `registry.sqlite3.damaged-<time>`.
+
+    Parameters
+    ----------
+    layout
+        Where things lie.
+    clock
+        Tells the time.
+    find_more
+        Enters what lies elsewhere than under the root: the backups.
 
     Raises
     ------
@@ -27,11 +39,15 @@ def open_registry(layout: Layout, clock: Callable[[], datetime]) -> Registry:
         If the table is locked, read-only or of a newer version: nothing that rebuilding would cure.
     """
     path = layout.root / registry.FILE_NAME
-    ensure_registry(layout, clock())
-    return Registry(path, recover=lambda: ensure_registry(layout, clock()))
+
+    def ensure() -> None:
+        ensure_registry(layout, clock(), find_more)
+
+    ensure()
+    return Registry(path, recover=ensure)
 
 
-def ensure_registry(layout: Layout, now: datetime) -> None:
+def ensure_registry(layout: Layout, now: datetime, find_more: Callable[[Registry], None]) -> None:
     """Rebuild the table if it is missing or damaged; do nothing if it is well. One process at a time rebuilds."""
     path = layout.root / registry.FILE_NAME
     if _is_well(path):
@@ -40,7 +56,7 @@ def ensure_registry(layout: Layout, now: datetime) -> None:
         # Another process may have been here first.
         if not _is_well(path):
             _set_aside(path, now)
-            _rebuild(layout, path, now)
+            _rebuild(layout, path, now, find_more)
 
 
 def _is_well(path: Path) -> bool:
@@ -60,16 +76,20 @@ def _is_well(path: Path) -> bool:
     return True
 
 
-def _rebuild(layout: Layout, path: Path, now: datetime) -> None:
+def _rebuild(
+    layout: Layout, path: Path, now: datetime, find_more: Callable[[Registry], None]
+) -> None:
+    # Whoever left such a file was killed: only one process at a time comes here.
+    for left in layout.staging.glob("registry.*"):
+        left.unlink()
     aside = layout.staging / f"registry.{os.getpid()}"
-    with contextlib.suppress(FileNotFoundError):
-        aside.unlink()
     fresh = Registry(aside)
     found = 0
     for directory in sorted(layout.volumes.iterdir()):
         if directory.is_dir() and not directory.is_symlink():
-            fresh.adopt(_found_record(layout, directory, now))
+            fresh.adopt(found_record(layout, directory, now))
             found += 1
+    find_more(fresh)
     # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
     fresh.close()
     aside.replace(path)
@@ -77,7 +97,8 @@ def _rebuild(layout: Layout, path: Path, now: datetime) -> None:
         log.warning("Rebuilt %s from %d volumes on disk.", path, found)
 
 
-def _found_record(layout: Layout, directory: Path, now: datetime) -> Record:
+def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
+    """Return the record of a directory that the table does not know."""
     own = volume.read_record(directory)
     held = lease.is_held(layout.lease(directory.name))
     state = State.ACTIVE if held else State.STOPPED

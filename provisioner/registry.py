@@ -14,13 +14,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PoolFull, RegistryUnusable
+from .record import BackupRecord, Record, State
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ CREATE INDEX volumes_to_back_up ON volumes (stopped)
     WHERE state = 'stopped' AND backed_up < generation;
 CREATE INDEX volumes_to_prune ON volumes (stopped)
     WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
-CREATE INDEX volumes_by_kernelspec ON volumes (kernelspec);
+CREATE INDEX volumes_unborn ON volumes (id) WHERE generation = 0 AND state = 'stopped';
 CREATE TABLE former_names (
     session     TEXT PRIMARY KEY,
     id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
@@ -71,64 +71,11 @@ CREATE TABLE backups (
     PRIMARY KEY (name, destination)
 ) WITHOUT ROWID;
 CREATE INDEX backups_of_volume ON backups (id, created);
+CREATE INDEX backups_by_age ON backups (created);
 """
 
 MIGRATIONS: Sequence[str] = (_VERSION_1,)
 """The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied."""
-
-
-class State(Enum):
-    """What a volume is right now."""
-
-    ACTIVE = "active"
-    STOPPED = "stopped"
-    PRUNED = "pruned"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One volume as the table knows it. Times are aware datetimes in UTC, sizes bytes."""
-
-    id: str
-    session: str
-    kernelspec: str
-    state: State
-    generation: int
-    created: datetime
-    backed_up: int = -1
-    acquired: datetime | None = None
-    stopped: datetime | None = None
-    pinned: bool = False
-    bytes: int | None = None
-    note: str = ""
-    retry: datetime | None = None
-    failures: int = 0
-
-    @property
-    def has_files(self) -> bool:
-        """Whether the volume takes a place in the pool."""
-        return self.state is not State.PRUNED
-
-    @property
-    def is_backed_up(self) -> bool:
-        """Whether a verified, whole backup of this very generation exists."""
-        return self.backed_up == self.generation
-
-
-@dataclass(frozen=True)
-class BackupRecord:
-    """One backup as the table knows it. `verified` is None until its content was read back and compared."""
-
-    name: str
-    destination: str
-    id: str
-    generation: int
-    created: datetime
-    size: int
-    files: int
-    bytes: int
-    partial: bool
-    verified: datetime | None
 
 
 class Registry:
@@ -275,6 +222,10 @@ class Registry:
         """Record that a volume's files are gone from disk."""
         return self._change(volume_id, "state = 'pruned', bytes = NULL", ())
 
+    def set_generation(self, volume_id: str, generation: int, now: datetime) -> Record:
+        """Record that a volume's files were replaced by those of an older backup: stopped now, of a new generation."""
+        return self._change(volume_id, "generation = ?, stopped = ?", (generation, _number(now)))
+
     def set_pinned(self, volume_id: str, pinned: bool) -> Record:
         """Pin a volume (it is never pruned or evicted) or unpin it."""
         return self._change(volume_id, "pinned = ?", (int(pinned),))
@@ -343,6 +294,82 @@ class Registry:
     def places_taken(self) -> int:
         """Return how many volumes have files on disk."""
         return int(self._read("SELECT count(*) FROM volumes WHERE state != 'pruned'", ())[0][0])
+
+    # -- what is due -----------------------------------------------------------------------------------------
+
+    def to_back_up(self, stopped_before: datetime, now: datetime) -> list[Record]:
+        """Return the stopped volumes without a backup of their generation, longest stopped first."""
+        return self._many(
+            "SELECT * FROM volumes WHERE state = 'stopped' AND backed_up < generation AND stopped <= ? "
+            "AND (retry IS NULL OR retry <= ?) ORDER BY stopped",
+            (_number(stopped_before), _number(now)),
+        )
+
+    def to_prune(self, stopped_before: datetime) -> list[Record]:
+        """Return the stopped, backed-up, unpinned volumes, longest stopped first."""
+        return self._many(
+            "SELECT * FROM volumes WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation "
+            "AND stopped <= ? ORDER BY stopped",
+            (_number(stopped_before),),
+        )
+
+    def unborn(self) -> list[Record]:
+        """Return the volumes that were entered but never acquired: their maker was stopped, or is at it now."""
+        return self._many("SELECT * FROM volumes WHERE generation = 0 AND state = 'stopped'")
+
+    def bytes_on_disk(self) -> int:
+        """Return the bytes of all volumes with files on disk, as far as they were measured."""
+        return int(self._read("SELECT total(bytes) FROM volumes WHERE state != 'pruned'", ())[0][0])
+
+    # -- backups ---------------------------------------------------------------------------------------------
+
+    def add_backup(self, backup: BackupRecord) -> None:
+        """Enter a backup; if it is whole and verified, its volume counts as backed up at its generation; atomic."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_stored(getattr(backup, field.name)) for field in fields(backup)],
+            )
+            _count_backups(connection, backup.id)
+            connection.execute(
+                "UPDATE volumes SET bytes = ? WHERE id = ? AND generation = ?",
+                (backup.bytes, backup.id, backup.generation),
+            )
+
+        self._write(work)
+
+    def remove_backup(self, backup: BackupRecord) -> None:
+        """Forget a backup that was deleted or found damaged; its volume may count as not backed up again; atomic."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM backups WHERE name = ? AND destination = ?",
+                (backup.name, backup.destination),
+            )
+            _count_backups(connection, backup.id)
+
+        self._write(work)
+
+    def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
+        """Return the backups of one volume, or all, newest first."""
+        if volume_id is None:
+            rows = self._read("SELECT * FROM backups ORDER BY created DESC, generation DESC", ())
+        else:
+            rows = self._read(
+                "SELECT * FROM backups WHERE id = ? ORDER BY created DESC, generation DESC",
+                (volume_id,),
+            )
+        return [_backup(row) for row in rows]
+
+    def aged_backups(self, created_before: datetime) -> list[str]:
+        """Return the ids of the volumes that have a backup that old and more than one backup."""
+        rows = self._read(
+            "SELECT DISTINCT id FROM backups WHERE created < ? "
+            "AND id IN (SELECT id FROM backups GROUP BY id HAVING count(*) > 1)",
+            (_number(created_before),),
+        )
+        return [row[0] for row in rows]
 
     # -- reading and writing ---------------------------------------------------------------------------------
 
@@ -522,6 +549,30 @@ def _require_place(connection: sqlite3.Connection, capacity: int) -> None:
     taken = connection.execute("SELECT count(*) FROM volumes WHERE state != 'pruned'").fetchone()[0]
     if taken >= capacity:
         raise PoolFull(f"All {capacity} places of the pool are taken.")
+
+
+def _count_backups(connection: sqlite3.Connection, volume_id: str) -> None:
+    connection.execute(
+        "UPDATE volumes SET backed_up = (SELECT coalesce(max(generation), -1) FROM backups "
+        "WHERE id = volumes.id AND partial = 0 AND verified IS NOT NULL), "
+        "retry = NULL, failures = 0 WHERE id = ?",
+        (volume_id,),
+    )
+
+
+def _backup(row: sqlite3.Row) -> BackupRecord:
+    return BackupRecord(
+        name=row["name"],
+        destination=row["destination"],
+        id=row["id"],
+        generation=row["generation"],
+        created=datetime.fromtimestamp(row["created"], timezone.utc),
+        size=row["size"],
+        files=row["files"],
+        bytes=row["bytes"],
+        partial=bool(row["partial"]),
+        verified=_time(row["verified"]),
+    )
 
 
 def _record(row: sqlite3.Row) -> Record:

@@ -1,0 +1,231 @@
+"""The volumes under one root as names and records: who is who, who is in use, under which name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from . import lease as leases
+from . import recovery, volume
+from .config import VolumePool
+from .errors import RegistryUnusable, VolumeError, VolumeNotFound
+from .event import Event, Hub, Kind, log
+from .lease import Holder
+from .record import Record, State
+from .registry import Registry
+from .reserve import Reserve
+from .root import prepare
+from .vault import Vault, rescan
+from .volume import Layout, VolumeRecord
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time; the default clock."""
+    return datetime.now(timezone.utc)
+
+
+class Catalog:
+    """Finds, lists and names volumes; acquires none.
+
+    Parameters
+    ----------
+    settings
+        The pool's settings.
+    clock
+        Tells the time.
+    on_step
+        Called with the name of each step before it is taken; for tests that stop the process there.
+    """
+
+    def __init__(
+        self,
+        settings: VolumePool,
+        clock: Clock = utc_now,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.events = Hub()
+        self._on_step = on_step
+        self._guard = threading.RLock()
+        self._opened: tuple[Layout, Registry] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.settings.summary()}>"
+
+    def close(self) -> None:
+        """Close the table; volumes in use stay in use."""
+        with self._guard:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie. Prepares the root on first use (`RootUnusable`)."""
+        return self._open()[0]
+
+    @property
+    def registry(self) -> Registry:
+        """The table. Opened, or rebuilt, on first use (`RegistryUnusable`)."""
+        return self._open()[1]
+
+    @property
+    def reserve(self) -> Reserve:
+        """The space kept back so that a full disk does not stop the table."""
+        return Reserve(self.layout.root)
+
+    @property
+    def vault(self) -> Vault:
+        """The backups."""
+        layout, registry = self._open()
+        return Vault(layout, registry, self.settings.destination, self._on_step)
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def find(self, session: str) -> Record:
+        """Return the volume of a session, by its name, a former name, or its id.
+
+        Raises
+        ------
+        VolumeNotFound
+            Naming the sessions that are nearest.
+        """
+        registry = self.registry
+        record = registry.find(session) or registry.find_former(session) or registry.get(session)
+        if record is None:
+            raise VolumeNotFound(
+                f"No volume has the session {session[:200]!r}{self._near(session)}; "
+                "`jupyter volumes list` shows all."
+            )
+        return self.observed(record)
+
+    def volumes(self) -> list[Record]:
+        """Return all volumes, each in the state that its lease shows."""
+        return [self.observed(record) for record in self.registry.volumes()]
+
+    def observed(self, record: Record) -> Record:
+        """Return a record with the state that the lease shows: the lease is the truth about "in use"."""
+        if record.state is State.ACTIVE and not leases.is_held(self.layout.lease(record.id)):
+            return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
+        return record
+
+    def is_in_use(self, record: Record) -> bool:
+        """Whether any process holds the volume's lease."""
+        return leases.is_held(self.layout.lease(record.id))
+
+    def holder(self, record: Record) -> Holder | None:
+        """Return who holds a volume; None if nobody does or nobody said."""
+        path = self.layout.lease(record.id)
+        return leases.holder_of(path) if leases.is_held(path) else None
+
+    def path(self, record: Record) -> Path:
+        """Return the directory of a volume."""
+        return self.layout.volume(record.id)
+
+    def session_of(self, path: str) -> str | None:
+        """Return the session whose volume is the directory `path`; None if it is no volume of this pool."""
+        volume_path = Path(path)
+        if not path or volume_path.parent != self.layout.volumes:
+            return None
+        record = self.registry.get(volume_path.name)
+        return None if record is None else record.session
+
+    # -- naming ----------------------------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> Record | None:
+        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
+
+        A stopped volume that bears the new name (its notebook was deleted or overwritten) is not lost: it is
+        renamed `<new> (2)`.
+        """
+        record = self.registry.find(old)
+        return None if record is None else self.relabel(record.id, new)
+
+    def relabel(self, volume_id: str, session: str) -> Record | None:
+        """Give a volume a new name; None if another volume in use bears it."""
+        occupant = self.registry.find(session)
+        if occupant is not None and occupant.id != volume_id:
+            if self.is_in_use(occupant):
+                return None
+            self._move_name_away(occupant)
+        record = self.registry.relabel(volume_id, session, self.clock())
+        if record is not None:
+            self._write_record(record)
+            self._emit(Kind.RELABELLED, record)
+        return record
+
+    # -- for the floors above --------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[Layout, Registry]:
+        with self._guard:
+            if self._opened is None:
+                settings = self.settings
+                layout = prepare(settings.root_path, allow_network=settings.allow_network_root)
+                registry = self._with_space(
+                    layout.root,
+                    lambda: recovery.open_registry(layout, self.clock, self._find_backups),
+                )
+                self._opened = (layout, registry)
+                Reserve(layout.root).fill()
+            return self._opened
+
+    def _find_backups(self, registry: Registry) -> None:
+        """Enter the backups into a table that is being rebuilt; a destination out of reach does not prevent it."""
+        try:
+            rescan(registry, self.settings.destination)
+        except (VolumeError, OSError, AttributeError) as error:
+            log.warning("The backups could not be looked through: %s", error)
+
+    def _with_reserve(self, work: Callable[[], Any]) -> Any:
+        return self._with_space(self.layout.root, work)
+
+    @staticmethod
+    def _with_space(root: Path, work: Callable[[], Any]) -> Any:
+        """Run a write to the table; on a full disk, once more with the space kept back for it."""
+        try:
+            return work()
+        except RegistryUnusable as error:
+            if "disk full" not in str(error) or not Reserve(root).spend():
+                raise
+            return work()
+
+    def _write_record(self, record: Record) -> None:
+        """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
+        own = VolumeRecord(
+            record.id,
+            record.session,
+            record.kernelspec,
+            record.generation,
+            record.created,
+            record.pinned,
+        )
+        try:
+            volume.write_record(self.layout.volume(record.id), own)
+        except FileNotFoundError:
+            pass  # pruned: a record lies in each of its backups
+        except OSError as error:
+            log.warning("The record of %r could not be written: %s", record.session, error)
+
+    def _move_name_away(self, record: Record) -> None:
+        serial = 2
+        while (
+            moved := self.registry.relabel(record.id, f"{record.session} ({serial})", self.clock())
+        ) is None:
+            serial += 1
+        self._write_record(moved)
+
+    def _emit(self, kind: Kind, record: Record, kernel: str = "", **details: Any) -> None:
+        self.events.emit(Event(kind, self.clock(), record.session, record.id, kernel, details))
+
+    def _near(self, session: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(session, [r.session for r in self.registry.volumes()], 3)
+        return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

@@ -1,0 +1,481 @@
+"""What is done to stopped volumes: backed up, pruned, evicted, brought back.
+
+All of it happens under the volume's lease. Backups and prunings yield: whoever asks for the volume gets it within a
+second, and what was interrupted is done again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import lease as leases
+from . import policy
+from .catalog import Catalog
+from .errors import (
+    BackupFailed,
+    Cancelled,
+    NotBackedUp,
+    PoolFull,
+    RestoreFailed,
+    VolumeError,
+    VolumeHeld,
+)
+from .event import Kind, log
+from .lease import Holder, Lease, Purpose
+from .occupants import occupants
+from .record import BackupRecord, Record, State
+from .refusals import full, held
+from .trash import Trash
+from .vault import Progress, no_progress
+
+_LOOK_SECONDS = 0.1
+"""How often maintenance looks whether a person asks for the volume it works on."""
+
+
+@dataclass(frozen=True)
+class Leased:
+    """A volume leased for maintenance: its record as of now, and what tells that a person wants it."""
+
+    record: Record
+    lease: Lease
+    cancel: threading.Event
+
+
+class Upkeep(Catalog):
+    """A catalog whose volumes can be backed up, pruned, evicted and brought back."""
+
+    @property
+    def trash(self) -> Trash:
+        """What is being deleted."""
+        return Trash(self.layout.trash)
+
+    # -- backing up ------------------------------------------------------------------------------------------
+
+    def back_up(
+        self,
+        volume_id: str,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> BackupRecord:
+        """Back a stopped volume up and return the verified backup; one of this generation is not made twice.
+
+        Raises
+        ------
+        VolumeHeld
+            If the volume is in use.
+        Cancelled
+            If `cancel` was set, or somebody asked for the volume meanwhile.
+        BackupFailed, DiskFull
+            Nothing is left behind; the table remembers when to try again.
+        """
+        with self._leased(volume_id, Purpose.BACKUP, cancel) as leased:
+            return self._back_up(leased, progress)
+
+    def _back_up(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
+        record = leased.record
+        if record.is_backed_up:
+            current = self.vault.newest(record)
+            if current is not None and current.generation == record.generation:
+                return current
+        if not record.generation or not self.layout.volume(record.id).exists():
+            raise BackupFailed(
+                f"The volume of {record.session!r} has no files on disk, so there is nothing to back up; "
+                "start a kernel in it first."
+            )
+        exclude = tuple(self.settings.policy(record.kernelspec).exclude)
+        try:
+            made = self.vault.back_up(record, exclude, self.clock, leased.cancel, progress)
+        except Cancelled:
+            raise
+        except (VolumeError, OSError) as error:
+            self._note_failure(record, str(error))
+            raise
+        if made.partial:
+            self._note_failure(record, f"the backup {made.name} is partial")
+        self._emit(Kind.BACKED_UP, record, backup=made.name, bytes=made.bytes, size=made.size)
+        self.drop_superfluous(record)
+        return made
+
+    def _note_failure(self, record: Record, reason: str) -> None:
+        """Remember that a backup failed, so that it is tried again, later and later, and people can see why."""
+        log.warning("Backing up %r failed: %s", record.session, reason)
+        with contextlib.suppress(VolumeError):
+            again = policy.retry_at(self.clock(), record.failures)
+            self.registry.postpone_backup(record.id, again)
+            self.registry.set_note(record.id, f"backup failed: {reason}"[:300])
+        self._emit(Kind.FAILED, record, action=policy.Action.BACK_UP.value, message=reason)
+
+    def drop_superfluous(self, record: Record) -> list[BackupRecord]:
+        """Delete the backups of a volume that its policy does not keep; return them."""
+        keep = self.settings.policy(record.kernelspec).keep
+        gone = policy.superfluous(self.registry.backups(record.id), keep, self.clock())
+        for backup in gone:
+            self.vault.drop(backup)
+        return gone
+
+    def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
+        """Return the backups of one volume, or all, newest first."""
+        return self.registry.backups(volume_id)
+
+    def verify(
+        self,
+        backup: BackupRecord,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Read a backup whole; one that is damaged (`BackupDamaged`) no longer lets its volume be pruned."""
+        self.vault.verify(backup, self.clock(), cancel or threading.Event(), progress)
+
+    # -- pruning ---------------------------------------------------------------------------------------------
+
+    def pin(self, volume_id: str, pinned: bool) -> Record:
+        """Pin a volume, so that it is never pruned or evicted, or unpin it."""
+        record = self.registry.set_pinned(volume_id, pinned)
+        self._write_record(record)
+        return self.observed(record)
+
+    def prune(self, volume_id: str, *, force: bool = False) -> Record:
+        """Delete a stopped volume's files; its backups stay and can bring it back.
+
+        The files are renamed away, which takes no time, and deleted in the background.
+
+        Parameters
+        ----------
+        volume_id
+            The volume.
+        force
+            Its owner's word that files without a backup may go.
+
+        Raises
+        ------
+        NotBackedUp
+            If no verified backup of the present generation exists, and not `force`.
+        VolumeHeld
+            If the volume is in use.
+        """
+        with self._leased(volume_id, Purpose.PRUNE) as leased:
+            record = self._prune(leased, force)
+        self.trash.empty_in_background()
+        return record
+
+    def _prune(self, leased: Leased, force: bool = False, kind: Kind = Kind.PRUNED) -> Record:
+        record = leased.record
+        if not record.is_backed_up and not force:
+            raise NotBackedUp(
+                f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
+                f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
+            )
+        self._on_step("prune:rename")
+        self.trash.take(self.layout.volume(record.id))
+        self._on_step("prune:renamed")
+        gone = self._mark_gone(record, leased.lease)
+        self._on_step("prune:marked")
+        self._emit(kind, record, backed_up=record.is_backed_up)
+        return gone
+
+    def _mark_gone(self, record: Record, lease: Lease) -> Record:
+        """Record that a volume's files are gone; one that no backup can bring back is forgotten."""
+        if self.registry.backups(record.id):
+            return self.registry.mark_pruned(record.id)
+        self.registry.forget(record.id)
+        leases.remove(lease)
+        return replace(record, state=State.PRUNED, bytes=None)
+
+    def delete(self, volume_id: str) -> None:
+        """Delete a stopped volume with its files and all its backups, at its owner's word."""
+        with self._leased(volume_id, Purpose.PRUNE) as leased:
+            for backup in self.registry.backups(volume_id):
+                self.vault.drop(backup)
+            self._prune(replace(leased, record=self._record(volume_id)), force=True)
+        self.trash.empty_in_background()
+
+    # -- making room -----------------------------------------------------------------------------------------
+
+    def evict(self, record: Record, cancel: threading.Event | None = None) -> None:
+        """Make room: back a stopped volume up if that has not been done, then delete its files."""
+        with self._leased(record.id, Purpose.BACKUP, cancel) as leased:
+            if not leased.record.is_backed_up and leased.record.generation:
+                if self._back_up(leased).partial:
+                    raise NotBackedUp(
+                        f"The volume of {record.session!r} cannot make room: its backup is partial; "
+                        "`jupyter volumes backups` tells what could not be read."
+                    )
+                leased = replace(leased, record=self._record(record.id))
+            self._prune(leased, kind=Kind.EVICTED)
+
+    def make_room(self, places: int, cancel: threading.Event) -> int:
+        """Evict until `places` places are free or nothing more may go; return how many places are free."""
+        for record in policy.eviction_order(self.volumes()):
+            if self._free_places() >= places or cancel.is_set():
+                break
+            try:
+                self.evict(record, cancel)
+            except VolumeHeld:
+                continue
+            except VolumeError as error:
+                log.warning("%r cannot make room: %s", record.session, error)
+        self.trash.empty_in_background()
+        return self._free_places()
+
+    def _free_places(self) -> int:
+        return self.settings.max_volumes - self.registry.places_taken()
+
+    # -- bringing back ---------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        volume_id: str,
+        *,
+        backup: str | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> Record:
+        """Bring a volume back from its newest backup, or the one named; return its record.
+
+        Files that lie on disk are backed up first and then replaced: nothing is lost by a restore.
+
+        Raises
+        ------
+        RestoreFailed
+            If there is no (such) backup.
+        BackupDamaged
+            Naming the damaged backup; nothing was changed.
+        VolumeHeld, PoolFull, DiskFull, Cancelled
+            Nothing was changed.
+        """
+        with self._leased(volume_id, Purpose.RESTORE, cancel) as leased:
+            chosen = self._choose(leased.record, backup)
+            if self.layout.volume(volume_id).exists():
+                if not leased.record.is_backed_up and self._back_up(leased).partial:
+                    raise NotBackedUp(
+                        f"The files of {leased.record.session!r} cannot be replaced: not all could be backed up; "
+                        "restore to another place with --to."
+                    )
+                record = self._bring_back(self._record(volume_id), chosen, leased.cancel, progress)
+            else:
+                record = self._bring_back(leased.record, chosen, leased.cancel, progress)
+        return self.observed(record)
+
+    def restore_to(
+        self,
+        backup: BackupRecord,
+        into: Path,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Bring a backup back into a directory that does not exist yet; no volume is touched."""
+        self.vault.restore_to(backup, into, cancel or threading.Event(), progress)
+
+    def _choose(self, record: Record, name: str | None) -> BackupRecord:
+        backups = self.registry.backups(record.id)
+        if name is None:
+            newest = self.vault.newest(record)
+            if newest is not None:
+                return newest
+            raise RestoreFailed(
+                f"The volume of {record.session!r} has no backup to bring back; "
+                "`jupyter volumes backups` lists those there are."
+            )
+        for backup in backups:
+            if backup.name == name:
+                return backup
+        raise RestoreFailed(
+            f"{name!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
+        )
+
+    def _bring_back(
+        self,
+        record: Record,
+        backup: BackupRecord,
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> Record:
+        """Restore aside, then put the files into place by one rename. The caller holds the lease.
+
+        The staging directory comes before the place in the pool is taken: where a killed process left one, the next
+        acquire or sweep knows that there was a restore under way, and gives the place back.
+        """
+        log.info("Bringing %r back from %s", record.session, backup.name)
+        aside = self.layout.staging / f"{record.id}.{secrets.token_hex(4)}"
+        self._on_step("restore:aside")
+        aside.mkdir(mode=0o700)
+        try:
+            self._on_step("restore:place")
+            self._take_place(record, cancel)
+            self.vault.restore_to(backup, aside / "files", cancel, progress)
+            self._on_step("restore:swap")
+            replaced = self.trash.take(self.layout.volume(record.id))
+            self._on_step("restore:rename")
+            (aside / "files").rename(self.layout.volume(record.id))
+            self._on_step("restore:renamed")
+        except BaseException:
+            Trash(self.layout.trash).take(aside)
+            if not self.layout.volume(record.id).exists() and self.registry.backups(record.id):
+                self.registry.mark_pruned(record.id)
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                aside.rmdir()
+        if replaced or backup.generation != record.generation:
+            record = self.registry.set_generation(record.id, record.generation + 1, self.clock())
+            self._write_record(record)
+        self.trash.empty_in_background()
+        self._emit(Kind.RESTORED, record, backup=backup.name, bytes=backup.bytes)
+        return self._record(record.id)
+
+    def _take_place(self, record: Record, cancel: threading.Event) -> None:
+        """Count a volume that comes back among those with files, making room if need be."""
+        self._make_room_for(
+            record.session,
+            cancel,
+            lambda: self.registry.take_place(record.id, self.clock(), self.settings.max_volumes),
+        )
+
+    def _make_room_for(
+        self, session: str, cancel: threading.Event, work: Callable[[], None]
+    ) -> None:
+        """Do what needs a place; where there is none, evict and try again, as others may take it meanwhile."""
+        for _ in range(5):
+            try:
+                self._with_reserve(work)
+            except PoolFull:
+                if self.make_room(1, cancel) < 1:
+                    break
+            else:
+                return
+        raise full(session, self.volumes(), self.settings.max_volumes)
+
+    # -- what a killed process left --------------------------------------------------------------------------
+
+    def finish_interrupted(self) -> list[str]:
+        """Finish or undo what killed processes began; return one line for each thing put right.
+
+        Called by each sweep, and when the pool is full. It looks only where interrupted work leaves its marks: the
+        staging and trash directories, records that say active, and records never acquired; so it costs nothing
+        where there are none.
+        """
+        done = []
+        marked = {name.split(".", 1)[0] for name in os.listdir(self.layout.staging)}
+        marked.update(name.split(".", 1)[0] for name in self.trash.waiting())
+        marked.update(record.id for record in self.registry.unborn())
+        marked.update(record.id for record in self.registry.volumes(State.ACTIVE))
+        for volume_id in sorted(marked):
+            # What is in use, or being made right now, is nobody's business.
+            with contextlib.suppress(VolumeHeld):
+                if (said := self.put_right(volume_id)) is not None:
+                    done.append(said)
+        self.trash.empty()
+        return done
+
+    def put_right(self, volume_id: str) -> str | None:
+        """Make the record of one volume agree with the disk; return what was put right, in one line."""
+        if self.registry.get(volume_id) is None:
+            return None
+        with self._leased(volume_id, Purpose.PRUNE) as leased:
+            self._on_step("repair:leased")
+            record = leased.record
+            left = [n for n in os.listdir(self.layout.staging) if n.split(".", 1)[0] == volume_id]
+            for name in left:
+                self.trash.take(self.layout.staging / name)
+            self._on_step("repair:staging")
+            has_files = self.layout.volume(volume_id).exists()
+            if record.generation == 0:
+                self.trash.take(self.layout.volume(volume_id))
+                self._mark_gone(record, leased.lease)
+                return f"{record.session!r}: was never started, forgotten"
+            if record.has_files and not has_files:
+                self._mark_gone(record, leased.lease)
+                return f"{record.session!r}: its files are gone, marked pruned"
+            if not record.has_files and has_files:
+                self.registry.take_place(volume_id, self.clock(), sys.maxsize)
+                return f"{record.session!r}: its files are there, marked stopped"
+        return f"{record.session!r}: an interrupted restore undone" if left else None
+
+    def remove_lease(self, volume_id: str) -> None:
+        """Delete the file of a lease that nobody holds, of a volume that the table does not know."""
+        holder = Holder.this_process(Purpose.PRUNE, self.clock())
+        lease = leases.take(
+            self.layout.lease(volume_id), holder, patience=lambda _: 0.0, cancel=threading.Event()
+        )
+        if lease is not None and self.registry.get(volume_id) is None:
+            leases.remove(lease)
+        elif lease is not None:
+            lease.release()
+
+    # -- small things ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _leased(
+        self, volume_id: str, purpose: Purpose, cancel: threading.Event | None = None
+    ) -> Iterator[Leased]:
+        """Hold a volume's lease for maintenance, which ends when `cancel` is set or a person asks for the volume."""
+        outer = cancel or threading.Event()
+        record = self._record(volume_id)
+        path = self.layout.lease(volume_id)
+        lease = leases.take(
+            path,
+            Holder.this_process(purpose, self.clock()),
+            patience=lambda holder: 0.0,
+            cancel=outer,
+        )
+        if lease is None:
+            raise held(record, leases.holder_of(path))
+        if lease.previous is not None and (left := occupants(self.layout.volume(volume_id))):
+            found = tuple(process.pid for process in left)
+            raise held(record, self._leave_to(lease, found))
+        leases.unwant(path)
+        inner, over = threading.Event(), threading.Event()
+        watcher = threading.Thread(
+            target=_pass_on, args=(path, purpose, outer, inner, over), daemon=True
+        )
+        watcher.start()
+        try:
+            yield Leased(self._record(volume_id), lease, inner)
+        finally:
+            over.set()
+            watcher.join()
+            lease.release()
+
+    @staticmethod
+    def _leave_to(lease: Lease, processes: tuple[int, ...]) -> Holder:
+        """Give back the lease of a volume in which processes live on; its file goes on telling of them."""
+        assert lease.previous is not None
+        holder = replace(lease.previous, purpose=Purpose.LEFT_BEHIND, processes=processes)
+        lease.describe(holder)
+        lease.abandon()
+        return holder
+
+    def _record(self, volume_id: str) -> Record:
+        """Return the record of a volume whose lease this process holds: whatever it says, nobody uses it."""
+        record = self.registry.get(volume_id)
+        if record is None:
+            raise VolumeHeld(
+                f"The volume {volume_id} was deleted meanwhile; list the volumes again."
+            )
+        if record.state is State.ACTIVE:
+            record = self.registry.deactivate(volume_id, self.clock())
+        return record
+
+
+def _pass_on(
+    path: Path,
+    purpose: Purpose,
+    outer: threading.Event,
+    inner: threading.Event,
+    over: threading.Event,
+) -> None:
+    """Set `inner` as soon as `outer` is set or somebody wants the lease of yielding work, until `over` is set."""
+    while not over.wait(_LOOK_SECONDS):
+        if outer.is_set() or (purpose.yields and leases.is_wanted(path)):
+            inner.set()
+            return

@@ -1,0 +1,268 @@
+"""The backups of volumes: made, verified, found again, brought back.
+
+Whoever calls holds the volume's lease (but for what only looks). The table is written last: a process killed before
+that leaves a backup nobody counts, never one that is counted and is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from . import backup as archives
+from .errors import BackupDamaged, DiskFull, RestoreFailed, VolumeError
+from .event import log
+from .record import BackupRecord, Record, State
+from .registry import Registry
+from .volume import Layout
+
+Progress = Callable[[int, "int | None"], None]
+"""Called with the bytes done and the bytes in all (None: not known)."""
+
+
+def no_progress(done: int, total: int | None) -> None:
+    """Tell nobody."""
+
+
+class Vault:
+    """The backups of one root's volumes at one destination.
+
+    Parameters
+    ----------
+    layout
+        Where the volumes lie.
+    registry
+        The table.
+    url
+        The destination: a directory or a URL.
+    on_step
+        Called with the name of each step before it is taken; for tests that stop the process there.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        registry: Registry,
+        url: str,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._layout = layout
+        self._registry = registry
+        self._url = url
+        self._on_step = on_step
+        self._destination: archives.Destination | None = None
+
+    @property
+    def destination(self) -> archives.Destination:
+        """Where new backups go."""
+        if self._destination is None:
+            self._destination = archives.destination_for(self._url)
+        return self._destination
+
+    def back_up(
+        self,
+        record: Record,
+        exclude: tuple[str, ...],
+        clock: Callable[[], datetime],
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> BackupRecord:
+        """Make a backup of a volume, verified by reading it back; return it as it was entered into the table.
+
+        Raises
+        ------
+        DiskFull
+            Saying how much is needed; nothing is left behind.
+        BackupFailed, Cancelled
+            Nothing is left behind.
+        """
+        path = self._layout.volume(record.id)
+        self._require_space(path)
+        about = archives.About(
+            record.id, record.session, record.kernelspec, record.generation, clock()
+        )
+        self._on_step("backup:write")
+        written = archives.write_backup(
+            path,
+            self.destination,
+            about,
+            exclude=exclude,
+            cancel=cancel,
+            progress=progress,
+            on_step=lambda step: self._on_step(f"backup:{step}"),
+        )
+        made = _entry(written.name, self._url, written.size, written.manifest, clock())
+        self._on_step("backup:enter")
+        self._registry.add_backup(made)
+        self._on_step("backup:entered")
+        return made
+
+    def newest(self, record: Record) -> BackupRecord | None:
+        """Return the newest whole backup of a volume, else the newest of all."""
+        backups = self._registry.backups(record.id)
+        return next((b for b in backups if not b.partial), backups[0] if backups else None)
+
+    def restore_to(
+        self,
+        backup: BackupRecord,
+        into: Path,
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Bring a backup back, verified, into the directory `into`, which must not exist yet.
+
+        Raises
+        ------
+        BackupDamaged
+            Naming the backup and, if there is one, the next older backup and how to choose it.
+        RestoreFailed, DiskFull, Cancelled
+            Nothing is left behind.
+        """
+        self._on_step("restore:extract")
+        if os.path.lexists(into):
+            raise RestoreFailed(f"{into} exists already; name a directory that does not.")
+        try:
+            archives.restore_backup(
+                archives.destination_for(backup.destination),
+                backup.name,
+                into,
+                cancel=cancel,
+                progress=progress,
+                on_step=lambda step: self._on_step(f"restore:{step}"),
+            )
+        except BackupDamaged as error:
+            raise BackupDamaged(f"{error} {self._advice(backup)}") from error
+
+    def verify(
+        self,
+        backup: BackupRecord,
+        now: datetime,
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Read a backup whole and compare it with what was written; a damaged one no longer counts as a backup.
+
+        Raises
+        ------
+        BackupDamaged
+            Naming it.
+        """
+        try:
+            archives.verify_backup(
+                archives.destination_for(backup.destination),
+                backup.name,
+                cancel=cancel,
+                progress=progress,
+            )
+        except BackupDamaged:
+            self._registry.add_backup(replace(backup, verified=None))
+            raise
+        self._registry.add_backup(replace(backup, verified=now))
+
+    def drop(self, backup: BackupRecord) -> None:
+        """Delete a backup; forgotten first, so that the table never names one that is gone."""
+        self._on_step("drop:forget")
+        self._registry.remove_backup(backup)
+        self._on_step("drop:delete")
+        archives.destination_for(backup.destination).delete(backup.name)
+
+    def clear(self) -> None:
+        """Delete what killed processes left at the destination."""
+        self.destination.sweep_partials()
+
+    def reclaim(self, now: datetime, cancel: threading.Event) -> list[str]:
+        """Enter whole backups that a process killed before it could enter them; return their names."""
+        found = []
+        for name in self.strays():
+            if cancel.is_set():
+                break
+            try:
+                manifest = archives.verify_backup(
+                    self.destination, name, cancel=cancel, progress=no_progress
+                )
+            except VolumeError as error:
+                log.warning("%s", error)
+                continue
+            size = next(b.size for b in self.destination.list() if b.name == name)
+            self._registry.add_backup(_entry(name, self._url, size, manifest, now))
+            found.append(name)
+        return found
+
+    def strays(self) -> Iterator[str]:
+        """Yield the names of backups at the destination that the table does not know."""
+        known = {backup.name for backup in self._registry.backups()}
+        for found in self.destination.list():
+            if found.name not in known and archives.parse_name(found.name) is not None:
+                yield found.name
+
+    def _require_space(self, path: Path) -> None:
+        """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
+        free = self.destination.free_bytes()
+        if free is None:
+            return
+        needed = archives.estimate(path) // 4
+        if free < needed:
+            raise DiskFull(
+                f"Backing up {path.name} needs about {needed:,} bytes at {self._url}, which has {free:,} free; "
+                "free some space there or set VolumePool.backup_destination to another place."
+            )
+
+    def _advice(self, damaged: BackupRecord) -> str:
+        older = [
+            b
+            for b in self._registry.backups(damaged.id)
+            if b.created < damaged.created and not b.partial
+        ]
+        if not older:
+            return "There is no older backup of this volume."
+        return (
+            f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
+            f"`jupyter volumes restore SESSION --backup {older[0].name}`."
+        )
+
+
+def _entry(
+    name: str, url: str, size: int, manifest: archives.Manifest, verified: datetime | None
+) -> BackupRecord:
+    return BackupRecord(
+        name=name,
+        destination=url,
+        id=manifest.about.volume,
+        generation=manifest.about.generation,
+        created=manifest.about.created,
+        size=size,
+        files=manifest.files,
+        bytes=manifest.bytes,
+        partial=manifest.partial,
+        verified=verified,
+    )
+
+
+def rescan(registry: Registry, url: str) -> None:
+    """Enter all backups that lie at a destination into a new table, and the pruned volumes that only they know.
+
+    They count as backups of the present generation only once they were verified again.
+    """
+    destination = archives.destination_for(url)
+    for found in destination.list():
+        try:
+            manifest = archives.read_summary(destination, found.name)
+        except VolumeError as error:
+            log.warning("%s", error)
+            continue
+        about = manifest.about
+        registry.adopt(
+            Record(
+                about.volume,
+                about.session,
+                about.kernelspec,
+                State.PRUNED,
+                about.generation,
+                about.created,
+            )
+        )
+        registry.add_backup(_entry(found.name, url, found.size, manifest, None))
