@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from string import Template
 from typing import Any, TypeVar
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -27,21 +26,17 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
-from . import notebook, session
+from . import environment, notebook, session
 from .config import load_settings
+from .environment import PROVISIONER
 from .errors import ConfigError, LauncherUnusable
 from .event import Event, Kind
-from .hydration.pipeline import hydrate
-from .hydration.plan import plan
-from .hydration.step import Launch, Place, Progress
+from .hydration.step import Launch, Progress
 from .options import KernelOptions
 from .pool import Acquired, Pool, pool_of
 from .session import Session, Source
 
 T = TypeVar("T")
-
-NAME = "volume-provisioner"
-"""The name of this provisioner's entry point."""
 
 _WATCH_SECONDS = 0.2
 """How often a start that is under way looks whether anybody still wants it."""
@@ -86,7 +81,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
             env = kwargs.get("env", os.environ)
             acquired = await self._in_thread(lambda cancel: self._acquire(env, cancel))
             prepared = await self._launcher.pre_launch(**kwargs)
-            launch = Launch(tuple(prepared["cmd"]), self._kernel_env(prepared["env"], acquired))
+            launch = Launch(tuple(prepared["cmd"]), prepared["env"])
             ready = await self._in_thread(lambda cancel: self._hydrate(acquired, launch, cancel))
         except BaseException:
             await self._give_up()
@@ -238,27 +233,15 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
 
     def _hydrate(self, acquired: Acquired, launch: Launch, cancel: threading.Event) -> Launch:
         assert self._pool is not None
-        hydrated = hydrate(
-            plan(self.hydration(self._pool.layout.root)),
-            Place(acquired.path, acquired.state_directory),
+        hydrated = environment.prepare(
             launch,
-            session=acquired.record.session,
+            self._pool,
+            self,
+            acquired,
             progress=self._tell_progress(acquired),
             cancel=cancel,
         )
         return hydrated.launch
-
-    def _kernel_env(self, env: Mapping[str, str], acquired: Acquired) -> dict[str, str]:
-        assert self._pool is not None
-        said = {
-            session.VOLUME_VARIABLE: str(acquired.path),
-            session.SESSION_VARIABLE: acquired.record.session,
-        }
-        added = {**self._pool.settings.env, **self.env}
-        expanded = {name: Template(value).safe_substitute(env) for name, value in added.items()}
-        merged = {**env, **expanded, **said}
-        merged.pop(session.NOTEBOOK_VARIABLE, None)
-        return merged
 
     def _tell_progress(self, acquired: Acquired) -> Progress:
         pool = self._pool
@@ -343,9 +326,9 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
     def _make_launcher(self) -> KernelProvisionerBase:
         """Make the wrapped provisioner from a copy of the kernelspec: the manager shares its own among kernels."""
         factory = KernelProvisionerFactory.instance(parent=self.parent)
-        if self.launcher == NAME:
+        if self.launcher == PROVISIONER:
             raise LauncherUnusable(
-                f"The launcher of kernelspec {self._kernelspec_name!r} is {NAME!r} itself; "
+                f"The launcher of kernelspec {self._kernelspec_name!r} is {PROVISIONER!r} itself; "
                 'name the provisioner that starts the process, such as "local-provisioner".'
             )
         spec: KernelSpec = type(self.kernel_spec)(**self.kernel_spec.trait_values())
@@ -354,7 +337,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         try:
             made = factory.create_provisioner_instance(self.kernel_id, spec, self.parent)
         except ModuleNotFoundError as error:
-            known = sorted(set(factory.get_provisioner_entries()) - {NAME})
+            known = sorted(set(factory.get_provisioner_entries()) - {PROVISIONER})
             raise LauncherUnusable(
                 f"The launcher {self.launcher!r} of kernelspec {self._kernelspec_name!r} is not installed; "
                 f"install its package or use one of {', '.join(known)}."
