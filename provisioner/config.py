@@ -152,6 +152,12 @@ class VolumePool(Configurable):
         min=0,
         help="How many of `max_volumes` places a sweep keeps free, so that a person need not wait for an eviction.",
     ).tag(config=True)
+    spares = Dict(
+        key_trait=Unicode(),
+        value_trait=Integer(min=0),
+        help="How many hydrated volumes are kept ready for new sessions, by kernelspec; e.g. "
+        '{"python3-volume": 2}. Made by the server extension and by `jupyter volumes warm`.',
+    ).tag(config=True)
     kernelspec_policy = Dict(
         key_trait=Unicode(),
         value_trait=Dict(),

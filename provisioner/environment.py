@@ -11,7 +11,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 
 from .errors import ConfigError
 from .event import log
-from .hydration.pipeline import Hydrated, hydrate
+from .hydration.pipeline import Hydrated, hydrate, look
 from .hydration.plan import plan
 from .hydration.step import Launch, Place, Progress
 from .options import KernelOptions
@@ -76,6 +76,13 @@ def prepare(
         cancel=cancel,
         force=force,
     )
+
+
+def is_ready(launch: Launch, pool: Pool, options: KernelOptions, acquired: Acquired) -> bool:
+    """Whether a volume has all that its kernelspec declares; starts no process."""
+    full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
+    place = Place(acquired.path, acquired.state_directory)
+    return look(plan(options.hydration(pool.layout.root)), place, full) is not None
 
 
 def declared(kernelspec: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:

@@ -36,6 +36,7 @@ class Purpose(Enum):
     BACKUP = "backup"
     PRUNE = "prune"
     RESTORE = "restore"
+    HYDRATE = "hydration"
     LEFT_BEHIND = "processes left behind"
 
     @property

@@ -59,7 +59,7 @@ def due(record: Record, policy: Policy) -> Due:
     Pruning is due `prune_after` after the stop, and needs a backup of the present generation: where that is missing
     the backup is due first, at that time at the latest, even if `backup_after` says never.
     """
-    if record.state is not State.STOPPED or record.stopped is None:
+    if record.state is not State.STOPPED or record.stopped is None or record.spare:
         return Due(None, None)
     prune = None if record.pinned else _after(record.stopped, policy.prune_after)
     if record.is_backed_up:
@@ -88,9 +88,12 @@ def retry_at(now: datetime, failures: int) -> datetime:
 
 
 def eviction_order(records: Iterable[Record]) -> list[Record]:
-    """Return the volumes that may make room, the longest stopped first, those already backed up before the others."""
-    candidates = [r for r in records if r.state is State.STOPPED and not r.pinned and r.generation]
-    return sorted(candidates, key=lambda r: (not r.is_backed_up, r.stopped or r.created))
+    """Return the volumes that may make room: spares, those backed up, the others; the longest stopped first of each."""
+    candidates = [r for r in records if r.state is State.STOPPED and not r.pinned]
+    return sorted(
+        (r for r in candidates if r.generation or r.spare),
+        key=lambda r: (not r.spare, not r.is_backed_up, r.stopped or r.created),
+    )
 
 
 def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> list[BackupRecord]:

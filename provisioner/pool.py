@@ -190,6 +190,11 @@ class Pool(Upkeep):
         if found is not None:
             return found, False
         self._on_step("enter")
+        claimed = self._with_reserve(
+            lambda: registry.claim_spare(session, kernelspec, self.clock())
+        )
+        if claimed is not None:
+            return claimed, True
         new_id = volume.new_id()
         entered: list[Record] = []
         self._make_room_for(

@@ -15,6 +15,13 @@ class State(Enum):
     PRUNED = "pruned"
 
 
+class Spare(Enum):
+    """How far a volume is that is made ready before anybody asks."""
+
+    MAKING = "making"
+    READY = "ready"
+
+
 @dataclass(frozen=True)
 class Record:
     """One volume. Times are aware datetimes in UTC, sizes bytes."""
@@ -33,6 +40,7 @@ class Record:
     note: str = ""
     retry: datetime | None = None
     failures: int = 0
+    spare: Spare | None = None
 
     @property
     def has_files(self) -> bool:

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import PoolFull, RegistryUnusable
-from .record import BackupRecord, Record, State
+from .record import BackupRecord, Record, Spare, State
 
 T = TypeVar("T")
 
@@ -44,7 +45,8 @@ CREATE TABLE volumes (
     bytes       INTEGER,
     note        TEXT NOT NULL DEFAULT '',
     retry       REAL,                          -- when a backup that failed is tried again
-    failures    INTEGER NOT NULL DEFAULT 0     -- how many in a row
+    failures    INTEGER NOT NULL DEFAULT 0,    -- how many in a row
+    spare       TEXT                           -- of a volume nobody has claimed: is it 'making' or 'ready'?
 ) WITHOUT ROWID;
 CREATE INDEX volumes_on_disk ON volumes (state) WHERE state != 'pruned';
 CREATE INDEX volumes_to_back_up ON volumes (stopped)
@@ -52,6 +54,7 @@ CREATE INDEX volumes_to_back_up ON volumes (stopped)
 CREATE INDEX volumes_to_prune ON volumes (stopped)
     WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
 CREATE INDEX volumes_unborn ON volumes (id) WHERE generation = 0 AND state = 'stopped';
+CREATE INDEX volumes_spare ON volumes (kernelspec, spare) WHERE spare IS NOT NULL;
 CREATE TABLE former_names (
     session     TEXT PRIMARY KEY,
     id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
@@ -314,12 +317,78 @@ class Registry:
         )
 
     def unborn(self) -> list[Record]:
-        """Return the volumes that were entered but never acquired: their maker was stopped, or is at it now."""
-        return self._many("SELECT * FROM volumes WHERE generation = 0 AND state = 'stopped'")
+        """Return the volumes that were entered but never made ready: their maker was stopped, or is at it now."""
+        return self._many(
+            "SELECT * FROM volumes WHERE generation = 0 AND state = 'stopped' AND spare IS NOT 'ready'"
+        )
 
     def bytes_on_disk(self) -> int:
         """Return the bytes of all volumes with files on disk, as far as they were measured."""
         return int(self._read("SELECT total(bytes) FROM volumes WHERE state != 'pruned'", ())[0][0])
+
+    # -- spares ----------------------------------------------------------------------------------------------
+
+    def create_spare(
+        self, volume_id: str, kernelspec: str, now: datetime, wanted: int, capacity: int
+    ) -> Record | None:
+        """Enter a spare that is being made; None if the kernelspec has as many as wanted; atomic among processes.
+
+        Raises
+        ------
+        PoolFull
+            If all `capacity` places are taken.
+        """
+
+        def work(connection: sqlite3.Connection) -> Record | None:
+            present = connection.execute(
+                "SELECT count(*) FROM volumes WHERE kernelspec = ? AND spare IS NOT NULL",
+                (kernelspec,),
+            ).fetchone()[0]
+            if present >= wanted:
+                return None
+            _require_place(connection, capacity)
+            connection.execute(
+                "INSERT INTO volumes (id, session, kernelspec, state, generation, created, stopped, spare) "
+                "VALUES (?, ?, ?, 'stopped', 0, ?, ?, 'making')",
+                (volume_id, f"spare:{volume_id}", kernelspec, _number(now), _number(now)),
+            )
+            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+
+        return self._write(work)
+
+    def set_spare(self, volume_id: str, spare: Spare) -> Record:
+        """Record how far a spare is."""
+        return self._change(volume_id, "spare = ?", (spare.value,))
+
+    def spares(self, kernelspec: str | None = None) -> list[Record]:
+        """Return the spares of one kernelspec, or all."""
+        if kernelspec is None:
+            return self._many("SELECT * FROM volumes WHERE spare IS NOT NULL ORDER BY created")
+        return self._many(
+            "SELECT * FROM volumes WHERE spare IS NOT NULL AND kernelspec = ? ORDER BY created",
+            (kernelspec,),
+        )
+
+    def claim_spare(self, session: str, kernelspec: str, now: datetime) -> Record | None:
+        """Give a ready spare the name of a new session, if there is one and nobody bears the name; atomic."""
+
+        def work(connection: sqlite3.Connection) -> Record | None:
+            if connection.execute("SELECT 1 FROM volumes WHERE session = ?", (session,)).fetchone():
+                return None
+            found = connection.execute(
+                "SELECT id FROM volumes WHERE kernelspec = ? AND spare = 'ready' ORDER BY created LIMIT 1",
+                (kernelspec,),
+            ).fetchone()
+            if found is None:
+                return None
+            connection.execute(
+                "UPDATE volumes SET session = ?, spare = NULL, created = ?, stopped = ? WHERE id = ?",
+                (session, _number(now), _number(now), found[0]),
+            )
+            connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
+            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (found[0],)))
+
+        return self._write(work)
 
     # -- backups ---------------------------------------------------------------------------------------------
 
@@ -591,6 +660,7 @@ def _record(row: sqlite3.Row) -> Record:
         note=row["note"],
         retry=_time(row["retry"]),
         failures=row["failures"],
+        spare=None if row["spare"] is None else Spare(row["spare"]),
     )
 
 
@@ -599,7 +669,7 @@ def _row(record: Record) -> dict[str, object]:
 
 
 def _stored(value: object) -> object:
-    if isinstance(value, State):
+    if isinstance(value, Enum):
         return value.value
     return _number(value) if isinstance(value, datetime) else value
 

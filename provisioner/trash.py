@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,7 @@ def delete_tree(path: Path) -> None:
             shutil.rmtree(path, onerror=allow_and_retry)
         else:
             path.unlink()
+
+
+if __name__ == "__main__":
+    Trash(Path(sys.argv[1])).empty()

@@ -26,11 +26,12 @@ from .errors import (
     RestoreFailed,
     VolumeError,
     VolumeHeld,
+    VolumeNotFound,
 )
 from .event import Kind, log
 from .lease import Holder, Lease, Purpose
 from .occupants import occupants
-from .record import BackupRecord, Record, State
+from .record import BackupRecord, Record, Spare, State
 from .refusals import full, held
 from .trash import Trash
 from .vault import Progress, no_progress
@@ -76,7 +77,7 @@ class Upkeep(Catalog):
         BackupFailed, DiskFull
             Nothing is left behind; the table remembers when to try again.
         """
-        with self._leased(volume_id, Purpose.BACKUP, cancel) as leased:
+        with self.leased(volume_id, Purpose.BACKUP, cancel) as leased:
             return self._back_up(leased, progress)
 
     def _back_up(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
@@ -125,6 +126,21 @@ class Upkeep(Catalog):
         """Return the backups of one volume, or all, newest first."""
         return self.registry.backups(volume_id)
 
+    def backup_named(self, name: str) -> BackupRecord:
+        """Return the backup of that name.
+
+        Raises
+        ------
+        VolumeNotFound
+            If there is none.
+        """
+        for backup in self.registry.backups():
+            if backup.name == name:
+                return backup
+        raise VolumeNotFound(
+            f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
+        )
+
     def verify(
         self,
         backup: BackupRecord,
@@ -162,7 +178,7 @@ class Upkeep(Catalog):
         VolumeHeld
             If the volume is in use.
         """
-        with self._leased(volume_id, Purpose.PRUNE) as leased:
+        with self.leased(volume_id, Purpose.PRUNE) as leased:
             record = self._prune(leased, force)
         self.trash.empty_in_background()
         return record
@@ -190,9 +206,14 @@ class Upkeep(Catalog):
         leases.remove(lease)
         return replace(record, state=State.PRUNED, bytes=None)
 
+    def discard(self, leased: Leased) -> None:
+        """Delete a leased volume that never had a session, and forget it."""
+        self.trash.take(self.layout.volume(leased.record.id))
+        self._mark_gone(leased.record, leased.lease)
+
     def delete(self, volume_id: str) -> None:
         """Delete a stopped volume with its files and all its backups, at its owner's word."""
-        with self._leased(volume_id, Purpose.PRUNE) as leased:
+        with self.leased(volume_id, Purpose.PRUNE) as leased:
             for backup in self.registry.backups(volume_id):
                 self.vault.drop(backup)
             self._prune(replace(leased, record=self._record(volume_id)), force=True)
@@ -202,7 +223,7 @@ class Upkeep(Catalog):
 
     def evict(self, record: Record, cancel: threading.Event | None = None) -> None:
         """Make room: back a stopped volume up if that has not been done, then delete its files."""
-        with self._leased(record.id, Purpose.BACKUP, cancel) as leased:
+        with self.leased(record.id, Purpose.BACKUP, cancel) as leased:
             if not leased.record.is_backed_up and leased.record.generation:
                 if self._back_up(leased).partial:
                     raise NotBackedUp(
@@ -210,7 +231,7 @@ class Upkeep(Catalog):
                         "`jupyter volumes backups` tells what could not be read."
                     )
                 leased = replace(leased, record=self._record(record.id))
-            self._prune(leased, kind=Kind.EVICTED)
+            self._prune(leased, force=leased.record.spare is not None, kind=Kind.EVICTED)
 
     def make_room(self, places: int, cancel: threading.Event) -> int:
         """Evict until `places` places are free or nothing more may go; return how many places are free."""
@@ -252,8 +273,8 @@ class Upkeep(Catalog):
         VolumeHeld, PoolFull, DiskFull, Cancelled
             Nothing was changed.
         """
-        with self._leased(volume_id, Purpose.RESTORE, cancel) as leased:
-            chosen = self._choose(leased.record, backup)
+        with self.leased(volume_id, Purpose.RESTORE, cancel) as leased:
+            chosen = self.choose_backup(leased.record, backup)
             if self.layout.volume(volume_id).exists():
                 if not leased.record.is_backed_up and self._back_up(leased).partial:
                     raise NotBackedUp(
@@ -276,7 +297,8 @@ class Upkeep(Catalog):
         """Bring a backup back into a directory that does not exist yet; no volume is touched."""
         self.vault.restore_to(backup, into, cancel or threading.Event(), progress)
 
-    def _choose(self, record: Record, name: str | None) -> BackupRecord:
+    def choose_backup(self, record: Record, name: str | None = None) -> BackupRecord:
+        """Return the backup of that name, or the newest whole one (`RestoreFailed` if there is none)."""
         backups = self.registry.backups(record.id)
         if name is None:
             newest = self.vault.newest(record)
@@ -306,6 +328,7 @@ class Upkeep(Catalog):
         acquire or sweep knows that there was a restore under way, and gives the place back.
         """
         log.info("Bringing %r back from %s", record.session, backup.name)
+        has_files = self.layout.volume(record.id).exists()
         aside = self.layout.staging / f"{record.id}.{secrets.token_hex(4)}"
         self._on_step("restore:aside")
         aside.mkdir(mode=0o700)
@@ -313,8 +336,14 @@ class Upkeep(Catalog):
             self._on_step("restore:place")
             self._take_place(record, cancel)
             self.vault.restore_to(backup, aside / "files", cancel, progress)
+            self._on_step("restore:count")
+            if has_files or backup.generation != record.generation:
+                # Before the swap: whatever lies there when this process is killed, no backup passes for it.
+                record = self.registry.set_generation(
+                    record.id, record.generation + 1, self.clock()
+                )
             self._on_step("restore:swap")
-            replaced = self.trash.take(self.layout.volume(record.id))
+            self.trash.take(self.layout.volume(record.id))
             self._on_step("restore:rename")
             (aside / "files").rename(self.layout.volume(record.id))
             self._on_step("restore:renamed")
@@ -326,9 +355,7 @@ class Upkeep(Catalog):
         finally:
             with contextlib.suppress(OSError):
                 aside.rmdir()
-        if replaced or backup.generation != record.generation:
-            record = self.registry.set_generation(record.id, record.generation + 1, self.clock())
-            self._write_record(record)
+        self._write_record(record)
         self.trash.empty_in_background()
         self._emit(Kind.RESTORED, record, backup=backup.name, bytes=backup.bytes)
         return self._record(record.id)
@@ -381,7 +408,7 @@ class Upkeep(Catalog):
         """Make the record of one volume agree with the disk; return what was put right, in one line."""
         if self.registry.get(volume_id) is None:
             return None
-        with self._leased(volume_id, Purpose.PRUNE) as leased:
+        with self.leased(volume_id, Purpose.PRUNE) as leased:
             self._on_step("repair:leased")
             record = leased.record
             left = [n for n in os.listdir(self.layout.staging) if n.split(".", 1)[0] == volume_id]
@@ -389,7 +416,7 @@ class Upkeep(Catalog):
                 self.trash.take(self.layout.staging / name)
             self._on_step("repair:staging")
             has_files = self.layout.volume(volume_id).exists()
-            if record.generation == 0:
+            if record.generation == 0 and record.spare is not Spare.READY:
                 self.trash.take(self.layout.volume(volume_id))
                 self._mark_gone(record, leased.lease)
                 return f"{record.session!r}: was never started, forgotten"
@@ -415,7 +442,7 @@ class Upkeep(Catalog):
     # -- small things ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _leased(
+    def leased(
         self, volume_id: str, purpose: Purpose, cancel: threading.Event | None = None
     ) -> Iterator[Leased]:
         """Hold a volume's lease for maintenance, which ends when `cancel` is set or a person asks for the volume."""

@@ -137,6 +137,10 @@ class Vault:
         except BackupDamaged as error:
             raise BackupDamaged(f"{error} {self._advice(backup)}") from error
 
+    def summary(self, backup: BackupRecord) -> archives.Manifest:
+        """Return what a backup says of itself; reads its end only."""
+        return archives.read_summary(archives.destination_for(backup.destination), backup.name)
+
     def verify(
         self,
         backup: BackupRecord,

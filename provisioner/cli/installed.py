@@ -1,0 +1,100 @@
+"""The kernelspecs that Jupyter finds, as their kernel.json has them: unknown keys and mistakes included."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+
+from ..errors import ConfigError
+from .stanza import Stanza, stanza_of
+
+PACKAGED = "python3-volume"
+"""The kernelspec that is installed with this package."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One kernelspec.
+
+    Parameters
+    ----------
+    name
+        Its name, in lower case as jupyter_client has it.
+    directory
+        Where it lies.
+    content
+        What its kernel.json says; empty if that cannot be read.
+    """
+
+    name: str
+    directory: Path
+    content: dict[str, Any]
+
+    @property
+    def display_name(self) -> str:
+        """What launchers call it."""
+        return str(self.content.get("display_name", ""))
+
+    @property
+    def language(self) -> str:
+        """The language that its kernel speaks, in lower case."""
+        return str(self.content.get("language", "")).lower()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Its metadata; empty if that is no object."""
+        metadata = self.content.get("metadata")
+        return metadata if isinstance(metadata, dict) else {}
+
+    @property
+    def stanza(self) -> Stanza:
+        """The provisioner that it names."""
+        return stanza_of(self.metadata)
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it belongs to this package, and not to the user."""
+        return self.directory == Path(sys.prefix, "share", "jupyter", "kernels", PACKAGED)
+
+
+def kernelspecs() -> Iterator[Installed]:
+    """Yield the kernelspecs that Jupyter finds, by name."""
+    manager = KernelSpecManager()
+    for name, directory in sorted(manager.find_kernel_specs().items()):
+        yield Installed(name, Path(directory), _content(manager, name, Path(directory)))
+
+
+def kernelspec(name: str) -> Installed:
+    """Return the kernelspec of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    manager = KernelSpecManager()
+    found = manager.find_kernel_specs()
+    if name.lower() not in found:
+        raise ConfigError(
+            f"There is no kernelspec {name!r}; use one of {', '.join(sorted(found))}."
+        )
+    directory = Path(found[name.lower()])
+    return Installed(name.lower(), directory, _content(manager, name, directory))
+
+
+def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:
+    path = directory / "kernel.json"
+    if not path.exists():
+        # ipykernel's own kernel is there without having been installed; only the manager knows it.
+        return dict(manager.get_kernel_spec(name).to_dict())
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,102 @@
+"""`jupyter volumes list`: all volumes at a glance."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ..lease import Holder
+from ..pool import Pool
+from ..record import Record, State
+from .selection import open_pool
+from .terminal import Column, ago, print_json, print_table, size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `list`."""
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the volumes under the root."""
+    pool = open_pool(args)
+    records = pool.volumes()
+    if args.json:
+        print_json([described(pool, record) for record in records])
+    elif records:
+        print_table(columns(pool, pool.clock()), records)
+    else:
+        print(f"No volumes yet under {pool.layout.root}.")
+    return 0
+
+
+def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
+    """Return what a row of the table shows of a volume."""
+    return (
+        Column("SESSION", lambda record: record.session, shrinks=True),
+        Column("STATE", lambda record: record.state.value),
+        Column("SINCE", lambda record: ago(since(record), now)),
+        Column("SIZE", lambda record: size(record.bytes), align="right"),
+        Column("KERNELSPEC", lambda record: record.kernelspec),
+        Column("PINNED", lambda record: "pinned" if record.pinned else ""),
+        Column("HOLDER", lambda record: held_by(pool, record)),
+        Column("NOTE", lambda record: record.note),
+    )
+
+
+def described(pool: Pool, record: Record) -> dict[str, Any]:
+    """Return all that is known of a volume, in JSON's types. Times are ISO 8601 in UTC, sizes bytes."""
+    holder = holder_of(pool, record)
+    return {
+        "session": record.session,
+        "id": record.id,
+        "state": record.state.value,
+        "kernelspec": record.kernelspec,
+        "path": str(pool.path(record)) if record.has_files else None,
+        "holder": None if holder is None else _described_holder(holder),
+        "bytes": record.bytes,
+        "generation": record.generation,
+        "created": record.created.isoformat(),
+        "acquired": _written(record.acquired),
+        "stopped": _written(record.stopped),
+        "pinned": record.pinned,
+        "note": record.note,
+    }
+
+
+def since(record: Record) -> datetime | None:
+    """Return when a volume came into the state that it is in."""
+    return record.acquired if record.state is State.ACTIVE else record.stopped or record.created
+
+
+def holder_of(pool: Pool, record: Record) -> Holder | None:
+    """Return who holds a volume. Only active ones are looked at: a file would be opened for each."""
+    return pool.holder(record) if record.state is State.ACTIVE else None
+
+
+def held_by(pool: Pool, record: Record) -> str:
+    """Return in a few words who holds a volume; empty if nobody does."""
+    if record.state is not State.ACTIVE:
+        return ""
+    holder = pool.holder(record)
+    if holder is None:
+        return "unknown"
+    processes = ", ".join(map(str, holder.processes or (holder.pid,)))
+    return f"{holder.purpose.value} (process {processes} on {holder.host})"
+
+
+def _described_holder(holder: Holder) -> dict[str, Any]:
+    return {
+        "purpose": holder.purpose.value,
+        "pid": holder.pid,
+        "host": holder.host,
+        "since": holder.since.isoformat(),
+        "kernels": list(holder.kernels),
+        "processes": list(holder.processes),
+    }
+
+
+def _written(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,107 @@
+"""A notebook on disk as a batch run needs it: read whole or refused, and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import warnings
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+
+class NotebookUnusable(Exception):
+    """The file is no notebook that could be executed; the message says why."""
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook of any format, as one of format 4.
+
+    Raises
+    ------
+    NotebookUnusable
+        It is missing, cannot be read, is not JSON or no notebook.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotebookUnusable("does not exist; correct the path.") from None
+    except OSError as error:
+        raise NotebookUnusable(f"cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise NotebookUnusable("is not a notebook (not UTF-8 text).") from None
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotebookUnusable("is not a notebook (not JSON).") from None
+    if not isinstance(content, dict) or not {"cells", "worksheets"} & content.keys():
+        raise NotebookUnusable("is not a notebook (it has no cells).")
+    return _as_version_4(text)
+
+
+def _as_version_4(text: str) -> NotebookNode:
+    with warnings.catch_warnings():
+        # Missing cell ids; nbformat adds them.
+        warnings.simplefilter("ignore")
+        try:
+            notebook: NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
+            nbformat.validate(notebook)
+        except Exception as error:  # noqa: BLE001 - what a damaged notebook raises is not nbformat's own to say
+            reason = str(error).strip().partition("\n")[0]
+            raise NotebookUnusable(f"is not a valid notebook ({reason}).") from None
+    return notebook
+
+
+def clear(notebook: NotebookNode) -> int:
+    """Remove what earlier executions left, so that an output shows one execution only; return the cells to execute."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+            cell.execution_count = None
+    return sum(map(is_executable, notebook.cells))
+
+
+def is_executable(cell: NotebookNode) -> bool:
+    """Whether nbclient executes a cell."""
+    return bool(cell.cell_type == "code" and cell.source.strip())
+
+
+def note_failure(notebook: NotebookNode, number: int | None, error: str, message: str) -> None:
+    """Let the notebook show a failure that left no traceback: a timeout, or the death of the kernel."""
+    if number is None:
+        return
+    cell = notebook.cells[number - 1]
+    if not any(output.output_type == "error" for output in cell.outputs):
+        cell.outputs.append(
+            new_output(  # type: ignore[no-untyped-call]  # nbformat's functions have no types
+                "error", ename=error, evalue=message, traceback=[f"{error}: {message}"]
+            )
+        )
+
+
+def write(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook; atomic: there is the earlier file or the whole new one, with the earlier one's permissions.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with open(aside, "x", encoding="utf-8") as file:
+            nbformat.write(notebook, file)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(path, aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,60 @@
+"""`jupyter volumes prune SESSION`: delete a stopped volume's files, which its backup can bring back."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from ..errors import NotBackedUp
+from ..record import Record
+from .selection import add_session_argument, find_volume, open_pool
+from .terminal import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `prune`."""
+    add_session_argument(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="also without a backup, once the name is typed"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --force: ask for nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prune at once; the deleting itself goes on in the background."""
+    pool = open_pool(args)
+    record = find_volume(pool, args.session)
+    if args.force and not record.is_backed_up and not args.yes:
+        _require_name(record)
+    gone = pool.prune(record.id, force=args.force)
+    # This process ends now; what it renamed away is deleted by one that outlives it.
+    subprocess.Popen(
+        [sys.executable, "-m", "provisioner.trash", str(pool.layout.trash)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    if args.json:
+        print_json({"session": gone.session, "id": gone.id, "state": gone.state.value})
+    elif pool.backups(record.id):
+        print(f"{record.session}: pruned; its next kernel brings it back.")
+    else:
+        print(f"{record.session}: deleted.")
+    return 0
+
+
+def _require_name(record: Record) -> None:
+    if not sys.stdin.isatty():
+        raise NotBackedUp(
+            f"The files of {record.session!r} have no backup of their generation {record.generation}; "
+            "to delete them all the same without a terminal, add --yes."
+        )
+    typed = input(
+        f"The files of {record.session!r} have no current backup and cannot be brought back.\n"
+        "Type the session's name to delete them: "
+    )
+    if typed != record.session:
+        raise NotBackedUp("That is not the session's name; nothing was deleted.")

@@ -1,0 +1,66 @@
+"""Which volume a command line speaks of: a session's name, a former name, an id, or the path of a notebook."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from .. import notebook
+from ..errors import VolumeNotFound
+from ..pool import Pool, pool_of
+from ..record import Record
+from ..session import Clues, checked, choose
+from .settings import settings_of
+
+
+def open_pool(args: argparse.Namespace) -> Pool:
+    """Return the pool that the settings name. Opened on first use."""
+    return pool_of(settings_of(args))
+
+
+def add_session_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument SESSION."""
+    parser.add_argument(
+        "session",
+        metavar="SESSION",
+        help="the session's name, a former name, the volume's id, or the path of its notebook",
+    )
+
+
+def find_volume(pool: Pool, text: str) -> Record:
+    """Return the volume that SESSION stands for.
+
+    Raises
+    ------
+    VolumeNotFound
+        Naming the sessions that are nearest.
+    """
+    try:
+        return pool.find(text)
+    except VolumeNotFound:
+        name = session_of_notebook(text)
+        if name is None or name == text:
+            raise
+    return pool.find(name)
+
+
+def session_name(text: str) -> str:
+    """Return the session that SESSION names, whether or not it has a volume.
+
+    Raises
+    ------
+    BadSession
+        If it cannot name one.
+    """
+    return session_of_notebook(text) or checked(text, "the command line")
+
+
+def session_of_notebook(text: str) -> str | None:
+    """Return the session of a kernel of the notebook `text`; None where it is no notebook's path."""
+    if not text.endswith(".ipynb") or "\0" in text:
+        return None
+    if os.sep not in text and not os.path.exists(text):
+        return None
+    path = notebook.canonical(text)
+    asked = notebook.volume_metadata(path).get("session")
+    return choose(Clues(kernel_id="", metadata=asked, notebook=path)).name

@@ -1,0 +1,64 @@
+"""Settings on the command line: `--VolumePool.root=…`, as Jupyter's applications take them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from traitlets.config import Config
+
+    from ..config import VolumePool
+
+_PREFIX = "--VolumePool."
+
+SETTINGS_HELP = (
+    "Any setting can be given for one command as --VolumePool.NAME=VALUE, "
+    "for example --VolumePool.root=/scratch/volumes."
+)
+
+
+def split_settings(
+    arguments: Sequence[str], usage_error: Callable[[str], NoReturn]
+) -> tuple[list[str], Config | None]:
+    """Take the settings out of a command line; after `--` there are none.
+
+    Returns
+    -------
+    The other arguments, and the settings; None where there are none.
+    """
+    rest: list[str] = []
+    given: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif not argument.startswith(_PREFIX):
+            rest.append(argument)
+        elif "=" in argument:
+            given.append(argument)
+        elif (value := next(remaining, None)) is not None:
+            given.append(f"{argument}={value}")
+        else:
+            usage_error(f"{argument} needs a value: {argument}=VALUE")
+    return rest, _parsed(given) if given else None
+
+
+def settings_of(args: argparse.Namespace) -> VolumePool:
+    """Read the settings of this process, with those of the command line on top.
+
+    Raises
+    ------
+    ConfigError
+        For a name or a value that makes no sense.
+    """
+    from ..config import load_settings
+
+    return load_settings(args.config)
+
+
+def _parsed(given: list[str]) -> Config:
+    from traitlets.config.loader import KVArgParseConfigLoader
+
+    return KVArgParseConfigLoader(argv=given).load_config()

@@ -1,0 +1,126 @@
+"""Volumes that are ready before anybody asks: hydrated, unclaimed, one rename away from a new session.
+
+A spare is a volume whose session nobody has named yet. Claiming it gives it a name and moves no file, so paths that
+its environment contains stay true. It takes a place of the pool like any volume and is the first to make room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from threading import Event
+
+from . import environment, volume
+from .errors import VolumeHeld
+from .event import log
+from .hydration.step import Launch, Progress
+from .lease import Purpose
+from .options import KernelOptions
+from .pool import Acquired, Pool
+from .record import Record, Spare
+
+
+def warm(
+    pool: Pool,
+    kernelspec: str,
+    wanted: int,
+    *,
+    progress: Progress,
+    cancel: Event,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """See to it that `wanted` hydrated spares of a kernelspec are ready; blocks, so call it in a thread.
+
+    Spares whose inputs have changed are retired once a new one is ready. Several processes may warm one root at
+    once: together they make no more than wanted.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    kernelspec
+        The kernelspec's name.
+    wanted
+        How many spares; 0 retires all.
+    progress
+        Told what the hydrations do.
+    cancel
+        Ends it; a spare half-made is deleted.
+    env
+        The environment that kernels are started with; this process's by default.
+
+    Returns
+    -------
+    How many were made.
+
+    Raises
+    ------
+    HydrationFailed, ConfigError, PoolFull, DiskFull, Cancelled
+        Nothing half-made is left behind.
+    """
+    options, launch = environment.declared(kernelspec, os.environ if env is None else env)
+    drifted = [
+        r for r in pool.registry.spares(kernelspec) if _has_drifted(pool, r, options, launch)
+    ]
+    made = 0
+    while not cancel.is_set():
+        record = pool.registry.create_spare(
+            volume.new_id(),
+            kernelspec,
+            pool.clock(),
+            wanted + len(drifted),
+            pool.settings.max_volumes,
+        )
+        if record is None:
+            break
+        _make(pool, record, options, launch, progress, cancel)
+        made += 1
+        if drifted:
+            _retire(pool, drifted.pop())
+    for record in drifted:
+        _retire(pool, record)
+    for record in pool.registry.spares(kernelspec)[wanted:]:
+        _retire(pool, record)
+    return made
+
+
+def _make(
+    pool: Pool,
+    record: Record,
+    options: KernelOptions,
+    launch: Launch,
+    progress: Progress,
+    cancel: Event,
+) -> None:
+    """Hydrate a spare under its lease; ready last, so that a killed process leaves what the next sweep deletes."""
+    with pool.leased(record.id, Purpose.HYDRATE, cancel) as leased:
+        try:
+            path = pool.path(record)
+            volume.make(path)
+            acquired = Acquired(record, path, leased.lease.fd, kernel="")
+            environment.prepare(
+                launch, pool, options, acquired, progress=progress, cancel=leased.cancel
+            )
+            pool.registry.set_spare(record.id, Spare.READY)
+        except BaseException:
+            pool.discard(leased)
+            raise
+    log.info("A spare volume for %r is ready.", record.kernelspec)
+
+
+def _has_drifted(pool: Pool, record: Record, options: KernelOptions, launch: Launch) -> bool:
+    if record.spare is not Spare.READY:
+        return False
+    acquired = Acquired(record, pool.path(record), -1, kernel="")
+    return not environment.is_ready(launch, pool, options, acquired)
+
+
+def _retire(pool: Pool, record: Record) -> None:
+    """Delete a spare, unless a session has claimed it by now."""
+    try:
+        with pool.leased(record.id, Purpose.PRUNE) as leased:
+            if leased.record.spare is not None:
+                pool.discard(leased)
+    except VolumeHeld:
+        return
+    pool.trash.empty_in_background()
