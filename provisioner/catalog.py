@@ -180,7 +180,7 @@ class Catalog:
         """Enter the backups into a table that is being rebuilt; a destination out of reach does not prevent it."""
         try:
             rescan(registry, self.settings.destination)
-        except (VolumeError, OSError, AttributeError) as error:
+        except (VolumeError, OSError) as error:
             log.warning("The backups could not be looked through: %s", error)
 
     def _with_reserve(self, work: Callable[[], Any]) -> Any:

@@ -25,18 +25,20 @@ from traitlets.config.loader import (
     PyFileConfigLoader,
 )
 
-from .duration import format_duration, parse_duration
+from .duration import EXPECTED, format_duration, parse_duration
 from .errors import ConfigError
 from .policy import Keep, Policy
 
 ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
 FILE_NAME = "jupyter_volumes_config"
 
+_KEEP_EXPECTED = 'a count of 1 or more, a duration, or {"count": …, "age": …}'
+
 
 class Duration(TraitType["timedelta | None", Any]):
     """A timedelta, given in seconds or as text (`"30m"`); None where `"never"` was said; never zero or less."""
 
-    info_text = 'a positive number of seconds, a duration such as "30m" or "1h30m", or "never"'
+    info_text = EXPECTED
     default_value = None
     allow_none = True
 
@@ -91,7 +93,7 @@ class VolumePool(Configurable):
         key_trait=Unicode(),
         value_trait=Unicode(),
         help="Variables added to the environment of every kernel that has a volume.",
-    ).tag(config=True)
+    ).tag(config=True, expected="a mapping of names to texts")
 
     idle_shutdown = Duration(
         timedelta(hours=2),
@@ -136,7 +138,7 @@ class VolumePool(Configurable):
         default_value=3,
         help="Which older backups stay: a count, an age, or both as "
         '{"count": 3, "age": "90d"} (older ones go when beyond both).',
-    ).tag(config=True)
+    ).tag(config=True, expected=_KEEP_EXPECTED)
     backup_exclude = List(
         Unicode(),
         help="Globs, relative to the volume, of what backups leave out (`**` crosses directories).",
@@ -157,13 +159,13 @@ class VolumePool(Configurable):
         value_trait=Integer(min=0),
         help="How many hydrated volumes are kept ready for new sessions, by kernelspec; e.g. "
         '{"python3-volume": 2}. Made by the server extension and by `jupyter volumes warm`.',
-    ).tag(config=True)
+    ).tag(config=True, expected="a mapping of kernelspecs to whole numbers, 0 or more")
     kernelspec_policy = Dict(
         key_trait=Unicode(),
         value_trait=Dict(),
         help="Settings for the volumes of one kernelspec, by its name: idle_shutdown, backup_after, prune_after, "
         'keep_backups, backup_exclude; e.g. {"python3-volume": {"prune_after": "30d"}}.',
-    ).tag(config=True)
+    ).tag(config=True, expected="a mapping of kernelspecs to mappings of settings")
 
     def policy(self, kernelspec: str) -> Policy:
         """Return what is due when for volumes of that kernelspec.
@@ -174,28 +176,26 @@ class VolumePool(Configurable):
             If `kernelspec_policy` has an unknown name or a value that the setting of that name would refuse.
         """
         own = self.kernelspec_policy.get(kernelspec, {})
-        for name in own:
-            if name not in _POLICY_NAMES:
-                raise ConfigError(
-                    f"VolumePool.kernelspec_policy[{kernelspec!r}] has {name!r}; "
-                    f"use one of {', '.join(_POLICY_NAMES)}."
-                )
-        chosen = _checked(type(self), own, f"VolumePool.kernelspec_policy[{kernelspec!r}]")
+        chosen = _checked_policy(kernelspec, own, "VolumePool")
         values = {name: chosen.get(name, getattr(self, name)) for name in _POLICY_NAMES}
         return Policy(
             idle_shutdown=values["idle_shutdown"],
             backup_after=values["backup_after"],
             prune_after=values["prune_after"],
-            keep=_keep(values["keep_backups"]),
+            keep=_keep(values["keep_backups"], "VolumePool"),
             exclude=tuple(values["backup_exclude"]),
         )
 
     @property
     def root_path(self) -> Path:
-        """The root as an absolute path."""
-        return Path(
-            os.path.abspath(Path(self.root or Path(jupyter_data_dir(), "volumes")).expanduser())
-        )
+        """The root as an absolute path (`ConfigError` if it begins with the `~` of nobody)."""
+        root = self.root or os.path.join(jupyter_data_dir(), "volumes")
+        expanded = os.path.expanduser(root)
+        if expanded.startswith("~"):
+            raise ConfigError(
+                f"VolumePool.root is {root!r}, whose home directory is not known; write the path in full."
+            )
+        return Path(os.path.abspath(expanded))
 
     @property
     def destination(self) -> str:
@@ -229,8 +229,7 @@ def _without_password(url: str) -> str:
     return f"{scheme}://…@{rest.rpartition('@')[2]}"
 
 
-def _keep(value: object) -> Keep:
-    expected = 'a count, a duration, or {"count": …, "age": …}'
+def _keep(value: object, where: str) -> Keep:
     if isinstance(value, timedelta):
         return Keep(count=1, age=value)
     if value is None:
@@ -238,14 +237,26 @@ def _keep(value: object) -> Keep:
     if isinstance(value, int):
         return Keep(count=value, age=None)
     if not isinstance(value, Mapping) or not value or set(value) - {"count", "age"}:
-        raise ConfigError(f"VolumePool.keep_backups is {value!r}; it must be {expected}.")
+        raise ConfigError(f"{where}.keep_backups is {value!r}; it must be {_KEEP_EXPECTED}.")
     count = value.get("count", 1)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"VolumePool.keep_backups has the count {count!r}; use 1 or more.")
+        raise ConfigError(f"{where}.keep_backups has the count {count!r}; use 1 or more.")
     try:
         return Keep(count=count, age=parse_duration(value.get("age")))
     except ValueError as error:
-        raise ConfigError(f"VolumePool.keep_backups: the age must be {error}.") from None
+        raise ConfigError(f"{where}.keep_backups: the age must be {error}.") from None
+
+
+def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings of one kernelspec as the traits take them."""
+    here = f"{where}.kernelspec_policy[{kernelspec!r}]"
+    for name in own:
+        if name not in _POLICY_NAMES:
+            raise ConfigError(f"{here} has {name!r}; use one of {', '.join(_POLICY_NAMES)}.")
+    chosen = _checked(VolumePool, own, here, {})
+    if "keep_backups" in chosen:
+        _keep(chosen["keep_backups"], here)
+    return chosen
 
 
 class Origin(NamedTuple):
@@ -271,19 +282,23 @@ def load_settings(application: Config | None = None) -> VolumePool:
     origins = [*file_origins(), Origin("the application's configuration", application or Config())]
     values: dict[str, Any] = {}
     for origin in origins:
-        given = section(origin.config, VolumePool.__name__)
-        values.update(_checked(VolumePool, given, f"{origin.label}: VolumePool"))
+        where = f"{origin.label}: VolumePool"
+        own = _checked(VolumePool, section(origin, VolumePool.__name__), where, values)
+        if "keep_backups" in own:
+            _keep(own["keep_backups"], where)
+        for kernelspec, policy in own.get("kernelspec_policy", {}).items():
+            _checked_policy(kernelspec, policy, where)
+        values.update(own)
     if root := os.environ.get(ROOT_VARIABLE):
         values["root"] = root
     settings = VolumePool(**values)
-    _keep(settings.keep_backups)
-    for kernelspec in settings.kernelspec_policy:
-        settings.policy(kernelspec)
+    # From here on the same directory, wherever the process moves to.
+    settings.root = str(settings.root_path)
     return settings
 
 
 def file_config() -> Config:
-    """Return what the configuration files say, for any section; later files on the path are the weaker ones."""
+    """Return what the configuration files say, for any section; the first directories on the path are the strongest."""
     merged = Config()
     for origin in file_origins():
         merged.merge(origin.config)
@@ -291,7 +306,7 @@ def file_config() -> Config:
 
 
 def file_origins() -> Iterator[Origin]:
-    """Yield the configuration files that exist, weakest first.
+    """Yield the configuration files that exist, weakest first; `.json` is stronger than `.py`, as for all of Jupyter.
 
     Raises
     ------
@@ -299,7 +314,7 @@ def file_origins() -> Iterator[Origin]:
         If a file cannot be read or executed.
     """
     for directory in reversed(jupyter_config_path()):
-        for loader, suffix in ((JSONFileConfigLoader, ".json"), (PyFileConfigLoader, ".py")):
+        for loader, suffix in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
             path = Path(directory, FILE_NAME + suffix)
             if path.is_file():
                 try:
@@ -309,13 +324,44 @@ def file_origins() -> Iterator[Origin]:
                     raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
 
 
-def section(config: Config, name: str) -> Mapping[str, Any]:
-    """Return the settings that `config` has for the class `name`; never creates the section."""
-    found: Mapping[str, Any] = config.get(name, {})
+def section(origin: Origin, name: str) -> Mapping[str, Any]:
+    """Return the settings that a place has for the class `name`; never creates the section.
+
+    Raises
+    ------
+    ConfigError
+        If it is no mapping.
+    """
+    found = origin.config.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"{origin.label}: {name} is {found!r}; it must be a mapping of settings to values."
+        )
     return found
 
 
-def _checked(traits: type[Configurable], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def plain(trait: TraitType[Any, Any], value: object, earlier: object) -> object:
+    """Return a configured value as it is meant: read from a command line's text, or added to what was there.
+
+    Parameters
+    ----------
+    trait
+        What it is for.
+    value
+        As the loader left it.
+    earlier
+        What weaker places say, which `c.VolumePool.<name>.append(…)` and its like change.
+    """
+    if isinstance(value, LazyConfigValue):
+        return value.get_value(earlier)
+    if isinstance(value, DeferredConfig):
+        return value.get_value(trait)
+    return value
+
+
+def _checked(
+    traits: type[Configurable], given: Mapping[str, Any], where: str, earlier: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return `given` as the traits take it, or refuse the first value that they do not."""
     known = traits.class_traits(config=True)
     checked: dict[str, Any] = {}
@@ -324,13 +370,25 @@ def _checked(traits: type[Configurable], given: Mapping[str, Any], where: str) -
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(known))}."
             raise ConfigError(f"{where}.{name} is not a setting; {hint}")
+        trait = known[name]
         try:
-            if isinstance(value, LazyConfigValue):
-                value = value.get_value(known[name].default())
-            elif isinstance(value, DeferredConfig):
-                value = value.get_value(known[name])
+            before = earlier[name] if name in earlier else trait.default()
+            value = plain(trait, value, before)
+            if isinstance(value, bool) and not isinstance(trait, Bool):
+                raise TraitError("Python takes True for 1; nobody means that.")
             checked[name] = getattr(traits(**{name: value}), name)
         except (TraitError, ValueError) as error:
-            expected = known[name].info()
-            raise ConfigError(f"{where}.{name} is {value!r}; it must be {expected}.") from error
+            raise ConfigError(
+                f"{where}.{name} is {value!r}; it must be {_expected(trait)}."
+            ) from error
     return checked
+
+
+def _expected(trait: TraitType[Any, Any]) -> str:
+    """Return what a trait takes, as a clause; traitlets' own leaves out bounds and what a mapping holds."""
+    said = trait.metadata.get("expected")
+    if isinstance(said, str):
+        return said
+    if isinstance(trait, Integer):
+        return f"a whole number, {trait.min} or more"
+    return trait.info()

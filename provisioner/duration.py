@@ -9,6 +9,12 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _WRITTEN = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 
+EXPECTED = 'a positive number of seconds, a duration such as "30m" or "1h30m" (a century at most), or "never"'
+"""What a duration may be, as a clause that completes "… must be"."""
+
+_LONGEST = timedelta(days=36525)
+"""A century: what is added to a date must give a date."""
+
 
 def parse_duration(value: object) -> timedelta | None:
     """Return the duration that `value` stands for; None for "never".
@@ -22,41 +28,39 @@ def parse_duration(value: object) -> timedelta | None:
     Raises
     ------
     ValueError
-        For zero and less (which elsewhere means "never", "at once" or "the maximum"), and for anything else; the
-        message is a clause that completes "… must be".
+        For zero and less (which elsewhere means "never", "at once" or "the maximum"), for more than a century, and
+        for anything else; the message is `EXPECTED`.
     """
-    expected = 'a positive number of seconds, a duration such as "30m" or "1h30m", or "never"'
     if value is None or (isinstance(value, str) and value.strip().lower() == "never"):
         return None
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = value
     elif isinstance(value, str):
-        seconds = _written_seconds(value.strip().lower(), expected)
+        seconds = _written_seconds(value.strip().lower())
     else:
-        raise ValueError(expected)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(expected)
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError:
-        raise ValueError(expected) from None
+        raise ValueError(EXPECTED)
+    if not 0 < seconds <= _LONGEST.total_seconds():
+        raise ValueError(EXPECTED)
+    return timedelta(seconds=seconds) or timedelta.resolution
 
 
-def _written_seconds(text: str, expected: str) -> float:
+def _written_seconds(text: str) -> float:
     if _WRITTEN.fullmatch(text):
         return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     try:
         return float(text)
     except ValueError:
-        raise ValueError(expected) from None
+        raise ValueError(EXPECTED) from None
 
 
 def format_duration(value: timedelta | None) -> str:
-    """Return the shortest writing of a duration that `parse_duration` reads back to the second."""
+    """Return the shortest writing of a duration that `parse_duration` reads back to the second, or below it exactly."""
     if value is None:
         return "never"
+    if value < timedelta(seconds=1):
+        return f"{value.total_seconds():.6f}".rstrip("0") + "s"
     seconds = round(value.total_seconds())
     if seconds < 60:
         return f"{seconds}s"

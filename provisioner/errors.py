@@ -110,6 +110,12 @@ class BackupDamaged(VolumeError):
     code = "backup-damaged"
 
 
+class BackupMissing(VolumeError):
+    """No backup has that name."""
+
+    code = "backup-missing"
+
+
 class RestoreFailed(VolumeError):
     """A backup is whole but could not be brought back (no space, no permission)."""
 

@@ -91,15 +91,15 @@ class Holder:
         return f"{said} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
 
     def to_json(self) -> bytes:
-        """Return the holder as it is written into the lease's file."""
+        """Return the holder as it is written into the lease's file: one line."""
         values = {**asdict(self), "purpose": self.purpose.value, "since": self.since.isoformat()}
-        return json.dumps(values).encode()
+        return json.dumps(values).encode() + b"\n"
 
     @classmethod
     def from_json(cls, content: bytes) -> Holder | None:
-        """Read what `to_json` wrote; None for anything else, such as a file cut short by a crash."""
+        """Read what `to_json` wrote, its first line only; None for anything else, such as a file cut short by a crash."""
         try:
-            values: dict[str, Any] = json.loads(content)
+            values: dict[str, Any] = json.loads(content.partition(b"\n")[0])
             return cls(
                 int(values["pid"]),
                 str(values["host"]),
@@ -108,7 +108,7 @@ class Holder:
                 tuple(map(str, values["kernels"])),
                 tuple(map(int, values["processes"])),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
 
@@ -139,13 +139,15 @@ class Lease:
         _write(self.fd, holder.to_json())
 
     def release(self) -> None:
-        """Give the lease up; calling it twice is harmless. A process that inherited it keeps it locked."""
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
+        """Give the lease up; calling it twice is harmless. A process that inherited it keeps it locked.
+
+        In a fork of the process that took it, this closes the fork's copy only.
+        """
+        if self.fd >= 0 and self.holder.pid == os.getpid():
             # Emptied first: whoever gets the lock next sees that all was left in good order.
             with contextlib.suppress(OSError):
-                os.ftruncate(fd, 0)
-            os.close(fd)
+                os.ftruncate(self.fd, 0)
+        self.abandon()
 
     def abandon(self) -> None:
         """Close this process's copy and leave the file as it is: others that inherited the lease go on using it."""
@@ -290,7 +292,8 @@ def _is_same_file(fd: int, path: Path) -> bool:
 
 
 def _write(fd: int, content: bytes) -> None:
-    # A full disk must not keep anybody from their files: the content only informs.
+    # A full disk must not keep anybody from their files: the content only informs. It is never empty in between, which
+    # would say of a process killed just then that it left all in good order.
     with contextlib.suppress(OSError):
-        os.ftruncate(fd, 0)
         os.pwrite(fd, content, 0)
+        os.ftruncate(fd, len(content))

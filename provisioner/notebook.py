@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ def locate(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None
     no file, so it names no session.
     """
     local = server_path(env, process_env)
-    drive, _, remote = env.get(NOTEBOOK_VARIABLE, "").rpartition(":")
-    if drive not in _LOCAL_DRIVES:
-        return f"{drive}:{remote}"
+    told = env.get(NOTEBOOK_VARIABLE, "")
+    drive, colon, _ = told.partition(":")
+    # A colon further on belongs to a file's name: drives have no slash.
+    if colon and "/" not in drive and drive not in _LOCAL_DRIVES:
+        return told
     if local is None:
         return None
     if not os.path.exists(local):
@@ -71,7 +74,11 @@ def locate(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None
 
 def canonical(path: str | os.PathLike[str]) -> str:
     """Return the one name of a notebook: absolute, without symbolic links, whether or not it exists yet."""
-    return os.path.realpath(path)
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        # A NUL or half a character: no file can bear that name, and `session.checked` says so.
+        return os.fspath(path)
 
 
 def volume_metadata(notebook: str) -> Mapping[str, Any]:
@@ -81,7 +88,9 @@ def volume_metadata(notebook: str) -> Mapping[str, Any]:
     """
     try:
         path = Path(notebook)
-        if path.stat().st_size > _LARGEST_NOTEBOOK:
+        status = path.stat()
+        # Reading a pipe that bears a notebook's name would never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_NOTEBOOK:
             return {}
         content = path.read_bytes()
         # Parsing holds the interpreter lock; most notebooks never mention volumes.

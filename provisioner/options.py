@@ -16,7 +16,7 @@ from typing import Any
 from traitlets import Bool, Dict, Enum, List, TraitError, Unicode, Union
 from traitlets.config import Config, Configurable
 
-from .config import Duration, file_config
+from .config import Duration, Origin, file_config, plain, section
 from .errors import ConfigError
 from .hydration.plan import ENTRY_POINTS, HydrationOptions
 
@@ -98,10 +98,14 @@ class KernelOptions(Configurable):
         """
         config = Config(file_config())
         config.merge(self.config)
-        for name, value in config.get("VolumeProvisioner", {}).items():
+        configured = Origin("the configuration", config)
+        for name, value in section(configured, "VolumeProvisioner").items():
             self._take(name, value, f"c.VolumeProvisioner.{name}")
         for name, value in stanza.items():
             self._take(name, value, f"kernel.json of {kernelspec!r}: config.{name}")
+
+    def _load_config(self, *_: Any, **__: Any) -> None:
+        """Leave to `take` what traitlets would do when this is made: its errors name no place and no cure."""
 
     def _take(self, name: str, value: object, where: str) -> None:
         known = set(KernelOptions.class_trait_names(config=True))
@@ -114,11 +118,12 @@ class KernelOptions(Configurable):
                 raise ConfigError(f"{where} is not an option; {hint}")
             self.further[name] = value
             return
+        trait = self.traits()[name]
         try:
+            value = plain(trait, value, getattr(self, name))
             self.set_trait(name, value)
-        except TraitError as error:
-            expected = self.traits()[name].info()
-            raise ConfigError(f"{where} is {value!r}; it must be {expected}.") from error
+        except (TraitError, ValueError) as error:
+            raise ConfigError(f"{where} is {value!r}; it must be {trait.info()}.") from error
 
     def hydration(self, root: Path) -> HydrationOptions:
         """Return what is to be hydrated; caches that volumes share lie under `root`, on their file system."""

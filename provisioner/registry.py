@@ -1,34 +1,22 @@
-"""The table of volumes, their former names and their backups.
-
-SQLite in WAL mode with `synchronous=FULL`: what a call has returned survives a power failure. Waiting for
-another writer is done here with short, jittered pauses; SQLite's own busy handler was measured to starve single
-writers for seconds. One instance serves all threads of a process.
-"""
+"""The table of volumes, their former names and their backups. How its file is shared, `database` knows."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
 
+from .database import PATIENCE, Database, Recover
+from .database import (
+    is_damage as is_damage,
+)  # part of this face: who catches RegistryUnusable asks it
 from .errors import PoolFull, RegistryUnusable
 from .record import BackupRecord, Record, Spare, State
 
-T = TypeVar("T")
-
 FILE_NAME = "registry.sqlite3"
-
-_PATIENCE = 10.0
-"""Seconds after which a table that another process keeps locked is an error."""
 
 _VERSION_1 = """
 CREATE TABLE volumes (
@@ -87,10 +75,14 @@ class Registry:
     Parameters
     ----------
     path
-        The database file; it is created if it does not exist.
+        The database file.
     recover
-        Called when the file has disappeared or turned out to be damaged after it was opened; puts a rebuilt one in
-        its place. Without it, a lost table is an error.
+        Called when the file is missing or turns out to be damaged; puts a rebuilt one in its place (see
+        `database.Recover`). Without it, a lost table is an error.
+    patience
+        How long to wait for another process that writes.
+    create
+        Whether to make the file if it does not exist.
 
     Raises
     ------
@@ -98,16 +90,20 @@ class Registry:
         If the file cannot be opened, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, recover: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        recover: Recover | None = None,
+        patience: timedelta = PATIENCE,
+        create: bool = False,
+    ) -> None:
         self.path = path
-        self._recover = recover
-        self._guard = threading.RLock()
-        self._connection = self._open()
+        self._database = Database(path, MIGRATIONS, recover, patience, create)
+        self._write = self._database.write
 
     def close(self) -> None:
         """Close the database; calling it twice is harmless."""
-        with self._guard:
-            self._connection.close()
+        self._database.close()
 
     def check(self) -> None:
         """Read the table's first pages and its schema.
@@ -115,15 +111,22 @@ class Registry:
         Raises
         ------
         RegistryUnusable
-            If they are damaged. The whole file is checked by `jupyter volumes doctor`.
+            If they are damaged. The whole file is checked by `check_all`.
         """
-        self._read("SELECT count(*) FROM sqlite_master", ())
-        self._read("SELECT id FROM volumes LIMIT 1", ())
+        for table in ("sqlite_master", "volumes", "former_names", "backups"):
+            self._rows(f"SELECT * FROM {table} LIMIT 1")  # noqa: S608 - names of this module
 
     def check_all(self) -> list[str]:
-        """Check every page; return what is wrong, nothing if all is well."""
-        rows = self._read("PRAGMA integrity_check", ())
-        return [row[0] for row in rows if row[0] != "ok"]
+        """Check every page and read every row; return what is wrong, nothing if all is well."""
+        try:
+            wrong = [str(row[0]) for row in self._rows("PRAGMA integrity_check")]
+            self.volumes()
+            self.backups()
+        except RegistryUnusable as error:
+            if not is_damage(error):
+                raise
+            return [str(error)]
+        return [line for line in wrong if line != "ok"]
 
     # -- volumes ---------------------------------------------------------------------------------------------
 
@@ -296,7 +299,7 @@ class Registry:
 
     def places_taken(self) -> int:
         """Return how many volumes have files on disk."""
-        return int(self._read("SELECT count(*) FROM volumes WHERE state != 'pruned'", ())[0][0])
+        return int(self._rows("SELECT count(*) FROM volumes WHERE state != 'pruned'")[0][0])
 
     # -- what is due -----------------------------------------------------------------------------------------
 
@@ -324,7 +327,7 @@ class Registry:
 
     def bytes_on_disk(self) -> int:
         """Return the bytes of all volumes with files on disk, as far as they were measured."""
-        return int(self._read("SELECT total(bytes) FROM volumes WHERE state != 'pruned'", ())[0][0])
+        return int(self._rows("SELECT total(bytes) FROM volumes WHERE state != 'pruned'")[0][0])
 
     # -- spares ----------------------------------------------------------------------------------------------
 
@@ -423,17 +426,18 @@ class Registry:
     def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
         """Return the backups of one volume, or all, newest first."""
         if volume_id is None:
-            rows = self._read("SELECT * FROM backups ORDER BY created DESC, generation DESC", ())
-        else:
-            rows = self._read(
-                "SELECT * FROM backups WHERE id = ? ORDER BY created DESC, generation DESC",
-                (volume_id,),
+            return self._database.read(
+                "SELECT * FROM backups ORDER BY created DESC, generation DESC", (), _backup
             )
-        return [_backup(row) for row in rows]
+        return self._database.read(
+            "SELECT * FROM backups WHERE id = ? ORDER BY created DESC, generation DESC",
+            (volume_id,),
+            _backup,
+        )
 
     def aged_backups(self, created_before: datetime) -> list[str]:
         """Return the ids of the volumes that have a backup that old and more than one backup."""
-        rows = self._read(
+        rows = self._rows(
             "SELECT DISTINCT id FROM backups WHERE created < ? "
             "AND id IN (SELECT id FROM backups GROUP BY id HAVING count(*) > 1)",
             (_number(created_before),),
@@ -447,10 +451,10 @@ class Registry:
         return rows[0] if rows else None
 
     def _many(self, query: str, values: Sequence[object] = ()) -> list[Record]:
-        return [_record(row) for row in self._read(query, values)]
+        return self._database.read(query, values, _record)
 
-    def _read(self, query: str, values: Sequence[object]) -> list[Any]:
-        return self._patiently(lambda connection: connection.execute(query, values).fetchall())
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        return self._database.read(query, values, lambda row: row)
 
     def _change(self, volume_id: str, assignments: str, values: Sequence[object]) -> Record:
         def work(connection: sqlite3.Connection) -> Record:
@@ -467,151 +471,6 @@ class Registry:
             return record
 
         return self._write(work)
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one transaction, again from the start while another process is writing."""
-
-        def transaction(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            return result
-
-        return self._patiently(transaction)
-
-    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        deadline = time.monotonic() + _PATIENCE
-        pause = 0.001
-        recovered = False
-        with self._guard:
-            self._follow()
-            while True:
-                try:
-                    return work(self._connection)
-                except sqlite3.DatabaseError as error:
-                    if _is_busy(error) and time.monotonic() < deadline:
-                        pass
-                    elif self._recover is None or recovered or not _is_damage(error):
-                        raise self._unusable(error) from error
-                    else:
-                        recovered = True
-                        self._recover()
-                        self._follow()
-                time.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 1.5, 0.05)
-
-    def _follow(self) -> None:
-        """Open the file anew in a forked child (connections must not cross a fork), or when it was rebuilt."""
-        if self._owner != os.getpid():
-            self._connection = self._open()
-        elif self._identity != _identity(self.path):
-            if self._recover is not None:
-                self._recover()
-            self._connection.close()
-            self._connection = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                self.path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            connection.row_factory = sqlite3.Row
-            self._prepare(connection)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        self._owner = os.getpid()
-        self._identity = _identity(self.path)
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                self._migrate(connection)
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(random.uniform(0.002, 0.02))
-            else:
-                return
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        if self._version(connection) == len(MIGRATIONS):
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for version in range(self._version(connection), len(MIGRATIONS)):
-                for statement in MIGRATIONS[version].split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > len(MIGRATIONS):
-            raise RegistryUnusable(
-                f"{self.path} was written by a newer version of jupyter-volumes (schema {version}; this one "
-                f"knows {len(MIGRATIONS)}); upgrade with `pip install -U jupyter-volumes`."
-            )
-        return version
-
-    def _unusable(self, error: sqlite3.Error) -> RegistryUnusable:
-        return RegistryUnusable(f"{self.path} {_diagnosis(error)}")
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether an error of the registry means that the file is damaged and may be rebuilt from what lies on disk."""
-    return error.__cause__ is not None and _is_damage(error.__cause__)
-
-
-def _is_damage(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.DatabaseError) and any(
-        word in str(error) for word in ("malformed", "not a database", "corrupt", "no such table")
-    )
-
-
-def _diagnosis(error: sqlite3.Error) -> str:
-    said = str(error)
-    if _is_busy(error):
-        return (
-            f"has been locked by another process for {_PATIENCE:.0f} s; find it with "
-            "`fuser` on that file and end it, or try again."
-        )
-    if "readonly" in said or "read-only" in said:
-        return "cannot be written (read-only); make it and its directory writable for you."
-    if "unable to open" in said:
-        return "cannot be opened; check that its directory exists and is yours."
-    if "full" in said:
-        return "cannot grow (disk full); free some space and try again."
-    if _is_damage(error):
-        return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
-    return f"failed ({said}); run `jupyter volumes doctor`."
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return (status.st_dev, status.st_ino)
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and (
-        "locked" in str(error) or "busy" in str(error)
-    )
 
 
 def _require_place(connection: sqlite3.Connection, capacity: int) -> None:
@@ -630,38 +489,48 @@ def _count_backups(connection: sqlite3.Connection, volume_id: str) -> None:
 
 
 def _backup(row: sqlite3.Row) -> BackupRecord:
-    return BackupRecord(
-        name=row["name"],
-        destination=row["destination"],
-        id=row["id"],
-        generation=row["generation"],
-        created=datetime.fromtimestamp(row["created"], timezone.utc),
-        size=row["size"],
-        files=row["files"],
-        bytes=row["bytes"],
-        partial=bool(row["partial"]),
-        verified=_time(row["verified"]),
-    )
+    try:
+        return BackupRecord(
+            name=row["name"],
+            destination=row["destination"],
+            id=row["id"],
+            generation=int(row["generation"]),
+            created=_moment(row["created"]),
+            size=int(row["size"]),
+            files=int(row["files"]),
+            bytes=int(row["bytes"]),
+            partial=bool(row["partial"]),
+            verified=_time(row["verified"]),
+        )
+    except _NONSENSE as error:
+        raise sqlite3.DatabaseError(f"malformed record of a backup: {error}") from error
 
 
 def _record(row: sqlite3.Row) -> Record:
-    return Record(
-        id=row["id"],
-        session=row["session"],
-        kernelspec=row["kernelspec"],
-        state=State(row["state"]),
-        generation=row["generation"],
-        created=datetime.fromtimestamp(row["created"], timezone.utc),
-        backed_up=row["backed_up"],
-        acquired=_time(row["acquired"]),
-        stopped=_time(row["stopped"]),
-        pinned=bool(row["pinned"]),
-        bytes=row["bytes"],
-        note=row["note"],
-        retry=_time(row["retry"]),
-        failures=row["failures"],
-        spare=None if row["spare"] is None else Spare(row["spare"]),
-    )
+    try:
+        return Record(
+            id=row["id"],
+            session=row["session"],
+            kernelspec=row["kernelspec"],
+            state=State(row["state"]),
+            generation=int(row["generation"]),
+            created=_moment(row["created"]),
+            backed_up=int(row["backed_up"]),
+            acquired=_time(row["acquired"]),
+            stopped=_time(row["stopped"]),
+            pinned=bool(row["pinned"]),
+            bytes=row["bytes"],
+            note=row["note"],
+            retry=_time(row["retry"]),
+            failures=int(row["failures"]),
+            spare=None if row["spare"] is None else Spare(row["spare"]),
+        )
+    except _NONSENSE as error:
+        raise sqlite3.DatabaseError(f"malformed record of a volume: {error}") from error
+
+
+_NONSENSE = (ValueError, TypeError, OverflowError, OSError)
+"""What values raise that no call of this module has written: the page they lie on is damaged."""
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -683,5 +552,9 @@ def _number(moment: datetime) -> float:
     return moment.timestamp()
 
 
+def _moment(number: float) -> datetime:
+    return datetime.fromtimestamp(number, timezone.utc)
+
+
 def _time(number: float | None) -> datetime | None:
-    return None if number is None else datetime.fromtimestamp(number, timezone.utc)
+    return None if number is None else _moment(number)

@@ -7,6 +7,7 @@ Pure: values in, values out. What lies on disk (a notebook's metadata, its real 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +33,11 @@ MAX_NAME_BYTES = 4096
 _BACKING_SUFFIX = re.compile(
     r"-(?:jvsc-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}[0-9a-z]*(?=\.ipynb$)"
 )
+
+
+# Control characters, line and paragraph separators, and halves of characters that no encoding can store. Whatever
+# else cannot be printed (the joiners of emoji and of Persian, full-width spaces, new characters) is in real file names.
+_UNUSABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class Source(Enum):
@@ -99,16 +105,16 @@ def checked(name: object, origin: str) -> str:
         )
     if not name.strip():
         raise BadSession(f"The session named by {origin} is empty; give it a name or remove it.")
-    size = len(name.encode("utf-8", "surrogateescape"))
+    size = len(name.encode("utf-8", "surrogatepass"))
     if size > MAX_NAME_BYTES:
         raise BadSession(
             f"The session named by {origin} is {size} bytes long and begins {name[:40]!r}; "
             f"use at most {MAX_NAME_BYTES} bytes."
         )
-    if any(not character.isprintable() for character in name if character != " "):
+    if any(unicodedata.category(character) in _UNUSABLE_CATEGORIES for character in name):
         raise BadSession(
-            f"The session named by {origin}, {name[:80]!r}, has a character that cannot be printed "
-            "(such as NUL or a line break); choose a name without it."
+            f"The session named by {origin}, {name[:80]!r}, has a character that no name may have "
+            "(such as NUL, a line break or an undecodable byte); choose a name without it."
         )
     return name
 

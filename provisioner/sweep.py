@@ -101,7 +101,7 @@ def sweep(
     with _alone(pool) as is_alone:
         if not is_alone:
             return Report(skipped=True, seconds=time.monotonic() - began)
-        repaired = pool.finish_interrupted()
+        repaired = pool.finish_interrupted(stop)
         if deep or (deep is None and _is_deep_due(pool)):
             repaired += _compare_disk(pool, stop)
         steps = tuple(_carry_out(pool, stop))
@@ -125,8 +125,6 @@ def _carry_out(pool: Pool, cancel: threading.Event) -> Iterator[Step]:
     policies = _Policies(pool)
     now = pool.clock()
     due = _due_records(pool, policies, now)
-    if any(not record.is_backed_up for record in due):
-        _tidy_destination(pool, cancel)
     for found in due:
         # Looked up anew: a backup takes minutes, and people do not stand still.
         record = pool.registry.get(found.id)
@@ -143,15 +141,6 @@ def _carry_out(pool: Pool, cancel: threading.Event) -> Iterator[Step]:
         if cancel.is_set():
             return
         yield _do(pool, Step(Action.EVICT, record.session, record.id, reason), cancel)
-
-
-def _tidy_destination(pool: Pool, cancel: threading.Event) -> None:
-    """Tidy the destination before writing to it: delete halves, count whole backups that nobody entered."""
-    try:
-        pool.vault.clear()
-        pool.vault.reclaim(pool.clock(), cancel)
-    except (VolumeError, OSError) as error:
-        log.warning("The backup destination cannot be tidied: %s", error)
 
 
 def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
@@ -263,8 +252,7 @@ def _compare_disk(pool: Pool, cancel: threading.Event) -> list[str]:
                     done.append(said)
     _drop_aged(pool)
     _remove_leases(pool, records)
-    with contextlib.suppress(VolumeError, OSError):
-        pool.vault.clear()
+    done += pool.tidy_destination(cancel)
     (pool.layout.root / "sweep.stamp").touch(mode=0o600)
     return done
 

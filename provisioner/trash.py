@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import stat
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
+
+from .backup import remove_tree
 
 
 class Trash:
@@ -37,7 +37,7 @@ class Trash:
         for name in self.waiting():
             if cancel is not None and cancel.is_set():
                 break
-            delete_tree(self._directory / name)
+            _delete(self._directory / name)
             gone += not os.path.lexists(self._directory / name)
         return gone
 
@@ -46,31 +46,17 @@ class Trash:
         threading.Thread(target=self.empty, name="empty-trash", daemon=True).start()
 
 
-def delete_tree(path: Path) -> None:
-    """Delete a file or a directory with all that is in it, read-only directories too; never follows links.
+def _delete(path: Path) -> None:
+    """Delete a file or a directory with all that is in it.
 
-    What cannot be deleted is left behind without an error: a sweep comes by again.
+    What cannot be deleted now, or is being deleted by another process, is left: a sweep comes by again.
     """
-
-    def allow_and_retry(function: Callable[..., object], name: str, _: object) -> None:
-        with contextlib.suppress(OSError):
-            for directory in (Path(name).parent, Path(name)):
-                if stat.S_ISDIR(directory.lstat().st_mode) and path in (
-                    directory,
-                    *directory.parents,
-                ):
-                    directory.chmod(0o700)
-            if function in {os.open, os.scandir, os.lstat}:
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                function(name)
-
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
-            shutil.rmtree(path, onerror=allow_and_retry)
+            remove_tree(path)
         else:
             path.unlink()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # started by whoever must not wait for the deleting
     Trash(Path(sys.argv[1])).empty()

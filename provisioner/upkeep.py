@@ -91,6 +91,17 @@ class Upkeep(Catalog):
                 f"The volume of {record.session!r} has no files on disk, so there is nothing to back up; "
                 "start a kernel in it first."
             )
+        # Where a killed process leaves this mark, the next sweep tidies the destination.
+        mark = self.layout.staging / f"{record.id}.backup"
+        mark.mkdir(mode=0o700, exist_ok=True)
+        try:
+            return self._make_backup(leased, progress)
+        finally:
+            with contextlib.suppress(OSError):
+                mark.rmdir()
+
+    def _make_backup(self, leased: Leased, progress: Progress) -> BackupRecord:
+        record = leased.record
         exclude = tuple(self.settings.policy(record.kernelspec).exclude)
         try:
             made = self.vault.back_up(record, exclude, self.clock, leased.cancel, progress)
@@ -384,7 +395,7 @@ class Upkeep(Catalog):
 
     # -- what a killed process left --------------------------------------------------------------------------
 
-    def finish_interrupted(self) -> list[str]:
+    def finish_interrupted(self, cancel: threading.Event) -> list[str]:
         """Finish or undo what killed processes began; return one line for each thing put right.
 
         Called by each sweep, and when the pool is full. It looks only where interrupted work leaves its marks: the
@@ -392,7 +403,8 @@ class Upkeep(Catalog):
         where there are none.
         """
         done = []
-        marked = {name.split(".", 1)[0] for name in os.listdir(self.layout.staging)}
+        staged = os.listdir(self.layout.staging)
+        marked = {name.split(".", 1)[0] for name in staged}
         marked.update(name.split(".", 1)[0] for name in self.trash.waiting())
         marked.update(record.id for record in self.registry.unborn())
         marked.update(record.id for record in self.registry.volumes(State.ACTIVE))
@@ -401,8 +413,20 @@ class Upkeep(Catalog):
             with contextlib.suppress(VolumeHeld):
                 if (said := self.put_right(volume_id)) is not None:
                     done.append(said)
+        if any(name.endswith(".backup") for name in staged):
+            done += self.tidy_destination(cancel)
         self.trash.empty()
         return done
+
+    def tidy_destination(self, cancel: threading.Event) -> list[str]:
+        """Delete half-made backups of killed processes, and count the whole ones that they could not enter."""
+        try:
+            self.vault.clear(self.clock())
+            found = self.vault.reclaim(self.clock(), cancel)
+        except (VolumeError, OSError) as error:
+            log.warning("The backup destination cannot be tidied: %s", error)
+            return []
+        return [f"{name}: a whole backup, entered" for name in found]
 
     def put_right(self, volume_id: str) -> str | None:
         """Make the record of one volume agree with the disk; return what was put right, in one line."""
@@ -426,7 +450,7 @@ class Upkeep(Catalog):
             if not record.has_files and has_files:
                 self.registry.take_place(volume_id, self.clock(), sys.maxsize)
                 return f"{record.session!r}: its files are there, marked stopped"
-        return f"{record.session!r}: an interrupted restore undone" if left else None
+        return f"{record.session!r}: interrupted work undone" if left else None
 
     def remove_lease(self, volume_id: str) -> None:
         """Delete the file of a lease that nobody holds, of a volume that the table does not know."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -95,7 +95,7 @@ class Vault:
             progress=progress,
             on_step=lambda step: self._on_step(f"backup:{step}"),
         )
-        made = _entry(written.name, self._url, written.size, written.manifest, clock())
+        made = _entry(str(written.name), self._url, written.size, written.manifest, clock())
         self._on_step("backup:enter")
         self._registry.add_backup(made)
         self._on_step("backup:entered")
@@ -128,7 +128,7 @@ class Vault:
         try:
             archives.restore_backup(
                 archives.destination_for(backup.destination),
-                backup.name,
+                _file_name(backup),
                 into,
                 cancel=cancel,
                 progress=progress,
@@ -139,7 +139,9 @@ class Vault:
 
     def summary(self, backup: BackupRecord) -> archives.Manifest:
         """Return what a backup says of itself; reads its end only."""
-        return archives.read_summary(archives.destination_for(backup.destination), backup.name)
+        return archives.read_summary(
+            archives.destination_for(backup.destination), _file_name(backup)
+        )
 
     def verify(
         self,
@@ -158,7 +160,7 @@ class Vault:
         try:
             archives.verify_backup(
                 archives.destination_for(backup.destination),
-                backup.name,
+                _file_name(backup),
                 cancel=cancel,
                 progress=progress,
             )
@@ -172,36 +174,30 @@ class Vault:
         self._on_step("drop:forget")
         self._registry.remove_backup(backup)
         self._on_step("drop:delete")
-        archives.destination_for(backup.destination).delete(backup.name)
+        archives.destination_for(backup.destination).delete(_file_name(backup))
 
-    def clear(self) -> None:
+    def clear(self, now: datetime) -> None:
         """Delete what killed processes left at the destination."""
-        self.destination.sweep_partials()
+        self.destination.sweep_partials(now)
 
     def reclaim(self, now: datetime, cancel: threading.Event) -> list[str]:
-        """Enter whole backups that a process killed before it could enter them; return their names."""
+        """Enter whole backups whose maker was killed before it could enter them; return their names."""
+        known = {backup.name for backup in self._registry.backups()}
         found = []
-        for name in self.strays():
+        for stored in self.destination.backups():
             if cancel.is_set():
                 break
+            if str(stored.name) in known:
+                continue
             try:
-                manifest = archives.verify_backup(
-                    self.destination, name, cancel=cancel, progress=no_progress
-                )
+                manifest = archives.verify_backup(self.destination, stored.name, cancel=cancel)
             except VolumeError as error:
                 log.warning("%s", error)
                 continue
-            size = next(b.size for b in self.destination.list() if b.name == name)
-            self._registry.add_backup(_entry(name, self._url, size, manifest, now))
-            found.append(name)
+            made = _entry(str(stored.name), self._url, stored.size, manifest, now)
+            self._registry.add_backup(made)
+            found.append(made.name)
         return found
-
-    def strays(self) -> Iterator[str]:
-        """Yield the names of backups at the destination that the table does not know."""
-        known = {backup.name for backup in self._registry.backups()}
-        for found in self.destination.list():
-            if found.name not in known and archives.parse_name(found.name) is not None:
-                yield found.name
 
     def _require_space(self, path: Path) -> None:
         """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
@@ -252,9 +248,9 @@ def rescan(registry: Registry, url: str) -> None:
     They count as backups of the present generation only once they were verified again.
     """
     destination = archives.destination_for(url)
-    for found in destination.list():
+    for stored in destination.backups():
         try:
-            manifest = archives.read_summary(destination, found.name)
+            manifest = archives.read_summary(destination, stored.name)
         except VolumeError as error:
             log.warning("%s", error)
             continue
@@ -269,4 +265,11 @@ def rescan(registry: Registry, url: str) -> None:
                 about.created,
             )
         )
-        registry.add_backup(_entry(found.name, url, found.size, manifest, None))
+        registry.add_backup(_entry(str(stored.name), url, stored.size, manifest, None))
+
+
+def _file_name(backup: BackupRecord) -> archives.BackupName:
+    name = archives.BackupName.parse(backup.name)
+    if name is None:
+        raise BackupDamaged(f"{backup.name!r} is no name of a backup; verify the others.")
+    return name

@@ -23,6 +23,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from .errors import BadSession
+from .session import checked
+
 STATE_DIRECTORY = ".volume"
 RECORD_NAME = "record.json"
 
@@ -30,6 +33,9 @@ NAMING_SCHEME = "v1"
 """The scheme of volume ids. An id is stored at its making and never derived again, so schemes may live side by side."""
 
 _RECORD_FORMAT = 1
+
+_MAX_GENERATION = 2**62
+"""What the table's integers can hold, with room to count on."""
 
 
 def new_id() -> str:
@@ -118,16 +124,19 @@ def write_record(volume: Path, record: VolumeRecord) -> None:
 
 
 def read_record(volume: Path) -> VolumeRecord | None:
-    """Return a volume's own record; None if it is missing or cannot be understood."""
+    """Return a volume's own record; None if it is missing or cannot be understood.
+
+    A kernel can write to it as it can to all of its volume, so whatever stands there is looked at twice.
+    """
     try:
         content = json.loads((state_directory(volume) / RECORD_NAME).read_bytes())
         return VolumeRecord(
             id=str(content["id"]),
-            session=str(content["session"]),
+            session=checked(content["session"], "a volume's record"),
             kernelspec=str(content["kernelspec"]),
-            generation=int(content["generation"]),
+            generation=min(max(int(content["generation"]), 0), _MAX_GENERATION),
             created=datetime.fromisoformat(content["created"]).astimezone(timezone.utc),
             pinned=bool(content["pinned"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadSession):
         return None

@@ -26,11 +26,10 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave no byte free."""
-        with self._ballast.open("ab") as ballast:
+        with self._ballast.open("ab", buffering=0) as ballast:
             try:
                 while True:
                     ballast.write(bytes(4096))
-                    ballast.flush()
             except OSError:
                 pass
 

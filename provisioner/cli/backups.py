@@ -80,6 +80,6 @@ def _print_files(manifest: Manifest) -> int:
     for heading, noted in left_out.items():
         if noted.count:
             print(f"{heading}: {noted.count:,}")
-            for name in noted.names:
+            for name in noted.paths:
                 print(f"    {name}")
     return 0

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..environment import PROVISIONER
 from ..errors import ConfigError
 from .installed import Installed, kernelspec, kernelspecs
-from .stanza import DEFAULT_LAUNCHER, PROVISIONER, Stanza, faults
+from .settings import settings_of
+from .stanza import DEFAULT_LAUNCHER, Stanza, faults
 from .stanza_options import add_option_arguments, given_options
 from .terminal import Column, print_json, print_table
 
@@ -61,8 +63,8 @@ def _declare_add(parser: argparse.ArgumentParser) -> None:
 def _add(args: argparse.Namespace) -> None:
     source = kernelspec(args.source)
     stanza = wrapped(source.stanza, given_options(args))
-    for fault in faults(stanza):
-        raise ConfigError(f"The kernelspec {args.name!r} was not added: {fault}.")
+    for fault in faults(stanza, args.name, settings_of(args).root_path):
+        raise ConfigError(fault)
     content = {
         **source.content,
         "display_name": args.display_name or _named_after(source.display_name),

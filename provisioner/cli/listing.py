@@ -42,7 +42,7 @@ def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
         Column("KERNELSPEC", lambda record: record.kernelspec),
         Column("PINNED", lambda record: "pinned" if record.pinned else ""),
         Column("HOLDER", lambda record: held_by(pool, record)),
-        Column("NOTE", lambda record: record.note),
+        Column("NOTE", lambda record: record.note or ("spare" if record.spare else "")),
     )
 
 
@@ -62,6 +62,7 @@ def described(pool: Pool, record: Record) -> dict[str, Any]:
         "acquired": _written(record.acquired),
         "stopped": _written(record.stopped),
         "pinned": record.pinned,
+        "spare": None if record.spare is None else record.spare.value,
         "note": record.note,
     }
 

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ..errors import VolumeError, VolumeNotFound
+from .. import environment
+from ..errors import Cancelled, VolumeError, VolumeNotFound
 from ..lease import Purpose
 from ..pool import Acquired, Pool
 from .selection import add_session_argument, find_volume, open_pool, session_name
 from .terminal import complain
+from .transfer import interruptible
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 
@@ -47,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     acquired = _acquire(pool, args)
     process: int | None = None
     try:
-        environment = _environment(pool, acquired, bare=args.bare)
-        child = _start(args.command_line or _shell(pool), acquired, environment)
+        env = _environment(pool, acquired, bare=args.bare)
+        child = _start(args.command_line or _shell(pool), acquired, env)
         process = child.pid
         pool.kernel_is_up(acquired, process)
         code = _wait(child)
@@ -80,16 +82,25 @@ def _acquire(pool: Pool, args: argparse.Namespace) -> Acquired:
 
 
 def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, str]:
-    from .environment import kernel_environment
+    """Return the environment that a kernel of this volume has, hydrated if it has to be."""
+    options, launch = environment.declared(acquired.record.kernelspec, os.environ)
+    if bare:
+        return environment.variables(launch.env, pool, options, acquired)
 
     def tell(step: str, message: str, fraction: float | None = None) -> None:
         print(f"{step}: {message}", file=sys.stderr)
 
     try:
-        return kernel_environment(pool, acquired, os.environ, progress=tell, bare=bare)
+        with interruptible() as cancel:
+            prepared = environment.prepare(
+                launch, pool, options, acquired, progress=tell, cancel=cancel
+            )
+    except Cancelled as error:
+        raise KeyboardInterrupt from error
     except VolumeError:
-        complain("the volume's environment could not be made; --bare does without it. The reason:")
+        complain("The environment could not be made (see below); --bare does without it.")
         raise
+    return prepared.launch.env
 
 
 def _shell(pool: Pool) -> Sequence[str]:
@@ -100,16 +111,16 @@ def _shell(pool: Pool) -> Sequence[str]:
 
 
 def _start(
-    argv: Sequence[str], acquired: Acquired, environment: Mapping[str, str]
+    argv: Sequence[str], acquired: Acquired, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """Start the child with the lease in its hands."""
     try:
         return subprocess.Popen(
             argv,
             # The volume's own commands come first, so the search goes along its PATH and not along ours.
-            executable=shutil.which(argv[0], path=environment.get("PATH")) or argv[0],
+            executable=shutil.which(argv[0], path=env.get("PATH")) or argv[0],
             cwd=acquired.path,
-            env={**environment, "PWD": str(acquired.path)},
+            env={**env, "PWD": str(acquired.path)},
             pass_fds=(acquired.lease_fd,),
         )
     except FileNotFoundError:

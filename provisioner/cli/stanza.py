@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-PROVISIONER = "volume-provisioner"
-"""The name under which kernel.json asks for a volume."""
+from ..environment import PROVISIONER
+from ..errors import ConfigError
+from ..hydration.plan import plan
+from ..options import KernelOptions
 
 DEFAULT_LAUNCHER = "local-provisioner"
 
 _GROUP = "jupyter_client.kernel_provisioners"
-_STEPS_GROUP = "provisioner.hydration_steps"
-_BARE_PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
 
 
 @dataclass(frozen=True)
@@ -62,37 +62,32 @@ def entry_point() -> EntryPoint | None:
     return next(iter(entry_points(group=_GROUP, name=PROVISIONER)), None)
 
 
-def faults(stanza: Stanza) -> Iterator[str]:
-    """Yield what is wrong with the options of a kernelspec that gives volumes, each with its cure."""
+def faults(stanza: Stanza, kernelspec: str, root: Path) -> Iterator[str]:
+    """Yield what is wrong with the options of a kernelspec that gives volumes, each with its cure.
+
+    Parameters
+    ----------
+    stanza
+        What the kernelspec says, or shall say.
+    kernelspec
+        Its name, for messages.
+    root
+        Where volumes lie.
+    """
     launcher = stanza.launcher
     if launcher == PROVISIONER:
-        yield f'the launcher is {PROVISIONER!r} itself; name one that starts a process, such as "local-provisioner"'
+        yield (
+            f"The launcher of kernelspec {kernelspec!r} is {PROVISIONER!r} itself; "
+            'name the provisioner that starts the process, such as "local-provisioner".'
+        )
     elif isinstance(launcher, str) and launcher not in launchers():
-        known = ", ".join(sorted(launchers()))
-        yield f"the launcher {launcher!r} is not installed; install its package or use one of {known}"
-    yield from _faulty_options(stanza.config)
-
-
-def is_bare_python(program: str) -> bool:
-    """Whether jupyter_client runs its own interpreter in place of `program` (`python`, `python3`, `python3.12`)."""
-    return _BARE_PYTHON.fullmatch(program) is not None
-
-
-def _faulty_options(config: Mapping[str, Any]) -> Iterator[str]:
-    from jupyter_client.kernelspec import KernelSpec
-    from traitlets import TraitError
-
-    point = entry_point()
-    if point is None:
-        return
-    # Taken from the entry point, as jupyter_client does: the faces of this package do not import one another.
-    provisioner = point.load()(kernel_id="", kernel_spec=KernelSpec())
-    traits = provisioner.traits(config=True)
-    for name, value in config.items():
-        if name in traits:
-            try:
-                provisioner.set_trait(name, value)
-            except TraitError:
-                yield f"the option {name} is {value!r}; it must be {traits[name].info()}"
-        elif not entry_points(group=_STEPS_GROUP, name=name):
-            yield f"{name} is not an option; use one of {', '.join(sorted(traits))}"
+        yield (
+            f"The launcher {launcher!r} of kernelspec {kernelspec!r} is not installed; "
+            f"install its package or use one of {', '.join(sorted(launchers()))}."
+        )
+    options = KernelOptions()
+    try:
+        options.take(stanza.config, kernelspec)
+        plan(options.hydration(root))
+    except ConfigError as error:
+        yield str(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,11 +37,18 @@ class Option:
     argument: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[Any], Any] = lambda value: value
 
+    @property
+    def destination(self) -> str:
+        """Where argparse puts the value; of its own, for two flags may give one option."""
+        return f"option {self.flag}"
+
 
 def add_option_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     for option in OPTIONS:
-        parser.add_argument(option.flag, dest=option.name, help=option.help, **option.argument)
+        parser.add_argument(
+            option.flag, dest=option.destination, help=option.help, **option.argument
+        )
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -50,8 +59,17 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     ConfigError
         For a value that cannot be read.
     """
-    values = ((option, getattr(args, option.name)) for option in OPTIONS)
-    return {option.name: option.read(value) for option, value in values if value is not None}
+    given: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = getattr(args, option.destination)
+        if value is None:
+            continue
+        if option.name in given:
+            raise ConfigError(
+                f"{option.flag} contradicts another flag for {option.name}; keep one."
+            )
+        given[option.name] = option.read(value)
+    return given
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
@@ -76,6 +94,15 @@ def _json_object(text: str) -> dict[str, Any]:
             f'--launcher-config {text!r} is no JSON object; write one such as {{"key": 1}}.'
         )
     return value
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--bootstrap-command {text!r} is no command line ({error}); correct its quotes."
+        ) from None
 
 
 OPTIONS: Sequence[Option] = (
@@ -110,5 +137,63 @@ OPTIONS: Sequence[Option] = (
         "overlay",
         "give a Python kernel no environment of its own",
         {"action": "store_const", "const": False},
+    ),
+    Option(
+        "--bootstrap-command",
+        "bootstrap_command",
+        "run once in each volume, and again when it changes; one argument, quoted as for a shell",
+        {"metavar": "COMMAND"},
+        _words,
+    ),
+    Option(
+        "--bootstrap-timeout",
+        "bootstrap_timeout",
+        'how long that may take, such as "30m" (default: 1h)',
+        {"metavar": "TIME"},
+    ),
+    Option(
+        "--requirement",
+        "requirements",
+        "a Python requirement that uv installs into each volume; may be repeated",
+        {"action": "append", "metavar": "REQUIREMENT"},
+    ),
+    Option(
+        "--requirements-file",
+        "requirements",
+        "the path of a file with Python requirements",
+        {"metavar": "PATH"},
+        os.path.abspath,
+    ),
+    Option(
+        "--requires-python",
+        "requires_python",
+        'what the Python of those must satisfy, such as ">=3.11"',
+        {"metavar": "VERSIONS"},
+    ),
+    Option(
+        "--pyproject",
+        "pyproject",
+        "a directory with pyproject.toml and uv.lock, synced by uv",
+        {"metavar": "DIR"},
+        os.path.abspath,
+    ),
+    Option(
+        "--nix-profile",
+        "nix_profile",
+        "a flake reference, a shell.nix, a store path or a profile directory",
+        {"metavar": "REFERENCE"},
+    ),
+    Option(
+        "--nix-watch",
+        "nix_watch",
+        "a further file whose change makes the Nix environment be made again; may be repeated",
+        {"action": "append", "metavar": "PATH"},
+        lambda paths: [os.path.abspath(path) for path in paths],
+    ),
+    Option(
+        "--stale",
+        "stale",
+        "what to do where an environment cannot be renewed: fail (the default), or warn",
+        {"choices": ("fail", "warn")},
     ),
 )

@@ -1,0 +1,194 @@
+"""The way back: a backup file's bytes, hashed and decompressed in a thread of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import BinaryIO, cast
+
+import zstandard
+
+from provisioner.backup.header import padding
+from provisioner.backup.trailer import read_trailer
+from provisioner.errors import BackupDamaged, Cancelled
+
+# Our frames need 2 MiB; a hostile one may ask for as much as it likes and is refused.
+_MAX_WINDOW = 8 << 20
+# Large pieces: after each, the reading thread waits for the interpreter lock, up to 5 ms.
+_PIECE = 2 << 20
+_READ = 512 << 10
+_AHEAD = 4
+_POLL_SECONDS = 0.1
+
+
+class _HashedPart:
+    """The part of a stream before the trailer, read once, front to back, and hashed on the way."""
+
+    def __init__(self, stream: BinaryIO, length: int, progress: Callable[[int, int], None]) -> None:
+        self._stream = stream
+        self._length = length
+        self._progress = progress
+        self._sha256 = hashlib.sha256()
+        self.done = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self._length - self.done))
+        self._sha256.update(data)
+        self.done += len(data)
+        self._progress(self.done, self._length)
+        return data
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self._length
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+class Decompressor:
+    """The tar archive inside a backup file, front to back, in bounded memory.
+
+    Used as a context manager; leaving it stops the thread that reads ahead.
+
+    Parameters
+    ----------
+    stream
+        The backup file, seekable; nothing else may use it meanwhile.
+    cancel
+        Once set, the next read raises :class:`Cancelled`.
+    progress
+        Called with the compressed bytes done and in all.
+
+    Raises
+    ------
+    BackupDamaged
+        If the file has no whole trailer.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, cancel: threading.Event, progress: Callable[[int, int], None]
+    ) -> None:
+        self.trailer, length = read_trailer(stream)
+        stream.seek(0)
+        self._part = _HashedPart(stream, length, progress)
+        self._cancel = cancel
+        self._stop = threading.Event()
+        self._pieces: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
+        self._thread = threading.Thread(target=self._read_ahead, name="backup-reader", daemon=True)
+        self._current = b""
+        self._at = 0
+        self._before = 0
+
+    def __enter__(self) -> Decompressor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the archive taken so far."""
+        return self._before + self._at
+
+    def take(self, length: int) -> bytes:
+        """Take exactly ``length`` bytes, all in memory: for headers and other small things."""
+        at = self._at
+        data = self._current[at : at + length]
+        if len(data) == length:
+            self._at = at + length
+            return data
+        return b"".join(self.pieces(length))
+
+    def pieces(self, length: int) -> Iterator[bytes | memoryview]:
+        """Take exactly ``length`` bytes, piece by piece."""
+        while length:
+            if self._at == len(self._current):
+                self._next()
+            piece = memoryview(self._current)[self._at : self._at + length]
+            self._at += len(piece)
+            length -= len(piece)
+            yield piece
+
+    def skip_padding(self, length: int) -> None:
+        """Pass over the zeros after a member of this length."""
+        zeros = padding(length)
+        if zeros and self.take(len(zeros)) != zeros:
+            raise damaged("there is something where nothing should be")
+
+    def finish(self) -> None:
+        """Check that the archive ends here and that every byte was as recorded.
+
+        Raises
+        ------
+        BackupDamaged
+            If more follows, or the checksum is another one.
+        """
+        if self.offset != self.trailer.tar_bytes:
+            raise damaged("it does not have the recorded length")
+        piece = self._get()
+        if piece:
+            raise damaged("it goes on after its end")
+        self._thread.join()
+        if not self._part.complete or self._part.hexdigest() != self.trailer.sha256:
+            raise damaged("it does not have the recorded checksum")
+
+    def _next(self) -> None:
+        piece = self._get()
+        if not piece:
+            raise damaged("it ends too early")
+        self._before += len(self._current)
+        self._current, self._at = piece, 0
+        if self._before + len(piece) > self.trailer.tar_bytes:
+            raise damaged("it is longer than recorded")
+
+    def _get(self) -> bytes:
+        while True:
+            if self._cancel.is_set():
+                raise Cancelled("reading the backup was cancelled; nothing was changed")
+            try:
+                piece = self._pieces.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if isinstance(piece, Exception):
+                raise piece
+            return piece
+
+    def _read_ahead(self) -> None:
+        context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        # Across frames: anything after the one frame then fails as a frame or as surplus content.
+        source = cast("BinaryIO", self._part)  # all that is used is read()
+        reader = context.stream_reader(source, read_size=_READ, read_across_frames=True)
+        try:
+            while not self._stop.is_set():
+                piece = reader.read(_PIECE)
+                self._put(piece)
+                if not piece:
+                    return
+        except zstandard.ZstdError as error:
+            self._put(damaged(f"zstd says {str(error)[:120]}"))
+        except Exception as error:  # noqa: BLE001 - handed over and raised by the reading thread
+            self._put(error)
+
+    def _put(self, piece: bytes | Exception) -> None:
+        while not self._stop.is_set():
+            try:
+                self._pieces.put(piece, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+
+def damaged(what: str) -> BackupDamaged:
+    """Build the error that refuses a backup."""
+    return BackupDamaged(f"the backup is damaged: {what}; use another backup")

@@ -1,0 +1,108 @@
+"""Where backups lie: the few things that every such place can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
+
+from provisioner.backup.name import BackupName
+
+PARTIAL = ".partial-"
+"""Start of the name of a file that is still being written."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, order=True)
+class Stored:
+    """A backup in a destination.
+
+    Parameters
+    ----------
+    name
+        What its file name says.
+    size
+        Length in bytes.
+    """
+
+    name: BackupName
+    size: int
+
+
+class Destination(Protocol):
+    """A place for backups.
+
+    All methods block, and raise :class:`VolumeError` subclasses whose messages name the place.
+    """
+
+    def __str__(self) -> str:
+        """Name the place for people, without secrets."""
+
+    def backups(self) -> list[Stored]:
+        """List all finished backups, in the order of their names; other files are passed over."""
+
+    def put(
+        self,
+        name: BackupName,
+        write: Callable[[BinaryIO], T],
+        check: Callable[[BinaryIO, T], object],
+        *,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> T:
+        """Store one backup.
+
+        ``write`` fills a file under a partial name; once that is safe, ``check`` reads it back; only
+        then does it get its final name, at once. If anything fails, nothing is left.
+
+        Returns
+        -------
+        What ``write`` returned.
+
+        Raises
+        ------
+        BackupFailed
+            If a backup of that name exists or the place cannot be written.
+        DiskFull
+            If the place is full.
+        """
+
+    def open(self, name: BackupName) -> AbstractContextManager[BinaryIO]:
+        """Open a backup for reading, seekable.
+
+        Raises
+        ------
+        BackupMissing
+            If there is none of that name.
+        """
+
+    def delete(self, name: BackupName) -> None:
+        """Delete a backup; nothing happens if there is none of that name."""
+
+    def free_bytes(self) -> int | None:
+        """Tell how many bytes may still be written; None where nobody can say."""
+
+    def sweep_partials(self, now: datetime) -> list[str]:
+        """Delete what killed writers left, never what a live one still writes; return the names."""
+
+
+def destination_for(place: str | Path) -> Destination:
+    """Find the destination for a directory or an ``fsspec`` URL; neither needs to exist yet.
+
+    Raises
+    ------
+    ConfigError
+        If the URL's scheme is unknown or needs a package that is not installed.
+    """
+    text = str(place)
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme == "file":
+        from provisioner.backup.directory import DirectoryDestination
+
+        return DirectoryDestination(Path(rest if separator else text).expanduser())
+    from provisioner.backup.remote import RemoteDestination
+
+    return RemoteDestination(text)

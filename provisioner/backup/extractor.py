@@ -1,0 +1,262 @@
+"""Brings a backup's files back into a new directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from provisioner.backup import header
+from provisioner.backup.archive import Archive
+from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.descent import Descent
+from provisioner.backup.entry import Entry
+from provisioner.backup.flush import flush_tree
+from provisioner.backup.manifest import Manifest, printable
+from provisioner.backup.removal import remove_tree
+from provisioner.backup.space import check_room
+from provisioner.backup.xattr import set_xattr
+from provisioner.errors import DiskFull, RestoreFailed
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SMALL = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# What the file system says when a member needs a directory or a first name that is not there, is
+# there already, or is something else: the archive contradicts itself.
+_CONTRADICTION = {
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
+
+
+def extract(
+    stream: BinaryIO,
+    into: Path,
+    *,
+    cancel: threading.Event,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    on_step: Callable[[str], None] = lambda step: None,
+    durable: bool = True,
+) -> Manifest:
+    """Restore a backup file into a directory that does not exist yet.
+
+    Not atomic: until this returns, ``into`` is not to be used, and after a crash it is to be deleted.
+    On any error it is deleted again. The files belong to whoever restores, whatever the backup says,
+    and setuid and setgid bits of files are dropped: a backup must not be a way to another user's
+    rights. (``tar --zstd -xpf`` as root brings both back.) Directories keep setgid, which only says
+    which group new files get.
+
+    Parameters
+    ----------
+    stream
+        The backup file, seekable. It is verified on the way.
+    into
+        Created with mode 0700; its parent must exist.
+    cancel
+        Once set, stops well within a second.
+    progress
+        Called with the compressed bytes done and in all.
+    on_step
+        Called with the name of each step after it.
+    durable
+        Whether to wait until all is on disk before returning.
+
+    Raises
+    ------
+    BackupDamaged
+        If anything in the file is not as a backup of ours has it.
+    DiskFull
+        If the file system has or had too little room.
+    RestoreFailed
+        If ``into`` exists or a file cannot be created for another reason.
+    Cancelled
+        If ``cancel`` was set.
+    """
+    with Decompressor(stream, cancel, progress) as decompressor:
+        archive = Archive(decompressor)
+        check_room(into.parent, decompressor.trailer.tar_bytes, archive.manifest.entries)
+        try:
+            into.mkdir(0o700)
+        except OSError as error:
+            raise RestoreFailed(
+                f"cannot restore into {into}: {error.strerror}; choose a new directory that can be made"
+            ) from error
+        try:
+            on_step("restore:created")
+            _fill(into, archive, on_step)
+            if durable:
+                flush_tree(into)
+                on_step("restore:flushed")
+        except OSError as error:
+            remove_tree(into)
+            raise _explained(error, into, decompressor.trailer.tar_bytes) from error
+        except BaseException:
+            remove_tree(into)
+            raise
+        return archive.manifest
+
+
+def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
+    root = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with Descent(root) as parents, Descent(root) as first_names:
+            extractor = _Extractor(archive, parents, first_names)
+            for entry in archive.entries():
+                try:
+                    extractor.add(entry)
+                except OSError as error:
+                    if error.errno in _CONTRADICTION:
+                        raise damaged(
+                            f"{printable(entry.path)[:80]!r} contradicts the members before it"
+                        ) from error
+                    raise
+                if entry.kind == header.DIRECTORY:
+                    on_step("restore:directory")
+            extractor.close_directories(b"")
+            extractor.close_top()
+    finally:
+        os.close(root)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A directory that gets its final mode and times once everything below it exists."""
+
+    path: bytes
+    entry: Entry
+
+
+class _Extractor:
+    """Creates members, in the order our writer gives: a directory, its files, its subdirectories.
+
+    Any other order is refused. So a directory is complete, and can be closed for good, as soon as a
+    member outside of it comes; memory grows with the depth of the tree only.
+    """
+
+    def __init__(self, archive: Archive, parents: Descent, first_names: Descent) -> None:
+        self._archive = archive
+        self._parents = parents
+        self._first_names = first_names
+        self._open: list[_Waiting] = []
+        self._parent_path = b""
+        self._parent = parents.open(b"")
+        self._default_mode = 0o666 & ~_umask()
+
+    def add(self, entry: Entry) -> None:
+        if not entry.path:
+            self._open.append(_Waiting(b"", entry))
+            return
+        parent_path, _, name = entry.path.rpartition(b"/")
+        if parent_path != self._parent_path:
+            self.close_directories(parent_path)
+            self._parent = self._parents.open(parent_path)
+            self._parent_path = parent_path
+        if entry.kind == header.FILE:
+            self._add_file(name, entry)
+        elif entry.kind == header.DIRECTORY:
+            os.mkdir(name, 0o700, dir_fd=self._parent)
+            self._open.append(_Waiting(entry.path, entry))
+        elif entry.kind == header.SYMLINK:
+            os.symlink(entry.link, name, dir_fd=self._parent)
+            times = (entry.mtime_ns, entry.mtime_ns)
+            os.utime(name, ns=times, dir_fd=self._parent, follow_symlinks=False)
+        else:
+            self._add_hardlink(name, entry)
+
+    def close_directories(self, until: bytes) -> None:
+        """Give every open directory that ``until`` does not lie in its mode, attributes and times."""
+        while len(self._open) > 1:
+            path = self._open[-1].path
+            if until == path or until.startswith(path + b"/"):
+                return
+            _finish(self._parents.open(path), self._open.pop().entry)
+            self._parent_path = path
+
+    def close_top(self) -> None:
+        """Finish the top directory, last of all."""
+        _finish(self._parents.open(b""), self._open.pop().entry)
+
+    def _add_file(self, name: bytes, entry: Entry) -> None:
+        mode = entry.mode & 0o777
+        # Created with its final mode where the umask leaves it alone, which spares a system call.
+        file = os.open(name, _CREATE, mode & self._default_mode | 0o600, dir_fd=self._parent)
+        try:
+            if entry.extents is not None:
+                self._write_sparse(file, entry)
+            elif entry.size <= _SMALL:
+                if entry.size:
+                    _write(file, self._archive.content_at_once(entry.size))
+            else:
+                for piece in self._archive.content(entry.size):
+                    _write(file, piece)
+            for key, value in entry.xattrs:
+                set_xattr(file, key, value)
+            if mode != mode & self._default_mode | 0o600:
+                os.fchmod(file, entry.mode & 0o1777)
+            os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(file)
+
+    def _write_sparse(self, file: int, entry: Entry) -> None:
+        for offset, length in entry.extents or ():
+            os.lseek(file, offset, os.SEEK_SET)
+            for piece in self._archive.content(length):
+                _write(file, piece)
+        os.ftruncate(file, entry.size)
+
+    def _add_hardlink(self, name: bytes, entry: Entry) -> None:
+        first_parent, _, first = entry.link.rpartition(b"/")
+        source = self._first_names.open(first_parent)
+        if stat.S_ISDIR(os.stat(first, dir_fd=source, follow_symlinks=False).st_mode):
+            raise damaged(f"{printable(entry.path)[:80]!r} is a hard link to a directory")
+        os.link(
+            first,
+            name,
+            src_dir_fd=source,
+            dst_dir_fd=self._parent,
+            follow_symlinks=False,
+        )
+
+
+def _finish(directory: int, entry: Entry) -> None:
+    for key, value in entry.xattrs:
+        set_xattr(directory, key, value)
+    os.fchmod(directory, entry.mode & 0o3777)
+    os.utime(directory, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def _write(file: int, data: bytes | memoryview) -> None:
+    written = os.write(file, data)
+    while written < len(data):
+        written += os.write(file, memoryview(data)[written:])
+
+
+def _umask() -> int:
+    """Read the process's umask without changing it for other threads, or assume the strictest."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("Umask:"))
+        return int(line.split()[1], 8)
+    return 0o777
+
+
+def _explained(error: OSError, into: Path, needed: int) -> Exception:
+    if error.errno in _FULL:
+        return DiskFull(
+            f"the disk became full while restoring into {into}; up to {needed:,} bytes were needed;"
+            " nothing was left there; free some space and try again"
+        )
+    return RestoreFailed(
+        f"cannot restore into {into}: {error.strerror or error};"
+        " nothing was left there; check the permissions and the disk, then try again"
+    )

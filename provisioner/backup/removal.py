@@ -1,0 +1,73 @@
+"""Deletes a tree whatever its depth and modes, without following a link."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from provisioner.backup.descent import Descent
+
+_TOP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(top: Path) -> None:
+    """Delete a directory and all in it; nothing happens if it does not exist.
+
+    ``shutil.rmtree`` fails in read-only directories and in trees deeper than Python's stack.
+
+    Raises
+    ------
+    OSError
+        If something cannot be deleted, such as a file of another user.
+    """
+    try:
+        if _is_locked(top):
+            top.chmod(0o700)
+        root = os.open(top, _TOP)
+    except FileNotFoundError:
+        return
+    try:
+        with Descent(root) as descent:
+            _empty(descent)
+    finally:
+        os.close(root)
+    top.rmdir()
+
+
+def _empty(descent: Descent) -> None:
+    waiting = [(b"", False)]
+    while waiting:
+        path, emptied = waiting.pop()
+        if emptied:
+            parent, _, name = path.rpartition(b"/")
+            os.rmdir(name, dir_fd=descent.open(parent))
+            continue
+        if path:
+            waiting.append((path, True))
+        directory = descent.open(path)
+        prefix = path + b"/" if path else b""
+        waiting.extend((prefix + child, False) for child in _unlink_files(directory))
+
+
+def _unlink_files(directory: int) -> list[bytes]:
+    """Delete what is no directory; unlock and return the names of what is one."""
+    if not os.fstat(directory).st_mode & stat.S_IWUSR:
+        os.fchmod(directory, 0o700)
+    children = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                children.append(os.fsencode(entry.name))
+            else:
+                os.unlink(entry.name, dir_fd=directory)
+    for child in children:
+        mode = os.stat(child, dir_fd=directory, follow_symlinks=False).st_mode
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(child, 0o700, dir_fd=directory)
+    return children
+
+
+def _is_locked(top: Path) -> bool:
+    mode = top.lstat().st_mode
+    return stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU

@@ -1,0 +1,85 @@
+"""How much room there is, and how much a tree needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from provisioner.backup.exclusion import Exclusions
+from provisioner.backup.tally import Tally
+from provisioner.backup.tree import walk
+from provisioner.errors import DiskFull
+
+_HEADERS = 1536
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes that this user may still write to the file system of a directory.
+
+    Raises
+    ------
+    OSError
+        If the directory does not exist.
+    """
+    state = os.statvfs(directory)
+    return state.f_bavail * state.f_frsize
+
+
+def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
+    """Bytes that a backup of a tree needs at most: its data and headers, not compressed at all.
+
+    Reads metadata only; a real environment compresses to about a third of this.
+
+    Raises
+    ------
+    OSError
+        If ``source`` cannot be opened.
+    """
+    needed = 1 << 16
+    for directory in walk(source, Exclusions(exclude), Tally()):
+        needed += _HEADERS * (1 + len(directory.files) + len(directory.others))
+        for name in directory.files:
+            needed += _stored(name, directory.descriptor)
+    # zstd stores what it cannot compress in blocks of 128 KiB with 3 bytes of header each.
+    return needed + (needed >> 15)
+
+
+def _stored(name: bytes, directory: int | None) -> int:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:  # gone: it will be noted by the backup, and needs no room
+        return 0
+    return min(status.st_size, status.st_blocks * 512)
+
+
+def check_room(directory: Path, needed: int, entries: int) -> None:
+    """Refuse what will not fit.
+
+    Parameters
+    ----------
+    needed
+        Bytes that will be written.
+    entries
+        Files and directories that will be created.
+
+    Raises
+    ------
+    DiskFull
+        If the file system has less room, or fewer free inodes where it counts them.
+    """
+    try:
+        state = os.statvfs(directory)
+    except OSError:  # the directory is missing: creating something in it will say so
+        return
+    free = state.f_bavail * state.f_frsize
+    if needed > free:
+        raise DiskFull(
+            f"{directory} has {free:,} bytes free and up to {needed:,} are needed;"
+            " free some space and try again"
+        )
+    if state.f_files and entries > state.f_favail:
+        raise DiskFull(
+            f"{directory} can hold {state.f_favail:,} more files and {entries:,} are needed;"
+            " delete some files and try again"
+        )

@@ -1,0 +1,265 @@
+"""Writes a directory tree as a backup file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from provisioner import __version__
+from provisioner.backup import header
+from provisioner.backup.compressor import PIECE, Compressor
+from provisioner.backup.exclusion import Exclusions
+from provisioner.backup.header import HeaderWriter, Made
+from provisioner.backup.manifest import MEMBER, About, Manifest
+from provisioner.backup.tally import Tally
+from provisioner.backup.trailer import Trailer
+from provisioner.backup.tree import GONE, Directory, walk
+from provisioner.backup.xattr import pax_records
+
+# A fifo put in the place of a file must not block the open; devices are never opened.
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# More extents than this are stored as plain zeros: the list would cost more memory than it saves.
+_MAX_EXTENTS = 100_000
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished archive.
+
+    Parameters
+    ----------
+    manifest
+        What it holds.
+    size
+        Length of the file in bytes, trailer included.
+    sha256
+        Hex digest of every byte before the trailer.
+    """
+
+    manifest: Manifest
+    size: int
+    sha256: str
+
+
+def write_archive(
+    source: Path,
+    stream: BinaryIO,
+    about: About,
+    *,
+    exclude: Iterable[str] = (),
+    cancel: threading.Event,
+    progress: Callable[[int], None],
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Written:
+    """Write the tree below ``source`` to a stream, as a zstd-compressed tar with a trailer.
+
+    Links are kept as links, holes as holes, further names of a file as hard links. Sockets, fifos
+    and devices are skipped. A file that cannot be read, is gone, or changes while it is read is
+    noted and makes the manifest partial; the archive is well-formed all the same.
+
+    Parameters
+    ----------
+    exclude
+        Globs of what is left out; see :class:`Exclusions`.
+    cancel
+        Once set, stops within the time of one piece.
+    progress
+        Called with the bytes of the archive (before compression) made so far.
+
+    Raises
+    ------
+    Cancelled
+        If ``cancel`` was set.
+    OSError
+        If ``source`` cannot be opened or the stream cannot be written.
+    """
+    archive = Compressor(stream, cancel, progress)
+    tally = Tally()
+    writer = _TreeWriter(archive, tally)
+    for directory in walk(source, Exclusions(exclude), tally):
+        writer.add_directory(directory)
+        on_step("backup:directory")
+    manifest = tally.manifest(about, f"jupyter-volumes {__version__}")
+    manifest_at = archive.offset
+    writer.add_manifest(manifest)
+    on_step("backup:manifest")
+    tar_bytes = archive.offset
+    sha256 = archive.finish()
+    trailer = Trailer(sha256, tar_bytes, manifest_at, manifest).to_frame()
+    stream.write(trailer)
+    return Written(manifest, archive.written + len(trailer), sha256)
+
+
+class _TreeWriter:
+    """Puts directories into an archive, each with its files, links and notes."""
+
+    def __init__(self, archive: Compressor, tally: Tally) -> None:
+        self._archive = archive
+        self._tally = tally
+        self._headers = HeaderWriter()
+        self._first_names: dict[tuple[int, int], bytes] = {}
+        self._buffer = memoryview(bytearray(PIECE))
+
+    def add_directory(self, directory: Directory) -> None:
+        status, path = directory.status, directory.path
+        records = b"" if directory.descriptor is None else pax_records(directory.descriptor)
+        name = path + b"/" if path else b"./"
+        self._archive.add(self._headers.member(name, header.DIRECTORY, status, records=records))
+        self._tally.directories += 1
+        if directory.descriptor is None:
+            return
+        prefix = path + b"/" if path else b""
+        for name in directory.files:
+            self._add_file(directory.descriptor, name, prefix + name)
+        for name in directory.others:
+            self._add_other(directory.descriptor, name, prefix + name)
+
+    def add_manifest(self, manifest: Manifest) -> None:
+        text = manifest.to_json().encode()
+        now = int(manifest.about.created.timestamp()) * 1_000_000_000
+        status = Made(0o600, os.getuid(), os.getgid(), len(text), now)
+        self._archive.add(self._headers.member(MEMBER, header.FILE, status, len(text)))
+        self._archive.add(text + header.padding(len(text)) + header.END)
+
+    def _add_file(self, parent: int, name: bytes, path: bytes) -> None:
+        try:
+            file = os.open(name, _OPEN, dir_fd=parent)
+        except OSError as error:
+            self._note_unopened(path, error)
+            return
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                self._tally.changed.add(path)
+            elif status.st_nlink == 1:
+                self._add_content(file, path, status)
+            elif not self._add_hardlink(path, status) and self._add_content(file, path, status):
+                self._first_names[status.st_dev, status.st_ino] = path
+        finally:
+            os.close(file)
+
+    def _add_content(self, file: int, path: bytes, status: os.stat_result) -> bool:
+        """Add a file; False if nothing of it could be read and the archive does not have it."""
+        size = status.st_size
+        records = pax_records(file)
+        if size >= PIECE or records or status.st_blocks * 512 < size:
+            self._add_large(file, path, status, records)
+            return True
+        try:
+            # One byte more than its size shows growth without a further system call.
+            data = os.read(file, size + 1)
+        except OSError:
+            self._tally.unreadable.add(path)
+            return False
+        if len(data) != size:
+            self._tally.changed.add(path)
+            data = data[:size].ljust(size, b"\0")
+        self._archive.add(*self._headers.file(path, status), data, header.padding(size))
+        self._tally.files += 1
+        self._tally.bytes += size
+        return True
+
+    def _add_large(self, file: int, path: bytes, status: os.stat_result, records: bytes) -> None:
+        size = status.st_size
+        extents = _extents(file, size) if status.st_blocks * 512 < size else None
+        if extents is not None:
+            self._archive.add(self._headers.sparse(path, status, extents, records))
+        else:
+            extents = [(0, size)]
+            self._archive.add(
+                self._headers.member(path, header.FILE, status, size, records=records)
+            )
+        whole = True
+        for offset, length in extents:
+            whole = self._copy(file, path, offset, length) and whole
+        self._archive.add(header.padding(sum(length for _, length in extents)))
+        self._tally.files += 1
+        self._tally.bytes += size
+        if not whole or _changed(status, os.fstat(file)):
+            self._tally.changed.add(path)
+
+    def _copy(self, file: int, path: bytes, offset: int, length: int) -> bool:
+        """Copy a stretch of a file; what cannot be read becomes zeros and False is returned."""
+        buffer, archive = self._buffer, self._archive
+        while length:
+            wanted = min(length, PIECE)
+            try:
+                got = os.preadv(file, [buffer[:wanted]], offset)
+            except OSError:
+                got = 0
+            if not got:
+                self._pad(length)
+                return False
+            archive.add_now(buffer[:got])
+            offset += got
+            length -= got
+        return True
+
+    def _pad(self, length: int) -> None:
+        zeros = bytes(PIECE)
+        while length:
+            piece = min(length, PIECE)
+            self._archive.add_now(memoryview(zeros)[:piece])
+            length -= piece
+
+    def _add_other(self, parent: int, name: bytes, path: bytes) -> None:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):
+                self._tally.skipped.add(path)
+                return
+            if status.st_nlink > 1 and self._add_hardlink(path, status):
+                return
+            target = os.readlink(name, dir_fd=parent)
+        except OSError as error:
+            self._note_unopened(path, error)
+            return
+        self._archive.add(self._headers.member(path, header.SYMLINK, status, link=target))
+        self._tally.symlinks += 1
+        if status.st_nlink > 1:
+            self._first_names[status.st_dev, status.st_ino] = path
+
+    def _add_hardlink(self, path: bytes, status: os.stat_result) -> bool:
+        """Add a further name of a file that is in the archive; False if none is."""
+        first = self._first_names.get((status.st_dev, status.st_ino))
+        if first is None:
+            return False
+        self._archive.add(self._headers.member(path, header.HARDLINK, status, link=first))
+        self._tally.hardlinks += 1
+        return True
+
+    def _note_unopened(self, path: bytes, error: OSError) -> None:
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise error
+        note = self._tally.vanished if error.errno in GONE else self._tally.unreadable
+        note.add(path)
+
+
+def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+
+
+def _extents(file: int, size: int) -> list[tuple[int, int]] | None:
+    """Where a file has data; None if it has no holes, too many, or they cannot be told."""
+    if sys.platform == "darwin":  # APFS reports holes only at its own granularity, and late
+        return None
+    extents: list[tuple[int, int]] = []
+    end = 0
+    try:
+        while end < size:
+            start = os.lseek(file, end, os.SEEK_DATA)
+            end = min(os.lseek(file, start, os.SEEK_HOLE), size)
+            extents.append((start, end - start))
+            if len(extents) > _MAX_EXTENTS:
+                return None
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # ENXIO: nothing but a hole from here to the end
+            return None
+    return None if extents == [(0, size)] else extents

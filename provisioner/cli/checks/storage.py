@@ -1,0 +1,121 @@
+"""Whether the root is fit to hold volumes, and has space for them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from ...config import VolumePool
+from ...errors import RootUnusable
+from ...reserve import SIZE, Reserve
+from ...root import file_system, network_file_system, prepare
+from ..terminal import size
+from .finding import Finding, Level
+
+_LITTLE = 1_000_000_000
+"""Bytes below which free space is called little: less than many an environment takes."""
+
+_FICLONE = 0x40049409
+"""The ioctl by which Linux lets two files share their blocks; ioctl_ficlone(2)."""
+
+
+def check_storage(settings: VolumePool) -> Iterator[Finding]:
+    """Yield what is found of the root, its file system and its space."""
+    root = settings.root_path
+    if not root.exists() and not root.is_symlink():
+        yield _missing(root)
+        return
+    unfit = _unfit(root, settings.allow_network_root)
+    yield unfit or Finding(Level.OK, "root", f"{root} is private to you and writable")
+    if not root.is_dir():
+        return
+    yield _file_system(root, settings.allow_network_root)
+    if unfit is None:
+        yield from _space(root)
+        yield _reflinks(root)
+
+
+def _missing(root: Path) -> Finding:
+    if root.parent.is_dir() or root.parent.parent.is_dir():
+        return Finding(Level.OK, "root", f"{root} does not exist yet; the first kernel makes it")
+    return Finding(
+        Level.BAD,
+        "root",
+        f"{root} cannot be made: {root.parent} does not exist",
+        "make that directory, or correct VolumePool.root",
+    )
+
+
+def _unfit(root: Path, allow_network: bool) -> Finding | None:
+    try:
+        prepare(root, allow_network=allow_network)
+    except RootUnusable as error:
+        return Finding(Level.BAD, "root", str(error), repair=_closing(root))
+    return None
+
+
+def _closing(root: Path) -> Callable[[], None] | None:
+    """Return what closes a root of ours that is open to others; None where that is not what is wrong."""
+    status = root.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if is_ours and stat.S_IMODE(status.st_mode) & 0o077:
+        return partial(root.chmod, 0o700)
+    return None
+
+
+def _file_system(root: Path, allow_network: bool) -> Finding:
+    kind = file_system(root) or "unknown"
+    if network_file_system(root) is None:
+        return Finding(Level.OK, "file system", kind)
+    if allow_network:
+        said = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
+        return Finding(Level.WARN, "file system", said, "see to it that only this host uses it")
+    return Finding(Level.BAD, "file system", f"{kind}, a network file system")
+
+
+def _space(root: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(root).free
+    if free < _LITTLE:
+        level = Level.BAD if free < SIZE else Level.WARN
+        cure = "`jupyter volumes list` shows what could be pruned"
+        yield Finding(level, "free space", f"only {size(free)}", cure)
+    else:
+        yield Finding(Level.OK, "free space", size(free))
+    if Reserve(root).fill():
+        yield Finding(Level.OK, "reserve", f"{size(SIZE)} kept back for the table")
+    else:
+        said = "too little space to keep any back for the table"
+        yield Finding(Level.WARN, "reserve", said, "free some: a full disk then stops nobody")
+
+
+def _reflinks(root: Path) -> Finding:
+    can = _can_reflink(root)
+    said = "are shared between copies (reflinks)" if can else "are copied whole (no reflinks)"
+    return Finding(Level.INFO, "files", said)
+
+
+def _can_reflink(root: Path) -> bool:
+    if sys.platform == "darwin":
+        return file_system(root) == "apfs"
+    import fcntl
+
+    with (
+        tempfile.TemporaryFile(dir=root / "staging") as source,
+        tempfile.TemporaryFile(dir=root / "staging") as copy,
+    ):
+        source.write(b"\0" * 4096)
+        source.flush()
+        try:
+            fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
+        except OSError as error:
+            if error.errno in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV}:
+                return False
+            raise
+    return True

@@ -1,0 +1,316 @@
+"""One SQLite file that many processes share: opened, migrated, waited for, and followed when it is replaced.
+
+WAL mode with `synchronous=FULL`: what a call has returned survives a power failure. Waiting for another writer is
+done here with short, jittered pauses; SQLite's own busy handler was measured to starve single writers for seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import RegistryUnusable
+
+T = TypeVar("T")
+
+Recover = Callable[[bool], None]
+"""Puts a rebuilt file into the place of a lost one; given True, it looks at every page of the one that is there."""
+
+PATIENCE = timedelta(seconds=10)
+"""How long a file that another process keeps locked is waited for."""
+
+
+class Database:
+    """One file; an instance serves all threads of a process, and its forks.
+
+    Parameters
+    ----------
+    path
+        The file.
+    migrations
+        The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied.
+    recover
+        Called when the file is missing, was replaced, or turns out to be damaged. Without it, that is an error.
+    patience
+        How long to wait for another process.
+    create
+        Whether to make the file if it does not exist. Never for one that others may be opening: it would be empty.
+
+    Raises
+    ------
+    RegistryUnusable
+        If the file cannot be opened, is damaged, or was written by a newer version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        recover: Recover | None = None,
+        patience: timedelta = PATIENCE,
+        create: bool = False,
+    ) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._recover = recover
+        self._patience = patience
+        self._mode = "rwc" if create else "rw"
+        self._guard = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        with self._guard:
+            self._follow()
+        _open_databases.add(self)
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again. Calling it twice is harmless."""
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def read(
+        self, query: str, values: Sequence[object], make: Callable[[sqlite3.Row], T]
+    ) -> list[T]:
+        """Return what `make` makes of each row that a query gives.
+
+        Raises
+        ------
+        RegistryUnusable
+            Saying why and what to do.
+        """
+        try:
+            return self._patiently(
+                lambda connection: [make(row) for row in connection.execute(query, values)]
+            )
+        except UnicodeEncodeError:
+            # Asked for a text with half a character: no file holds one.
+            return []
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction, again from the start while another process is writing.
+
+        Raises
+        ------
+        RegistryUnusable
+            Saying why and what to do; nothing was written.
+        """
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._patiently(transaction)
+
+    # -- waiting and following -------------------------------------------------------------------------------
+
+    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        deadline = time.monotonic() + self._patience.total_seconds()
+        pause = 0.001
+        recovered = False
+        with self._guard:
+            while True:
+                connection = self._follow()
+                try:
+                    return work(connection)
+                except sqlite3.DatabaseError as error:
+                    if is_busy(error) and time.monotonic() < deadline:
+                        time.sleep(pause * random.uniform(0.5, 1.5))
+                        pause = min(pause * 1.5, 0.05)
+                    elif self._recover is not None and not recovered and _is_damage(error):
+                        recovered = True
+                        self.close()
+                        self._recover(True)
+                    else:
+                        raise self._unusable(error) from error
+
+    def _follow(self) -> sqlite3.Connection:
+        """Return the connection; opened if there is none yet, anew if the file has been replaced."""
+        if self._connection is not None and self._identity == _identity(self.path):
+            return self._connection
+        self.close()
+        if self._recover is not None:
+            self._recover(False)
+        self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={self._mode}",
+                uri=True,
+                timeout=0,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        try:
+            connection.row_factory = sqlite3.Row
+            self._prepare(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._unusable(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._identity = _identity(self.path)
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._patience.total_seconds()
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                self._migrate(connection)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.002, 0.02))
+            else:
+                return
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if self._version(connection) == len(self._migrations):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for version in range(self._version(connection), len(self._migrations)):
+                for statement in self._migrations[version].split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version < 0:
+            raise sqlite3.DatabaseError(f"malformed schema version {version}")
+        if version > len(self._migrations):
+            raise RegistryUnusable(
+                f"{self.path} was written by a newer version of jupyter-volumes (schema {version}; this one "
+                f"knows {len(self._migrations)}); upgrade with `pip install -U jupyter-volumes`."
+            )
+        return version
+
+    # -- forks -----------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Close the file, and keep other threads from opening it, until `after_fork`.
+
+        SQLite's locks are the process's: a fork that used the connection, or one of its own beside it, would believe
+        it held locks that its parent holds, and lose what it writes (https://sqlite.org/howtocorrupt.html, 2.6).
+        """
+        self._guard.acquire()
+        self.close()
+
+    def after_fork(self) -> None:
+        """Let threads use the file again; each side opens it for itself."""
+        self._guard.release()
+
+    def _unusable(self, error: sqlite3.Error) -> RegistryUnusable:
+        return RegistryUnusable(f"{self.path} {self._diagnosis(error)}")
+
+    def _diagnosis(self, error: sqlite3.Error) -> str:
+        said = str(error)
+        if is_busy(error):
+            return (
+                f"has been locked by another process for {self._patience.total_seconds():.0f} s; find it with "
+                "`fuser` on that file and end it, or try again."
+            )
+        if "readonly" in said or "read-only" in said:
+            return "cannot be written (read-only); make it and its directory writable for you."
+        if _is_damage(error):
+            return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
+        if "full" in said or _is_on_full_disk(self.path):
+            return "cannot grow (disk full); free some space and try again."
+        if "unable to open" in said:
+            return (
+                "cannot be opened; check that it exists, and that it and its directory are yours."
+            )
+        return f"failed ({said}); run `jupyter volumes doctor`."
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a `RegistryUnusable` means that the file is damaged and may be rebuilt from what lies on disk."""
+    return error.__cause__ is not None and _is_damage(error.__cause__)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process keeps the file locked."""
+    return isinstance(error, sqlite3.OperationalError) and (
+        "locked" in str(error) or "busy" in str(error)
+    )
+
+
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "corrupt",
+    "no such table",
+    "no such column",
+    "already exists",  # the schema is there, the version that says so is not
+    "unsupported file format",
+    "decode to UTF-8",
+)
+
+
+def _is_damage(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGE)
+
+
+def _is_on_full_disk(path: Path) -> bool:
+    """SQLite says "disk I/O error" or "unable to open" where there is no room for the files beside the database."""
+    try:
+        status = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < 64 * 1024
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.databases = list(_open_databases)
+    for database in _forking.databases:
+        database.before_fork()
+
+
+def _after_fork() -> None:
+    for database in _forking.databases:
+        database.after_fork()
+    del _forking.databases
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
