@@ -19,6 +19,7 @@ from .record import Record, State
 from .registry import Registry
 from .reserve import Reserve
 from .root import prepare
+from .session import checked
 from .vault import Vault, rescan
 from .volume import Layout, VolumeRecord
 
@@ -83,9 +84,13 @@ class Catalog:
 
     @property
     def vault(self) -> Vault:
-        """The backups."""
+        """The backups at the general destination; and how to reach those anywhere."""
+        return self.vault_at(self.settings.destination)
+
+    def vault_at(self, destination: str) -> Vault:
+        """Return the backups at a destination."""
         layout, registry = self._open()
-        return Vault(layout, registry, self.settings.destination, self._on_step)
+        return Vault(layout, registry, destination, self._on_step)
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -144,12 +149,24 @@ class Catalog:
 
         A stopped volume that bears the new name (its notebook was deleted or overwritten) is not lost: it is
         renamed `<new> (2)`.
+
+        Raises
+        ------
+        BadSession
+            If the new name cannot be a session's.
         """
         record = self.registry.find(old)
         return None if record is None else self.relabel(record.id, new)
 
     def relabel(self, volume_id: str, session: str) -> Record | None:
-        """Give a volume a new name; None if another volume in use bears it."""
+        """Give a volume a new name; None if another volume in use bears it.
+
+        Raises
+        ------
+        BadSession
+            If it cannot be a session's name.
+        """
+        checked(session, "its new name")
         occupant = self.registry.find(session)
         if occupant is not None and occupant.id != volume_id:
             if self.is_in_use(occupant):
@@ -178,10 +195,11 @@ class Catalog:
 
     def _find_backups(self, registry: Registry) -> None:
         """Enter the backups into a table that is being rebuilt; a destination out of reach does not prevent it."""
-        try:
-            rescan(registry, self.settings.destination)
-        except (VolumeError, OSError) as error:
-            log.warning("The backups could not be looked through: %s", error)
+        for destination in self.settings.destinations:
+            try:
+                rescan(registry, destination)
+            except (VolumeError, OSError) as error:
+                log.warning("The backups could not be looked through: %s", error)
 
     def _with_reserve(self, work: Callable[[], Any]) -> Any:
         return self._with_space(self.layout.root, work)

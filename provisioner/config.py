@@ -95,6 +95,16 @@ class VolumePool(Configurable):
         help="Variables added to the environment of every kernel that has a volume.",
     ).tag(config=True, expected="a mapping of names to texts")
 
+    allowed_nix_profiles = List(
+        Unicode(),
+        help="The Nix references that a notebook may ask for (`metadata.volume.nix_profile`); one that ends in `*` "
+        "stands for all that begin so. Default: none.",
+    ).tag(config=True)
+    allow_notebook_requirements = Bool(
+        False,
+        help="Whether a notebook may ask for Python packages: by a PEP 723 block in its first code cell.",
+    ).tag(config=True)
+
     idle_shutdown = Duration(
         timedelta(hours=2),
         help="Shut down a volume's kernel after being idle that long (by the server extension).",
@@ -164,7 +174,7 @@ class VolumePool(Configurable):
         key_trait=Unicode(),
         value_trait=Dict(),
         help="Settings for the volumes of one kernelspec, by its name: idle_shutdown, backup_after, prune_after, "
-        'keep_backups, backup_exclude; e.g. {"python3-volume": {"prune_after": "30d"}}.',
+        'keep_backups, backup_exclude, backup_destination; e.g. {"python3-volume": {"prune_after": "30d"}}.',
     ).tag(config=True, expected="a mapping of kernelspecs to mappings of settings")
 
     def policy(self, kernelspec: str) -> Policy:
@@ -184,7 +194,14 @@ class VolumePool(Configurable):
             prune_after=values["prune_after"],
             keep=_keep(values["keep_backups"], "VolumePool"),
             exclude=tuple(values["backup_exclude"]),
+            destination=values["backup_destination"] or self.destination,
         )
+
+    @property
+    def destinations(self) -> list[str]:
+        """All places where backups go, each once, the general one first."""
+        named = [self.policy(name).destination for name in self.kernelspec_policy]
+        return list(dict.fromkeys([self.destination, *named]))
 
     @property
     def root_path(self) -> Path:
@@ -215,7 +232,14 @@ class VolumePool(Configurable):
         return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
 
 
-_POLICY_NAMES = ("idle_shutdown", "backup_after", "prune_after", "keep_backups", "backup_exclude")
+_POLICY_NAMES = (
+    "idle_shutdown",
+    "backup_after",
+    "prune_after",
+    "keep_backups",
+    "backup_exclude",
+    "backup_destination",
+)
 
 
 def _shown(value: object) -> str:

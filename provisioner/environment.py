@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from string import Template
 from threading import Event
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
+from .config import VolumePool
 from .errors import ConfigError
 from .event import log
+from .hydration.nix.allowed import allows
 from .hydration.pipeline import Hydrated, hydrate, look
-from .hydration.plan import plan
+from .hydration.plan import HydrationOptions, plan
 from .hydration.step import Launch, Place, Progress
+from .notebook import inline_script, volume_metadata
 from .options import KernelOptions
 from .pool import Acquired, Pool
 from .session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
@@ -40,6 +44,7 @@ def prepare(
     options: KernelOptions,
     acquired: Acquired,
     *,
+    notebook: str | None,
     progress: Progress,
     cancel: Event,
     force: bool = False,
@@ -54,6 +59,8 @@ def prepare(
         The volume, which this process has leased.
     options
         What the kernelspec declares.
+    notebook
+        The path of the kernel's notebook, which may declare more where the administrator allows it.
     progress
         Told what a hydration does.
     cancel
@@ -68,7 +75,7 @@ def prepare(
     """
     full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
     return hydrate(
-        plan(options.hydration(pool.layout.root)),
+        plan(_with_notebook(options.hydration(pool.layout.root), notebook, pool.settings)),
         Place(acquired.path, acquired.state_directory),
         full,
         session=acquired.record.session,
@@ -76,6 +83,36 @@ def prepare(
         cancel=cancel,
         force=force,
     )
+
+
+def _with_notebook(
+    options: HydrationOptions, notebook: str | None, settings: VolumePool
+) -> HydrationOptions:
+    """Return what is to be hydrated once the notebook has been asked, within what the administrator allows."""
+    if notebook is None:
+        return options
+    profile = volume_metadata(notebook).get("nix_profile")
+    if profile is not None:
+        if not isinstance(profile, str) or not allows(settings.allowed_nix_profiles, profile):
+            raise ConfigError(
+                f"The notebook asks for the Nix profile {profile!r}, which VolumePool.allowed_nix_profiles does not "
+                "have; remove metadata.volume.nix_profile or ask the administrator to allow it."
+            )
+        options = replace(options, nix_profile=profile)
+    script = inline_script(notebook) if settings.allow_notebook_requirements else None
+    if script is not None and options.pyproject is None:
+        declared = options.requirements
+        if isinstance(declared, str):
+            raise ConfigError(
+                "The notebook declares its packages (PEP 723), and so does the kernelspec with the file "
+                f"{declared!r}; choose another kernel or remove the notebook's block."
+            )
+        options = replace(
+            options,
+            requirements=(*(declared or ()), *script.dependencies),
+            requires_python=script.requires_python or options.requires_python,
+        )
+    return options
 
 
 def is_ready(launch: Launch, pool: Pool, options: KernelOptions, acquired: Acquired) -> bool:

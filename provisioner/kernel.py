@@ -82,7 +82,11 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
             acquired = await self._in_thread(lambda cancel: self._acquire(env, cancel))
             prepared = await self._launcher.pre_launch(**kwargs)
             launch = Launch(tuple(prepared["cmd"]), prepared["env"])
-            ready = await self._in_thread(lambda cancel: self._hydrate(acquired, launch, cancel))
+            ready = await self._in_thread(
+                lambda cancel: self._hydrate(
+                    acquired, launch, notebook.locate(env, os.environ), cancel
+                )
+            )
         except BaseException:
             await self._give_up()
             raise
@@ -231,13 +235,16 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
                 return replace(acquired, record=record)
         return acquired
 
-    def _hydrate(self, acquired: Acquired, launch: Launch, cancel: threading.Event) -> Launch:
+    def _hydrate(
+        self, acquired: Acquired, launch: Launch, path: str | None, cancel: threading.Event
+    ) -> Launch:
         assert self._pool is not None
         hydrated = environment.prepare(
             launch,
             self._pool,
             self,
             acquired,
+            notebook=path,
             progress=self._tell_progress(acquired),
             cancel=cancel,
         )

@@ -97,7 +97,7 @@ class Holder:
 
     @classmethod
     def from_json(cls, content: bytes) -> Holder | None:
-        """Read what `to_json` wrote, its first line only; None for anything else, such as a file cut short by a crash."""
+        """Read the first line, as `to_json` wrote it; None for anything else, such as a file cut short by a crash."""
         try:
             values: dict[str, Any] = json.loads(content.partition(b"\n")[0])
             return cls(

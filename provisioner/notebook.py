@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .hydration.uv import script
+from .hydration.uv.script import InlineScript
 from .session import (
     NOTEBOOK_VARIABLE,
     Clues,
@@ -87,16 +89,35 @@ def volume_metadata(notebook: str) -> Mapping[str, Any]:
     A notebook that is not JSON, or too large, or gone, still gets its kernel: its metadata asks for nothing.
     """
     try:
+        found = _content(notebook, b'"volume"')["metadata"]["volume"]
+    except (KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def inline_script(notebook: str) -> InlineScript | None:
+    """Return the PEP 723 block of a notebook's first code cell; None where there is none or it cannot be read.
+
+    Raises
+    ------
+    ConfigError
+        If there is a block that makes no sense.
+    """
+    content = _content(notebook, b"# /// script")
+    return script.inline_script(content) if content else None
+
+
+def _content(notebook: str, marker: bytes) -> dict[str, Any]:
+    """Return a notebook as JSON has it; empty if it cannot be read or does not contain `marker`."""
+    try:
         path = Path(notebook)
-        status = path.stat()
-        # Reading a pipe that bears a notebook's name would never end.
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_NOTEBOOK:
+        if path.stat().st_size > _LARGEST_NOTEBOOK:
             return {}
         content = path.read_bytes()
-        # Parsing holds the interpreter lock; most notebooks never mention volumes.
-        if b'"volume"' not in content:
+        # Parsing holds the interpreter lock, and most notebooks never mention volumes.
+        if marker not in content:
             return {}
-        metadata = json.loads(content)["metadata"]["volume"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        parsed = json.loads(content)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return metadata if isinstance(metadata, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -27,13 +27,14 @@ class Keep:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is due when for the volumes of one kernelspec; None means never."""
+    """What is due when for the volumes of one kernelspec, and where their backups go; None means never."""
 
     idle_shutdown: timedelta | None
     backup_after: timedelta | None
     prune_after: timedelta | None
     keep: Keep
     exclude: Sequence[str] = ()
+    destination: str = ""
 
 
 class Action(Enum):

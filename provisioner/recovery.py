@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,9 @@ from .event import log
 from .record import Record, State
 from .registry import Registry
 from .volume import Layout
+
+_REBUILD_SECONDS = 300.0
+"""How long another process that rebuilds the table is waited for; reading 10,000 backups takes it a minute."""
 
 
 def open_registry(
@@ -40,40 +44,63 @@ def open_registry(
     """
     path = layout.root / registry.FILE_NAME
 
-    def ensure() -> None:
-        ensure_registry(layout, clock(), find_more)
+    def ensure(thorough: bool) -> None:
+        ensure_registry(layout, clock(), find_more, thorough=thorough)
 
-    ensure()
     return Registry(path, recover=ensure)
 
 
-def ensure_registry(layout: Layout, now: datetime, find_more: Callable[[Registry], None]) -> None:
-    """Rebuild the table if it is missing or damaged; do nothing if it is well. One process at a time rebuilds."""
+def ensure_registry(
+    layout: Layout,
+    now: datetime,
+    find_more: Callable[[Registry], None],
+    *,
+    thorough: bool = False,
+) -> None:
+    """Rebuild the table if it is missing or damaged; do nothing if it is well. One process at a time rebuilds.
+
+    Parameters
+    ----------
+    layout, find_more
+        As for `open_registry`.
+    now
+        The time.
+    thorough
+        Whether to look at every page.
+
+    Raises
+    ------
+    RegistryUnusable
+        As `open_registry`.
+    """
     path = layout.root / registry.FILE_NAME
-    if _is_well(path):
+    if _is_well(path, thorough):
         return
     with _alone(layout):
         # Another process may have been here first.
-        if not _is_well(path):
+        if not _is_well(path, thorough):
             _set_aside(path, now)
             _rebuild(layout, path, now, find_more)
 
 
-def _is_well(path: Path) -> bool:
-    if not path.exists():
+def _is_well(path: Path, thorough: bool) -> bool:
+    # What opens is no proof: SQLite takes an empty file for a new table.
+    if not path.exists() or not path.stat().st_size:
         return False
     try:
         opened = Registry(path)
         try:
             opened.check()
+            wrong = opened.check_all() if thorough else []
         finally:
             opened.close()
     except RegistryUnusable as error:
-        if not registry.is_damage(error):
+        if path.exists() and not registry.is_damage(error):
             raise
-        log.warning("%s", error)
-        return False
-    return True
+        wrong = [str(error)]
+    for line in wrong:
+        log.warning("%s", line)
+    return not wrong
 
 
 def _rebuild(
@@ -83,22 +110,38 @@ def _rebuild(
     for left in layout.staging.glob("registry.*"):
         left.unlink()
     aside = layout.staging / f"registry.{os.getpid()}"
-    fresh = Registry(aside)
+    fresh = Registry(aside, create=True)
     found = 0
-    for directory in sorted(layout.volumes.iterdir()):
-        if directory.is_dir() and not directory.is_symlink():
-            fresh.adopt(found_record(layout, directory, now))
-            found += 1
-    find_more(fresh)
-    # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
-    fresh.close()
+    try:
+        for directory in sorted(layout.volumes.iterdir()):
+            if _is_volume(directory):
+                fresh.adopt(found_record(layout, directory, now))
+                found += 1
+        find_more(fresh)
+    finally:
+        # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
+        fresh.close()
     aside.replace(path)
     if found:
         log.warning("Rebuilt %s from %d volumes on disk.", path, found)
 
 
+def _is_volume(directory: Path) -> bool:
+    """Whether something under `volumes` can be one: a directory with a name that the table can hold."""
+    try:
+        directory.name.encode()
+    except UnicodeEncodeError:
+        log.warning("%r has a name that no volume has; it is left alone.", str(directory))
+        return False
+    return directory.is_dir() and not directory.is_symlink()
+
+
 def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
-    """Return the record of a directory that the table does not know."""
+    """Return the record of a directory that the table does not know.
+
+    Its generation is one more than its own record tells: a process killed before it wrote that, or a machine that
+    lost power, may have changed files since, and no backup made before may pass for one of those.
+    """
     own = volume.read_record(directory)
     held = lease.is_held(layout.lease(directory.name))
     state = State.ACTIVE if held else State.STOPPED
@@ -118,7 +161,7 @@ def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
         own.session,
         own.kernelspec,
         state,
-        own.generation,
+        own.generation + 1,
         own.created,
         stopped=None if held else now,
         pinned=own.pinned,
@@ -137,8 +180,23 @@ def _set_aside(path: Path, now: datetime) -> None:
 def _alone(layout: Layout) -> Iterator[None]:
     """Let one process at a time rebuild."""
     fd = os.open(layout.root / "rebuild.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _REBUILD_SECONDS
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        while not _lock(fd):
+            if time.monotonic() > deadline:
+                raise RegistryUnusable(
+                    f"{layout.root / registry.FILE_NAME} has been rebuilt by another process for "
+                    f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

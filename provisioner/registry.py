@@ -5,68 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import datetime, timedelta, timezone
-from enum import Enum
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from .database import PATIENCE, Database, Recover
-from .database import (
-    is_damage as is_damage,
-)  # part of this face: who catches RegistryUnusable asks it
+from .database import is_damage as is_damage  # asked by who catches RegistryUnusable
 from .errors import PoolFull, RegistryUnusable
 from .record import BackupRecord, Record, Spare, State
+from .schema import MIGRATIONS, first, number, stored, to_backup, to_record, to_row
 
 FILE_NAME = "registry.sqlite3"
-
-_VERSION_1 = """
-CREATE TABLE volumes (
-    id          TEXT PRIMARY KEY,
-    session     TEXT NOT NULL UNIQUE,
-    kernelspec  TEXT NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('active', 'stopped', 'pruned')),
-    generation  INTEGER NOT NULL,
-    backed_up   INTEGER NOT NULL DEFAULT -1,   -- the newest generation that has a verified, whole backup
-    created     REAL NOT NULL,
-    acquired    REAL,
-    stopped     REAL,
-    pinned      INTEGER NOT NULL DEFAULT 0,
-    bytes       INTEGER,
-    note        TEXT NOT NULL DEFAULT '',
-    retry       REAL,                          -- when a backup that failed is tried again
-    failures    INTEGER NOT NULL DEFAULT 0,    -- how many in a row
-    spare       TEXT                           -- of a volume nobody has claimed: is it 'making' or 'ready'?
-) WITHOUT ROWID;
-CREATE INDEX volumes_on_disk ON volumes (state) WHERE state != 'pruned';
-CREATE INDEX volumes_to_back_up ON volumes (stopped)
-    WHERE state = 'stopped' AND backed_up < generation;
-CREATE INDEX volumes_to_prune ON volumes (stopped)
-    WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
-CREATE INDEX volumes_unborn ON volumes (id) WHERE generation = 0 AND state = 'stopped';
-CREATE INDEX volumes_spare ON volumes (kernelspec, spare) WHERE spare IS NOT NULL;
-CREATE TABLE former_names (
-    session     TEXT PRIMARY KEY,
-    id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
-    since       REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE backups (
-    name        TEXT NOT NULL,
-    destination TEXT NOT NULL,
-    id          TEXT NOT NULL,
-    generation  INTEGER NOT NULL,
-    created     REAL NOT NULL,
-    size        INTEGER NOT NULL,
-    files       INTEGER NOT NULL,
-    bytes       INTEGER NOT NULL,
-    partial     INTEGER NOT NULL,
-    verified    REAL,
-    PRIMARY KEY (name, destination)
-) WITHOUT ROWID;
-CREATE INDEX backups_of_volume ON backups (id, created);
-CREATE INDEX backups_by_age ON backups (created);
-"""
-
-MIGRATIONS: Sequence[str] = (_VERSION_1,)
-"""The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied."""
 
 
 class Registry:
@@ -167,16 +115,14 @@ class Registry:
         """
 
         def work(connection: sqlite3.Connection) -> Record:
-            found = _first(
-                connection.execute("SELECT * FROM volumes WHERE session = ?", (session,))
-            )
+            found = first(connection.execute("SELECT * FROM volumes WHERE session = ?", (session,)))
             if found is not None:
                 return found
             _require_place(connection, capacity)
             connection.execute(
                 "INSERT INTO volumes (id, session, kernelspec, state, generation, created, stopped) "
                 "VALUES (?, ?, ?, 'stopped', 0, ?, ?)",
-                (volume_id, session, kernelspec, _number(now), _number(now)),
+                (volume_id, session, kernelspec, number(now), number(now)),
             )
             connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
             return Record(volume_id, session, kernelspec, State.STOPPED, 0, now, stopped=now)
@@ -198,7 +144,7 @@ class Registry:
                 _require_place(connection, capacity)
                 connection.execute(
                     "UPDATE volumes SET state = 'stopped', stopped = ? WHERE id = ?",
-                    (_number(now), volume_id),
+                    (number(now), volume_id),
                 )
 
         self._write(work)
@@ -212,7 +158,7 @@ class Registry:
             volume_id,
             "state = 'active', generation = generation + 1, kernelspec = ?, acquired = ?, stopped = NULL, "
             "note = '', retry = NULL, failures = 0",
-            (kernelspec, _number(now)),
+            (kernelspec, number(now)),
         )
 
     def deactivate(self, volume_id: str, now: datetime) -> Record:
@@ -221,7 +167,7 @@ class Registry:
             volume_id,
             "stopped = CASE state WHEN 'active' THEN ? ELSE stopped END, "
             "state = CASE state WHEN 'active' THEN 'stopped' ELSE state END",
-            (_number(now),),
+            (number(now),),
         )
 
     def mark_pruned(self, volume_id: str) -> Record:
@@ -230,7 +176,7 @@ class Registry:
 
     def set_generation(self, volume_id: str, generation: int, now: datetime) -> Record:
         """Record that a volume's files were replaced by those of an older backup: stopped now, of a new generation."""
-        return self._change(volume_id, "generation = ?, stopped = ?", (generation, _number(now)))
+        return self._change(volume_id, "generation = ?, stopped = ?", (generation, number(now)))
 
     def set_pinned(self, volume_id: str, pinned: bool) -> Record:
         """Pin a volume (it is never pruned or evicted) or unpin it."""
@@ -246,7 +192,7 @@ class Registry:
 
     def postpone_backup(self, volume_id: str, until: datetime) -> Record:
         """Record that a backup failed and when it is tried again."""
-        return self._change(volume_id, "retry = ?, failures = failures + 1", (_number(until),))
+        return self._change(volume_id, "retry = ?, failures = failures + 1", (number(until),))
 
     def relabel(self, volume_id: str, session: str, now: datetime) -> Record | None:
         """Give a volume a new name and remember the old one; None if another volume bears the new name."""
@@ -262,13 +208,13 @@ class Registry:
             if old[0] != session:
                 connection.execute(
                     "INSERT OR REPLACE INTO former_names VALUES (?, ?, ?)",
-                    (old[0], volume_id, _number(now)),
+                    (old[0], volume_id, number(now)),
                 )
                 connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
                 connection.execute(
                     "UPDATE volumes SET session = ? WHERE id = ?", (session, volume_id)
                 )
-            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+            return first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
 
         return self._write(work)
 
@@ -288,7 +234,7 @@ class Registry:
             ).fetchone():
                 serial += 1
                 session = f"{record.session} ({serial})"
-            row = _row(replace(record, session=session))
+            row = to_row(replace(record, session=session))
             connection.execute(
                 f"INSERT OR IGNORE INTO volumes ({', '.join(row)}) "  # noqa: S608 - our own column names
                 f"VALUES ({', '.join('?' * len(row))})",
@@ -308,7 +254,7 @@ class Registry:
         return self._many(
             "SELECT * FROM volumes WHERE state = 'stopped' AND backed_up < generation AND stopped <= ? "
             "AND (retry IS NULL OR retry <= ?) ORDER BY stopped",
-            (_number(stopped_before), _number(now)),
+            (number(stopped_before), number(now)),
         )
 
     def to_prune(self, stopped_before: datetime) -> list[Record]:
@@ -316,7 +262,7 @@ class Registry:
         return self._many(
             "SELECT * FROM volumes WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation "
             "AND stopped <= ? ORDER BY stopped",
-            (_number(stopped_before),),
+            (number(stopped_before),),
         )
 
     def unborn(self) -> list[Record]:
@@ -353,9 +299,9 @@ class Registry:
             connection.execute(
                 "INSERT INTO volumes (id, session, kernelspec, state, generation, created, stopped, spare) "
                 "VALUES (?, ?, ?, 'stopped', 0, ?, ?, 'making')",
-                (volume_id, f"spare:{volume_id}", kernelspec, _number(now), _number(now)),
+                (volume_id, f"spare:{volume_id}", kernelspec, number(now), number(now)),
             )
-            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+            return first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
 
         return self._write(work)
 
@@ -386,10 +332,10 @@ class Registry:
                 return None
             connection.execute(
                 "UPDATE volumes SET session = ?, spare = NULL, created = ?, stopped = ? WHERE id = ?",
-                (session, _number(now), _number(now), found[0]),
+                (session, number(now), number(now), found[0]),
             )
             connection.execute("DELETE FROM former_names WHERE session = ?", (session,))
-            return _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (found[0],)))
+            return first(connection.execute("SELECT * FROM volumes WHERE id = ?", (found[0],)))
 
         return self._write(work)
 
@@ -401,7 +347,7 @@ class Registry:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_stored(getattr(backup, field.name)) for field in fields(backup)],
+                [stored(getattr(backup, field.name)) for field in fields(backup)],
             )
             _count_backups(connection, backup.id)
             connection.execute(
@@ -427,12 +373,12 @@ class Registry:
         """Return the backups of one volume, or all, newest first."""
         if volume_id is None:
             return self._database.read(
-                "SELECT * FROM backups ORDER BY created DESC, generation DESC", (), _backup
+                "SELECT * FROM backups ORDER BY created DESC, generation DESC", (), to_backup
             )
         return self._database.read(
             "SELECT * FROM backups WHERE id = ? ORDER BY created DESC, generation DESC",
             (volume_id,),
-            _backup,
+            to_backup,
         )
 
     def aged_backups(self, created_before: datetime) -> list[str]:
@@ -440,7 +386,7 @@ class Registry:
         rows = self._rows(
             "SELECT DISTINCT id FROM backups WHERE created < ? "
             "AND id IN (SELECT id FROM backups GROUP BY id HAVING count(*) > 1)",
-            (_number(created_before),),
+            (number(created_before),),
         )
         return [row[0] for row in rows]
 
@@ -451,7 +397,7 @@ class Registry:
         return rows[0] if rows else None
 
     def _many(self, query: str, values: Sequence[object] = ()) -> list[Record]:
-        return self._database.read(query, values, _record)
+        return self._database.read(query, values, to_record)
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         return self._database.read(query, values, lambda row: row)
@@ -462,7 +408,7 @@ class Registry:
                 f"UPDATE volumes SET {assignments} WHERE id = ?",  # noqa: S608 - texts of this module
                 (*values, volume_id),
             )
-            record = _first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
+            record = first(connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)))
             if record is None:
                 raise RegistryUnusable(
                     f"The volume {volume_id} has disappeared from {self.path}; "
@@ -486,75 +432,3 @@ def _count_backups(connection: sqlite3.Connection, volume_id: str) -> None:
         "retry = NULL, failures = 0 WHERE id = ?",
         (volume_id,),
     )
-
-
-def _backup(row: sqlite3.Row) -> BackupRecord:
-    try:
-        return BackupRecord(
-            name=row["name"],
-            destination=row["destination"],
-            id=row["id"],
-            generation=int(row["generation"]),
-            created=_moment(row["created"]),
-            size=int(row["size"]),
-            files=int(row["files"]),
-            bytes=int(row["bytes"]),
-            partial=bool(row["partial"]),
-            verified=_time(row["verified"]),
-        )
-    except _NONSENSE as error:
-        raise sqlite3.DatabaseError(f"malformed record of a backup: {error}") from error
-
-
-def _record(row: sqlite3.Row) -> Record:
-    try:
-        return Record(
-            id=row["id"],
-            session=row["session"],
-            kernelspec=row["kernelspec"],
-            state=State(row["state"]),
-            generation=int(row["generation"]),
-            created=_moment(row["created"]),
-            backed_up=int(row["backed_up"]),
-            acquired=_time(row["acquired"]),
-            stopped=_time(row["stopped"]),
-            pinned=bool(row["pinned"]),
-            bytes=row["bytes"],
-            note=row["note"],
-            retry=_time(row["retry"]),
-            failures=int(row["failures"]),
-            spare=None if row["spare"] is None else Spare(row["spare"]),
-        )
-    except _NONSENSE as error:
-        raise sqlite3.DatabaseError(f"malformed record of a volume: {error}") from error
-
-
-_NONSENSE = (ValueError, TypeError, OverflowError, OSError)
-"""What values raise that no call of this module has written: the page they lie on is damaged."""
-
-
-def _row(record: Record) -> dict[str, object]:
-    return {field.name: _stored(getattr(record, field.name)) for field in fields(record)}
-
-
-def _stored(value: object) -> object:
-    if isinstance(value, Enum):
-        return value.value
-    return _number(value) if isinstance(value, datetime) else value
-
-
-def _first(cursor: sqlite3.Cursor) -> Record | None:
-    row = cursor.fetchone()
-    return None if row is None else _record(row)
-
-
-def _number(moment: datetime) -> float:
-    return moment.timestamp()
-
-
-def _moment(number: float) -> datetime:
-    return datetime.fromtimestamp(number, timezone.utc)
-
-
-def _time(number: float | None) -> datetime | None:
-    return None if number is None else _moment(number)

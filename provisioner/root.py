@@ -11,9 +11,10 @@ from .volume import Layout
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
-        "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs",
+        "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
         "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs3", "nfs4", "orangefs", "panfs", "pvfs2", "smb3", "smbfs",
-        "webdav",
+        "webdav", "wekafs",
     }
 )  # fmt: skip
 
@@ -41,9 +42,10 @@ def prepare(root: Path, *, allow_network: bool) -> Layout:
             )
         for directory in layout.directories:
             directory.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise RootUnusable(
-            f"The root {root} cannot be used ({error.strerror or error}); "
+            f"The root {str(root)!r} cannot be used ({reason}); "
             "make it a writable directory of yours, or set VolumePool.root to one."
         ) from error
     return layout

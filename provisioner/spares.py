@@ -99,7 +99,13 @@ def _make(
             volume.make(path)
             acquired = Acquired(record, path, leased.lease.fd, kernel="")
             environment.prepare(
-                launch, pool, options, acquired, progress=progress, cancel=leased.cancel
+                launch,
+                pool,
+                options,
+                acquired,
+                notebook=None,
+                progress=progress,
+                cancel=leased.cancel,
             )
             pool.registry.set_spare(record.id, Spare.READY)
         except BaseException:

@@ -252,7 +252,7 @@ def _compare_disk(pool: Pool, cancel: threading.Event) -> list[str]:
                     done.append(said)
     _drop_aged(pool)
     _remove_leases(pool, records)
-    done += pool.tidy_destination(cancel)
+    done += pool.tidy_destinations(cancel)
     (pool.layout.root / "sweep.stamp").touch(mode=0o600)
     return done
 

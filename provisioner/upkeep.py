@@ -102,9 +102,10 @@ class Upkeep(Catalog):
 
     def _make_backup(self, leased: Leased, progress: Progress) -> BackupRecord:
         record = leased.record
-        exclude = tuple(self.settings.policy(record.kernelspec).exclude)
+        own = self.settings.policy(record.kernelspec)
+        vault = self.vault_at(own.destination)
         try:
-            made = self.vault.back_up(record, exclude, self.clock, leased.cancel, progress)
+            made = vault.back_up(record, tuple(own.exclude), self.clock, leased.cancel, progress)
         except Cancelled:
             raise
         except (VolumeError, OSError) as error:
@@ -414,18 +415,20 @@ class Upkeep(Catalog):
                 if (said := self.put_right(volume_id)) is not None:
                     done.append(said)
         if any(name.endswith(".backup") for name in staged):
-            done += self.tidy_destination(cancel)
+            done += self.tidy_destinations(cancel)
         self.trash.empty()
         return done
 
-    def tidy_destination(self, cancel: threading.Event) -> list[str]:
+    def tidy_destinations(self, cancel: threading.Event) -> list[str]:
         """Delete half-made backups of killed processes, and count the whole ones that they could not enter."""
-        try:
-            self.vault.clear(self.clock())
-            found = self.vault.reclaim(self.clock(), cancel)
-        except (VolumeError, OSError) as error:
-            log.warning("The backup destination cannot be tidied: %s", error)
-            return []
+        found: list[str] = []
+        for destination in self.settings.destinations:
+            try:
+                vault = self.vault_at(destination)
+                vault.clear(self.clock())
+                found += vault.reclaim(self.clock(), cancel)
+            except (VolumeError, OSError) as error:
+                log.warning("A backup destination cannot be tidied: %s", error)
         return [f"{name}: a whole backup, entered" for name in found]
 
     def put_right(self, volume_id: str) -> str | None:

@@ -133,7 +133,7 @@ def read_record(volume: Path) -> VolumeRecord | None:
         return VolumeRecord(
             id=str(content["id"]),
             session=checked(content["session"], "a volume's record"),
-            kernelspec=str(content["kernelspec"]),
+            kernelspec=str(content["kernelspec"]).encode(errors="replace").decode(),
             generation=min(max(int(content["generation"]), 0), _MAX_GENERATION),
             created=datetime.fromisoformat(content["created"]).astimezone(timezone.utc),
             pinned=bool(content["pinned"]),

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
                     pool,
                     options,
                     acquired,
+                    notebook=record.session,
                     progress=tell,
                     cancel=cancel,
                     force=args.force,

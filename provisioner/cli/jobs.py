@@ -36,7 +36,8 @@ def jobs_for(
     Raises
     ------
     ConfigError
-        If an output would overwrite another or a notebook, or the kernel is unknown or gives no volume.
+        If an output would overwrite another or a notebook, or cannot be written, or if the kernel is unknown or gives
+        no volume.
     """
     if kernel is not None:
         _require_volume(kernelspec(kernel), kernel)
@@ -50,6 +51,8 @@ def jobs_for(
         for label in given
     ]
     _require_distinct_outputs(jobs, inplace)
+    if output_directory is not None:
+        _make(Path(output_directory))
     return jobs
 
 
@@ -98,6 +101,18 @@ def _output(label: str, directory: str | None, inplace: bool) -> Path:
     if directory is not None:
         return Path(directory, path.name)
     return path.with_name(path.name.removesuffix(".ipynb") + _EXECUTED)
+
+
+def _make(directory: Path) -> None:
+    """Make the directory of the outputs now: hours of work must not end at a typing error."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(
+            f"--output-dir {directory} is not a directory; name another one."
+        ) from None
+    if not os.access(directory, os.W_OK):
+        raise ConfigError(f"--output-dir {directory} cannot be written; name another one.")
 
 
 def _require_distinct_outputs(jobs: Sequence[Job], inplace: bool) -> None:

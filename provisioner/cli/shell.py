@@ -93,7 +93,13 @@ def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, 
     try:
         with interruptible() as cancel:
             prepared = environment.prepare(
-                launch, pool, options, acquired, progress=tell, cancel=cancel
+                launch,
+                pool,
+                options,
+                acquired,
+                notebook=acquired.record.session,
+                progress=tell,
+                cancel=cancel,
             )
     except Cancelled as error:
         raise KeyboardInterrupt from error
