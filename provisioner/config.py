@@ -403,9 +403,19 @@ def _checked(
             checked[name] = getattr(traits(**{name: value}), name)
         except (TraitError, ValueError) as error:
             raise ConfigError(
-                f"{where}.{name} is {value!r}; it must be {_expected(trait)}."
+                f"{where}.{name} is {told(name, value)}; it must be {_expected(trait)}."
             ) from error
     return checked
+
+
+def told(name: str, value: object) -> str:
+    """Return a value as messages show it: of variables, among which there are secrets, only the names."""
+    if name in _SECRET and isinstance(value, Mapping):
+        return f"a mapping with {', '.join(map(repr, value)) or 'nothing'}"
+    return "not shown" if name in _SECRET else repr(value)
+
+
+_SECRET = frozenset({"env", "launcher_config"})
 
 
 def _expected(trait: TraitType[Any, Any]) -> str:

@@ -111,7 +111,9 @@ def _content(notebook: str, marker: bytes) -> dict[str, Any]:
     """Return a notebook as JSON has it; empty if it cannot be read or does not contain `marker`."""
     try:
         path = Path(notebook)
-        if path.stat().st_size > _LARGEST_NOTEBOOK:
+        status = path.stat()
+        # Reading a pipe that bears a notebook's name would never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_NOTEBOOK:
             return {}
         content = path.read_bytes()
         # Parsing holds the interpreter lock, and most notebooks never mention volumes.

@@ -16,7 +16,7 @@ from typing import Any
 from traitlets import Bool, Dict, Enum, List, TraitError, Unicode, Union
 from traitlets.config import Config, Configurable
 
-from .config import Duration, Origin, file_config, plain, section
+from .config import Duration, Origin, file_config, plain, section, told
 from .errors import ConfigError
 from .hydration.plan import ENTRY_POINTS, HydrationOptions
 
@@ -123,7 +123,9 @@ class KernelOptions(Configurable):
             value = plain(trait, value, getattr(self, name))
             self.set_trait(name, value)
         except (TraitError, ValueError) as error:
-            raise ConfigError(f"{where} is {value!r}; it must be {trait.info()}.") from error
+            raise ConfigError(
+                f"{where} is {told(name, value)}; it must be {trait.info()}."
+            ) from error
 
     def hydration(self, root: Path) -> HydrationOptions:
         """Return what is to be hydrated; caches that volumes share lie under `root`, on their file system."""

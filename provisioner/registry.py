@@ -93,15 +93,13 @@ class Registry:
         """Return the volume with this id."""
         return self._one("SELECT * FROM volumes WHERE id = ?", (volume_id,))
 
-    def volumes(self, *states: State) -> list[Record]:
-        """Return all volumes, or those in the given states, by name."""
-        if not states:
-            return self._many("SELECT * FROM volumes ORDER BY session")
-        marks = ", ".join("?" * len(states))
-        return self._many(
-            f"SELECT * FROM volumes WHERE state IN ({marks}) ORDER BY session",  # noqa: S608 - only marks
-            [state.value for state in states],
-        )
+    def volumes(self) -> list[Record]:
+        """Return all volumes, by name."""
+        return self._many("SELECT * FROM volumes ORDER BY session")
+
+    def active(self) -> list[Record]:
+        """Return the volumes that say they are in use."""
+        return self._many("SELECT * FROM volumes WHERE state = 'active'")
 
     def create(
         self, volume_id: str, session: str, kernelspec: str, now: datetime, capacity: int
@@ -245,7 +243,7 @@ class Registry:
 
     def places_taken(self) -> int:
         """Return how many volumes have files on disk."""
-        return int(self._rows("SELECT count(*) FROM volumes WHERE state != 'pruned'")[0][0])
+        return int(self._rows("SELECT places FROM totals")[0][0])
 
     # -- what is due -----------------------------------------------------------------------------------------
 
@@ -273,7 +271,7 @@ class Registry:
 
     def bytes_on_disk(self) -> int:
         """Return the bytes of all volumes with files on disk, as far as they were measured."""
-        return int(self._rows("SELECT total(bytes) FROM volumes WHERE state != 'pruned'")[0][0])
+        return int(self._rows("SELECT bytes FROM totals")[0][0])
 
     # -- spares ----------------------------------------------------------------------------------------------
 
@@ -420,7 +418,7 @@ class Registry:
 
 
 def _require_place(connection: sqlite3.Connection, capacity: int) -> None:
-    taken = connection.execute("SELECT count(*) FROM volumes WHERE state != 'pruned'").fetchone()[0]
+    taken = connection.execute("SELECT places FROM totals").fetchone()[0]
     if taken >= capacity:
         raise PoolFull(f"All {capacity} places of the pool are taken.")
 

@@ -28,13 +28,23 @@ CREATE TABLE volumes (
     failures    INTEGER NOT NULL DEFAULT 0,    -- how many in a row
     spare       TEXT                           -- of a volume nobody has claimed: is it 'making' or 'ready'?
 ) WITHOUT ROWID;
-CREATE INDEX volumes_on_disk ON volumes (state) WHERE state != 'pruned';
+CREATE INDEX volumes_active ON volumes (id) WHERE state = 'active';
 CREATE INDEX volumes_to_back_up ON volumes (stopped)
     WHERE state = 'stopped' AND backed_up < generation;
 CREATE INDEX volumes_to_prune ON volumes (stopped)
     WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
 CREATE INDEX volumes_unborn ON volumes (id) WHERE generation = 0 AND state = 'stopped';
 CREATE INDEX volumes_spare ON volumes (kernelspec, spare) WHERE spare IS NOT NULL;
+-- What volumes with files on disk take, kept up to date: counting them anew took 20 ms for 100,000.
+CREATE TABLE totals (places INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER volume_enters AFTER INSERT ON volumes WHEN new.state != 'pruned' BEGIN
+    UPDATE totals SET places = places + 1, bytes = bytes + ifnull(new.bytes, 0); END;
+CREATE TRIGGER volume_goes AFTER DELETE ON volumes WHEN old.state != 'pruned' BEGIN
+    UPDATE totals SET places = places - 1, bytes = bytes - ifnull(old.bytes, 0); END;
+CREATE TRIGGER volume_changes AFTER UPDATE OF state, bytes ON volumes BEGIN
+    UPDATE totals SET places = places + (new.state != 'pruned') - (old.state != 'pruned'), bytes = bytes
+    + (new.state != 'pruned') * ifnull(new.bytes, 0) - (old.state != 'pruned') * ifnull(old.bytes, 0); END;
 CREATE TABLE former_names (
     session     TEXT PRIMARY KEY,
     id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,

@@ -408,7 +408,7 @@ class Upkeep(Catalog):
         marked = {name.split(".", 1)[0] for name in staged}
         marked.update(name.split(".", 1)[0] for name in self.trash.waiting())
         marked.update(record.id for record in self.registry.unborn())
-        marked.update(record.id for record in self.registry.volumes(State.ACTIVE))
+        marked.update(record.id for record in self.registry.active())
         for volume_id in sorted(marked):
             # What is in use, or being made right now, is nobody's business.
             with contextlib.suppress(VolumeHeld):

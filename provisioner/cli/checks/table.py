@@ -15,6 +15,7 @@ from ...pool import Pool
 from ...record import Record, State
 from ...recovery import found_record
 from ...registry import FILE_NAME, Registry, is_damage
+from ...volume import Layout
 from .finding import Finding, Level
 
 _REPAIR = "`jupyter volumes doctor --repair`"
@@ -90,9 +91,9 @@ def _stamp(now: datetime) -> str:
 
 
 def _directories(pool: Pool) -> list[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(path for path in pool.layout.volumes.iterdir() if path.is_dir())
-    return []
+    # Not through the pool: opening that rebuilds a table that is missing.
+    volumes = Layout(pool.settings.root_path).volumes
+    return sorted(path for path in volumes.iterdir() if path.is_dir())
 
 
 def _unknown_directories(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
@@ -149,7 +150,7 @@ def _left_behind(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def _orphaned_leases(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    known = {record.id for record in records}
+    known = {record.id for record in records} | {path.name for path in _directories(pool)}
     for path in sorted(pool.layout.leases.iterdir()):
         volume_id = path.name.partition(".")[0]
         if volume_id not in known and not lease.is_held(path):

@@ -1,0 +1,9 @@
+"""`python -m provisioner.cli`: the command line without the script that installers make."""
+
+from __future__ import annotations
+
+import sys
+
+from . import main
+
+sys.exit(main())
