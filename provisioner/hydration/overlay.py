@@ -1,0 +1,151 @@
+"""The overlay environment: a private `sys.prefix` over all that the launching environment has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Event
+
+from provisioner.errors import Cancelled, HydrationFailed
+from provisioner.hydration import launching
+from provisioner.hydration.activation import activate
+from provisioner.hydration.console_scripts import bring_home
+from provisioner.hydration.interpreter import runs_python
+from provisioner.hydration.introspection import is_below
+from provisioner.hydration.launching import LaunchingPython
+from provisioner.hydration.layout import layout, outdated, packages
+from provisioner.hydration.pieces import writing
+from provisioner.hydration.records import digest
+from provisioner.hydration.step import Launch, Place, Progress
+
+_SCHEMA = "1"
+
+
+class Overlay:
+    """Lays a virtual environment of the volume's own over the one that the kernel would run in.
+
+    It sees every package of the launching environment; what is installed lands in the volume, and hides what
+    the launching environment has of the same name. Nothing is copied and, for the interpreter that we run in
+    ourselves, no process is started. Kernels that no Python is the program of are left as they are.
+
+    It is never trusted: at each start every piece is compared with what it should be for the interpreter of
+    today at the place of today. What the user installed is left alone; only the first lines of console
+    scripts follow the volume when it moves.
+    """
+
+    @property
+    def name(self) -> str:
+        """`overlay`."""
+        return "overlay"
+
+    def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
+        """Digest what decides how the interpreter looks.
+
+        Raises
+        ------
+        HydrationFailed
+            The interpreter does not exist.
+        """
+        return launching.inputs(launching.find(launch)) if _applies(launch) else {}
+
+    def key(self, place: Place, launch: Launch) -> str:
+        """Digest the interpreter, which is all that an overlay depends on; it fails as `inputs` does."""
+        return digest({"schema": _SCHEMA, **self.inputs(place, launch)})
+
+    def intact(self, place: Place, launch: Launch) -> bool:
+        """Compare each piece with what it should be."""
+        if not _applies(launch):
+            return True
+        python = launching.known(place, launching.find(launch))
+        if python is None or _stands_on(python, place.environment):
+            return False
+        return all(piece.fits(place.environment) for piece in layout(python, place.environment))
+
+    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        """Write what is missing or wrong, each piece atomically; killed at any instant, it is begun anew.
+
+        Raises
+        ------
+        HydrationFailed
+            The interpreter does not run or cannot carry an overlay, or the environment cannot be written.
+        Cancelled
+            `cancel` was set.
+        """
+        if not _applies(launch):
+            return
+        if cancel.is_set():
+            raise Cancelled("hydration was cancelled; start the kernel again to resume it")
+        try:
+            python = self._python(place, launch, progress, cancel)
+            with writing:
+                _write(python, place.environment, lambda message: progress(self.name, message))
+        except OSError as error:
+            raise HydrationFailed(
+                f"the volume's environment could not be written ({error.strerror}: "
+                f"{error.filename or place.environment}): make room for it, or move away what is in its way"
+            ) from error
+
+    def environment(self, place: Place, launch: Launch) -> Launch:
+        """Return the launch with the overlay's interpreter, and everything that searches pointed at it.
+
+        Raises
+        ------
+        HydrationFailed
+            The interpreter is not known, so nothing was hydrated.
+        """
+        if not _applies(launch):
+            return launch
+        executable = launching.find(launch)
+        python = launching.known(place, executable)
+        if python is None:
+            raise HydrationFailed(
+                f"the environment {place.environment} was not made for {executable}: start the kernel again"
+            )
+        return activate(launch, place.environment, python, executable)
+
+    def _python(
+        self, place: Place, launch: Launch, progress: Progress, cancel: Event
+    ) -> LaunchingPython:
+        executable = launching.find(launch)
+        python = None if place.refresh else launching.known(place, executable)
+        if python is None:
+            progress(self.name, f"asking {executable} what it looks like")
+            python = launching.ask(place, launch, executable, progress, cancel)
+        if _stands_on(python, place.environment):
+            raise HydrationFailed(
+                f"the kernel's interpreter {executable} runs on this very volume's environment: start the "
+                "server from another environment, or name another interpreter in kernel.json"
+            )
+        return python
+
+
+def _applies(launch: Launch) -> bool:
+    return bool(launch.argv) and runs_python(launch)
+
+
+def _stands_on(python: LaunchingPython, environment: Path) -> bool:
+    """Whether a Python gets packages from this environment: over itself it would be searched without end."""
+    return any(is_below(path, str(environment)) for path in python.path)
+
+
+def _write(python: LaunchingPython, root: Path, tell: Callable[[str], None]) -> None:
+    if not (root / packages(python)).is_dir() and (root / "lib").is_dir():
+        _tell_what_is_lost(python, root, tell)
+    pieces = layout(python, root)
+    for directory in sorted({(root / piece.path).parent for piece in pieces}):
+        directory.mkdir(parents=True, exist_ok=True)
+    for path in outdated(pieces, root):
+        path.unlink()
+    # Before the shims: they name this place too, so as long as they do not, this is done again.
+    bring_home(root)
+    for piece in pieces:
+        if not piece.fits(root):
+            piece.write(root)
+
+
+def _tell_what_is_lost(python: LaunchingPython, root: Path, tell: Callable[[str], None]) -> None:
+    # Once in a volume's life of years; its imports would double the time of every overlay.
+    from provisioner.hydration.lost_packages import packages_to_install_again
+
+    if lost := packages_to_install_again(root):
+        tell(f"this volume is now on {python.library}; for its packages, run: %pip install {lost}")

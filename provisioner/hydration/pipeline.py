@@ -1,0 +1,265 @@
+"""Runs the steps of a kernelspec: nothing where the volume has it all, else what is missing, under a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from provisioner.errors import Cancelled, HydrationFailed
+from provisioner.hydration.process import holding
+from provisioner.hydration.records import read_record, write_record
+from provisioner.hydration.step import Launch, Lenient, Place, Progress, Step, Traceable
+
+_RECORD = "hydration"
+_LOCK = "hydration.lock"
+_POLL = 0.02  # seconds between two looks at a lock that another kernel's start holds
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What became of one step.
+
+    Parameters
+    ----------
+    name
+        The step.
+    hit
+        The volume had it.
+    took
+        How long the step took.
+    changed
+        The inputs that are not as they were: why an environment was made again.
+    warning
+        Why an earlier environment is used in place of the declared one; empty otherwise.
+    """
+
+    name: str
+    hit: bool
+    took: timedelta
+    changed: tuple[str, ...] = ()
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Hydrated:
+    """A launch within its environment, and how that came about."""
+
+    launch: Launch
+    report: tuple[StepReport, ...]
+
+
+def hydrate(
+    steps: Sequence[Step],
+    place: Place,
+    launch: Launch,
+    *,
+    session: str,
+    progress: Progress,
+    cancel: Event,
+    force: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Hydrated:
+    """Bring a volume's environment to what the steps declare, and return the launch inside it.
+
+    Where the volume has it all, no lock is taken and no process is started. Otherwise one caller hydrates
+    and others that ask meanwhile wait for it, and find it done. A caller may be killed at any instant: what
+    a step has completed is recorded, what it has not is done by the next one, and the lock is free when the
+    last process of the killed hydration is gone.
+
+    Parameters
+    ----------
+    steps
+        In their order; each sees the launch that the steps before it left.
+    place
+        The volume, whose lease the caller holds.
+    launch
+        The kernel's command line and environment without any step.
+    session
+        The name that a person gives to repeat a failed hydration.
+    progress
+        Told what goes on.
+    cancel
+        Ends the hydration in less than a second.
+    force
+        Hydrate also what the volume has, asking remote sources anew.
+    clock
+        Seconds that only grow.
+
+    Raises
+    ------
+    HydrationFailed
+        With the tail of the real output and the command that repeats it.
+    Cancelled
+        `cancel` was set; nothing of the hydration runs any more.
+    """
+    run = _Run(replace(place, refresh=force), launch, session, progress, cancel, clock)
+    if not force and (hydrated := run.look(steps)):
+        return hydrated
+    with _locked(place.state / _LOCK, progress, cancel):
+        return run.bring(steps)
+
+
+def look(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated | None:
+    """Return the launch within its environment if the volume has all of it, else None; starts no process."""
+    return _Run(place, launch, "", _tell_nobody, Event(), time.monotonic).look(steps)
+
+
+def _tell_nobody(step: str, message: str, fraction: float | None = None) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    place: Place
+    launch: Launch
+    session: str
+    progress: Progress
+    cancel: Event
+    clock: Callable[[], float]
+
+    def look(self, steps: Sequence[Step]) -> Hydrated | None:
+        """Return the launch if the volume has all of it."""
+        records = _read(self.place)
+        launch, report = self.launch, []
+        for step in steps:
+            begin = self.clock()
+            if not _is_hit(step, records, self.place, launch):
+                return None
+            launch = self._apply(step, launch)
+            report.append(StepReport(step.name, hit=True, took=self._since(begin)))
+        return Hydrated(launch, tuple(report))
+
+    def bring(self, steps: Sequence[Step]) -> Hydrated:
+        """Do what is missing, step by step; the caller holds the lock."""
+        launch, report = self.launch, []
+        for step in steps:
+            begin = self.clock()
+            records = _read(self.place)
+            if not self.place.refresh and _is_hit(step, records, self.place, launch):
+                outcome = StepReport(step.name, hit=True, took=self._since(begin))
+            else:
+                changed = _changed(step, records, self.place, launch)
+                warning = self._hydrate(step, launch, records)
+                outcome = StepReport(step.name, False, self._since(begin), changed, warning)
+            launch = self._apply(step, launch)
+            report.append(outcome)
+        return Hydrated(launch, tuple(report))
+
+    def _hydrate(self, step: Step, launch: Launch, records: Mapping[str, Any]) -> str:
+        """Hydrate one step and record it; return a warning if its earlier environment must do."""
+        if self.cancel.is_set():
+            raise Cancelled("hydration was cancelled; start the kernel again to resume it")
+        # Until it is done, the earlier record is no proof: a crash may have left what belongs to neither.
+        earlier = records.get(step.name)
+        self._record(step, {**(earlier or {}), "begun": True})
+        try:
+            step.hydrate(self.place, launch, self.progress, self.cancel)
+            inputs = step.inputs(self.place, launch) if isinstance(step, Traceable) else {}
+            done = {"key": step.key(self.place, launch), "inputs": dict(inputs)}
+        except HydrationFailed as error:
+            self._record(step, earlier)
+            if not self._may_be_stale(step, launch, records):
+                raise self._with_cure(step, error) from error
+            warning = f"{error.args[0]}; the earlier environment is used"
+            self.progress(step.name, f"warning: {warning}")
+            return warning
+        self._record(step, done)
+        return ""
+
+    def _record(self, step: Step, record: Mapping[str, Any] | None) -> None:
+        records = _read(self.place)
+        records.pop(step.name, None)
+        if record is not None:
+            records[step.name] = dict(record)
+        write_record(self.place.record(_RECORD), records)
+
+    def _may_be_stale(self, step: Step, launch: Launch, records: Mapping[str, Any]) -> bool:
+        return (
+            isinstance(step, Lenient)
+            and step.stale == "warn"
+            and "key" in records.get(step.name, {})
+            and step.intact(self.place, launch)
+        )
+
+    def _with_cure(self, step: Step, error: HydrationFailed) -> HydrationFailed:
+        repeat = f"jupyter volumes hydrate {shlex.quote(self.session)}"
+        return HydrationFailed(
+            f"{step.name}: {error.args[0]} (to repeat it: {repeat})", tail=error.tail
+        )
+
+    def _apply(self, step: Step, launch: Launch) -> Launch:
+        """Apply a step, and keep account of what steps have set: later hooks may see that."""
+        after = step.environment(self.place, launch)
+        added = {n: v for n, v in launch.added.items() if n in after.env}
+        added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
+        return replace(after, added=added)
+
+    def _since(self, begin: float) -> timedelta:
+        return timedelta(seconds=self.clock() - begin)
+
+
+def _read(place: Place) -> dict[str, Any]:
+    records = read_record(place.record(_RECORD))
+    return {name: record for name, record in records.items() if isinstance(record, dict)}
+
+
+def _is_hit(step: Step, records: Mapping[str, Any], place: Place, launch: Launch) -> bool:
+    record = records.get(step.name, {})
+    if "begun" in record or "key" not in record:
+        return False
+    try:
+        return bool(record["key"] == step.key(place, launch)) and step.intact(place, launch)
+    except HydrationFailed:
+        return False  # `hydrate` fails likewise, and is where failures are answered
+
+
+def _changed(
+    step: Step, records: Mapping[str, Any], place: Place, launch: Launch
+) -> tuple[str, ...]:
+    """Name the inputs that are not as they were recorded; none where nothing was recorded."""
+    before = records.get(step.name, {}).get("inputs")
+    if not isinstance(step, Traceable) or not isinstance(before, dict):
+        return ()
+    try:
+        now = step.inputs(place, launch)
+    except HydrationFailed:
+        return ()
+    return tuple(sorted(n for n in before.keys() | now.keys() if before.get(n) != now.get(n)))
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Progress, cancel: Event) -> Iterator[None]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    lock = os.open(path, flags, 0o600)
+    try:
+        waiting = False
+        while not _try_lock(lock):
+            if not waiting:
+                progress("hydration", "waiting for another start of this volume to hydrate it")
+                waiting = True
+            if cancel.wait(_POLL):
+                raise Cancelled("hydration was cancelled while another start was hydrating")
+        with holding(lock):
+            yield
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR}:
+            raise
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""What steps remember in the volume: small JSON files, replaced whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_MISSING = "missing"
+
+
+def digest(inputs: Mapping[str, str]) -> str:
+    """Return one digest of named inputs, whatever order they are in."""
+    text = json.dumps(sorted(inputs.items()), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_text(text: str) -> str:
+    """Return the digest of a value that is an input itself."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of a file's bytes; one that cannot be read counts as missing, which is legal."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return _MISSING
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return _MISSING
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return what `write_record` wrote, or nothing if that is no longer there as it was."""
+    try:
+        record = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Replace a record: after a crash it is the old one or the new one, and on disk when this returns."""
+    aside = path.with_name(f"{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        aside.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
+        json.dump(record, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Put a directory's names on disk."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,232 @@
+"""The uv step: built aside from a shared cache, put in place by renaming, free at a restart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from provisioner.errors import HydrationFailed
+from provisioner.hydration.interpreter import interpreter, runs_python
+from provisioner.hydration.records import digest, digest_text, read_record, write_record
+from provisioner.hydration.removal import remove_tree
+from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.uv.declaration import Declaration
+from provisioner.hydration.uv.tool import Uv
+from provisioner.hydration.uv.tree import (
+    clone,
+    drop_stale_bytecode,
+    recover,
+    relocate,
+    site_packages,
+    swap,
+)
+from provisioner.hydration.variables import tool_environment
+
+_SCHEMA = "1"  # of the key and the record; count up when the same inputs should be installed again
+
+
+@dataclass(frozen=True)
+class UvEnvironment:
+    """Gives the volume a virtual environment of its own.
+
+    Parameters
+    ----------
+    declaration
+        What is installed in it, besides pip (so that `%pip` works) and ipykernel (if the kernel is one).
+    cache
+        uv's cache, made if missing. On the volume's file system files are linked, elsewhere copied.
+    requires_python
+        What the interpreter must satisfy, such as `>=3.11`; None for nothing.
+    stale
+        What to do when the declaration has changed and cannot be installed while the earlier environment
+        is whole: `fail` the start, or `warn` and use it.
+
+    Notes
+    -----
+    What a user has installed is kept. In the state directory lie `env`, whose `hydrated.json` is the
+    record and moves with it; `env.new`, which is being built; and for a moment `env.old`.
+    """
+
+    declaration: Declaration
+    cache: Path
+    requires_python: str | None = None
+    stale: Literal["fail", "warn"] = "fail"
+
+    @property
+    def name(self) -> str:
+        """`uv`."""
+        return "uv"
+
+    def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
+        """Return the digests of the declaration, and which interpreter it is for."""
+        return {
+            "requires-python": digest_text(f"{_SCHEMA} {self.requires_python}"),
+            "the interpreter": digest_text(os.path.realpath(interpreter(launch))),
+            "the kernel's own needs": digest_text(" ".join(_also(launch))),
+            **self.declaration.inputs(place.volume),
+        }
+
+    def key(self, place: Place, launch: Launch) -> str:
+        """Digest all inputs."""
+        return digest(self.inputs(place, launch))
+
+    def intact(self, place: Place, launch: Launch) -> bool:
+        """Whether the environment runs and was made for this very place, with nothing half-made beside it."""
+        return (
+            _record(place.environment).get("prefix") == str(place.environment)
+            and _is_usable(place.environment)
+            and not any(os.path.lexists(path) for path in (_new(place), _old(place)))
+        )
+
+    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        """Build the environment beside the old one and put it in its place, or make a moved one fit."""
+        recover(place.environment, _old(place))
+        try:
+            record = _record(place.environment)
+            usable = _is_usable(place.environment)
+            if record.get("key") != self.key(place, launch) or not usable or place.refresh:
+                self._build(place, launch, progress, cancel)
+            elif record["prefix"] != str(place.environment):
+                progress(self.name, "the volume has moved; correcting the environment's scripts")
+                relocate(place.environment, Path(str(record["prefix"])))
+                self._write_record(place.environment, place, launch)
+        finally:
+            for leftover in (_new(place), _old(place)):
+                remove_tree(leftover)
+
+    def environment(self, place: Place, launch: Launch) -> Launch:
+        """Return the launch with the environment's interpreter, if it runs Python, and its PATH."""
+        programs = place.environment / "bin"
+        env = {k: v for k, v in launch.env.items() if k not in {"PYTHONHOME", "CONDA_PREFIX"}}
+        env["VIRTUAL_ENV"] = str(place.environment)
+        env["PATH"] = ":".join([str(programs), *filter(None, [launch.env.get("PATH")])])
+        argv = launch.argv
+        if runs_python(launch):
+            argv = (str(programs / "python"), *argv[1:])
+        return replace(launch, argv=argv, env=env)
+
+    def _build(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        new, base = _new(place), interpreter(launch)
+        remove_tree(new)
+        self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        uv = self._uv(place, launch, progress, cancel)
+        extends = _record(place.environment).get("interpreter") == os.path.realpath(base)
+        if extends and _is_usable(place.environment):
+            progress(self.name, "copying the environment by links, to change the copy", 0.1)
+            clone(place.environment, new, cancel)
+        else:
+            progress(self.name, f"making a virtual environment of {base}", 0.1)
+            uv.create(base, new)
+        self._check_version(new)
+        progress(self.name, "installing", 0.2)
+        self.declaration.install(uv, new / "bin/python", place.volume, _also(launch))
+        progress(self.name, "looking for what was installed by hand", 0.8)
+        self._carry_over(place, uv, progress)
+        drop_stale_bytecode(place.environment, new)
+        progress(self.name, "writing the record", 0.9)
+        self._write_record(new, place, launch)
+        progress(self.name, "putting the environment in place", 0.95)
+        swap(place.environment, new, _old(place))
+
+    def _uv(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> Uv:
+        env = {**tool_environment(launch.env), **launch.added}
+        return Uv(
+            program=Uv.find(env.get("PATH", "")),
+            cache=self.cache,
+            log=place.log,
+            env=env,
+            tell=lambda line: progress(self.name, line),
+            cancel=cancel,
+            refresh=place.refresh,
+        )
+
+    def _check_version(self, environment: Path) -> None:
+        if self.requires_python is None:
+            return
+        version = _configuration(environment).get("version_info", "")
+        try:
+            fits = SpecifierSet(self.requires_python).contains(version, prereleases=True)
+        except InvalidSpecifier:
+            raise HydrationFailed(
+                f"requires-python {self.requires_python!r} is no version specifier: "
+                "write it like '>=3.11'"
+            ) from None
+        if not fits:
+            raise HydrationFailed(
+                f"requires-python is {self.requires_python!r}, and the kernel's interpreter is "
+                f"Python {version}: choose another kernel or widen it"
+            )
+
+    def _carry_over(self, place: Place, uv: Uv, progress: Progress) -> None:
+        """Install again what a user had in an environment that could not be extended.
+
+        It was of another interpreter, or an overlay over the server's packages.
+        """
+        installed, record = _installed(_new(place)), _record(place.environment)
+        known = {*installed, *record.get("installed", ())}
+        before = _installed(place.environment)
+        wanted = [f"{name}=={before[name]}" for name in sorted(before.keys() - known)]
+        if not wanted:
+            return
+        try:
+            uv.install(_new(place) / "bin/python", ("--", *wanted), Path("/"))
+        except HydrationFailed:
+            progress(
+                self.name,
+                f"warning: installed by hand and not available for the new environment: "
+                f"{', '.join(wanted)}; install them again",
+            )
+
+    def _write_record(self, environment: Path, place: Place, launch: Launch) -> None:
+        record = {
+            "key": self.key(place, launch),
+            "prefix": str(place.environment),
+            "interpreter": os.path.realpath(interpreter(launch)),
+            "installed": sorted(_installed(environment)),
+        }
+        write_record(environment / "hydrated.json", record)
+
+
+def _also(launch: Launch) -> tuple[str, ...]:
+    """Return what the environment needs beyond the declaration; uv's environments have no pip."""
+    kernel = any(word.startswith("ipykernel") for word in launch.argv)
+    return ("pip", "ipykernel") if kernel else ("pip",)
+
+
+def _new(place: Place) -> Path:
+    return place.environment.with_name("env.new")
+
+
+def _old(place: Place) -> Path:
+    return place.environment.with_name("env.old")
+
+
+def _record(environment: Path) -> dict[str, Any]:
+    """Return the record of an environment that this step made; of any other, nothing."""
+    record = read_record(environment / "hydrated.json")
+    texts = all(isinstance(record.get(name), str) for name in ("key", "prefix", "interpreter"))
+    return record if texts and isinstance(record.get("installed"), list) else {}
+
+
+def _is_usable(environment: Path) -> bool:
+    return (environment / "bin/python").exists() and (environment / "pyvenv.cfg").is_file()
+
+
+def _configuration(environment: Path) -> dict[str, str]:
+    lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _installed(environment: Path) -> dict[str, str]:
+    """Return the version of each distribution; the names of its directories tell without reading it."""
+    packages = site_packages(environment)
+    stems = (path.stem for path in packages.glob("*.dist-info")) if packages else ()
+    pairs = (stem.partition("-") for stem in stems)
+    return {name.lower().replace("_", "-"): version for name, _, version in pairs}

@@ -1,0 +1,83 @@
+"""A real Nix with a store of its own, and a real uv with the machine's package index."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from provisioner.hydration.removal import remove_tree
+from provisioner.hydration.step import Launch, Place
+from tests.hydration.nix_store import NixStore, make_store
+from tests.hydration.starts import make_place, plain_environment
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A volume that nothing has been done to."""
+    return make_place(tmp_path / "volume")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A server's environment, tokens included."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return {**plain_environment(), "HOME": str(home), "JUPYTERHUB_API_TOKEN": "hush-hush"}
+
+
+@pytest.fixture
+def launch(environment: dict[str, str]) -> Launch:
+    """What jupyter_client makes of the usual kernel.json: the server's own interpreter."""
+    return Launch(
+        (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"), environment
+    )
+
+
+@pytest.fixture(scope="session")
+def nix_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
+    """One store for the whole session, offline, apart from the machine's own."""
+    root = tmp_path_factory.mktemp("nix")
+    yield make_store(root)
+    remove_tree(root)
+
+
+@pytest.fixture
+def nix(nix_session: NixStore, launch: Launch) -> tuple[NixStore, Launch]:
+    """The store, and a launch that finds it."""
+    return nix_session, Launch(launch.argv, {**launch.env, **nix_session.env})
+
+
+@pytest.fixture(scope="session")
+def index() -> Mapping[str, str]:
+    """Settings with which uv asks the package index that pip is configured for."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    pip = dict(line.partition("=")[::2] for line in listing.splitlines())
+    settings = {"UV_INSECURE_HOST": "", "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    for option, ours in (
+        ("index-url", "UV_DEFAULT_INDEX"),
+        ("extra-index-url", "UV_INDEX"),
+        ("find-links", "UV_FIND_LINKS"),
+    ):
+        for scope in (f":env:.{option}", f"install.{option}", f"global.{option}"):
+            if value := pip.get(scope, "").strip("'"):
+                settings.setdefault(ours, value)
+    return {name: value for name, value in settings.items() if value}
+
+
+@pytest.fixture(scope="session")
+def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for the whole session, so that the index is asked once for each package."""
+    return tmp_path_factory.mktemp("uv-cache")
+
+
+@pytest.fixture
+def uv_launch(launch: Launch, index: Mapping[str, str]) -> Launch:
+    """A launch whose environment lets uv find packages."""
+    return Launch(launch.argv, {**launch.env, **index, "PATH": os.environ["PATH"]})

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from provisioner.errors import Cancelled, ConfigError, HydrationFailed
+from provisioner.hydration.command import BootstrapCommand
+from provisioner.hydration.pipeline import hydrate
+from provisioner.hydration.plan import HydrationOptions, _step_factory, plan
+from provisioner.hydration.step import Launch, Place, Progress
+from tests.hydration.nix_store import NixStore
+from tests.hydration.starter import watch_points
+from tests.hydration.starts import (
+    Told,
+    ask_kernel,
+    make_place,
+    processes_of,
+    processes_started,
+    run,
+)
+from tests.hydration.wheels import make_wheel
+
+POINTS = 10
+
+
+@dataclass(frozen=True)
+class World:
+    """A kernelspec with all kinds of steps, and what its environment is to look like."""
+
+    store: NixStore
+    launch: Launch
+    options: HydrationOptions
+    folder: Path
+
+    def request(self, place: Place, **more: object) -> Path:
+        """Write a request for `tests.hydration.starter`."""
+        path = self.folder / f"{place.volume.name}.json"
+        request = {
+            "volume": str(place.volume),
+            "argv": self.launch.argv,
+            "env": dict(self.launch.env),
+            "uv_cache": str(self.options.uv_cache),
+            "nix_profile": self.options.nix_profile,
+            "requirements": self.options.requirements,
+            "bootstrap_command": self.options.bootstrap_command,
+        }
+        path.write_text(json.dumps({**request, **more}))
+        return path
+
+    def start(self, place: Place, **more: object) -> subprocess.Popen[str]:
+        """Start a hydration in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.hydration.starter", str(self.request(place, **more))],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def assert_whole(self, place: Place, launch: Launch) -> None:
+        """Show that the environment works, that nothing half-made is left, and that nobody is at work."""
+        code = "import os, apple; print(os.environ['GREETING'], apple.VERSION, apple.__file__)"
+        ran = subprocess.run(
+            [launch.argv[0], "-c", code],
+            env=dict(launch.env),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        greeting, version, file = ran.stdout.split()
+        assert (greeting, version) == ("hello", "1.0")
+        assert file.startswith(str(place.environment))
+        assert (place.volume / "bootstrapped").read_text().endswith("apple 1.0\n")
+        names = {path.name for path in place.state.iterdir()}
+        assert names == {
+            "env", "hydration.json", "hydration.lock", "hydration.log", "nix", "nix.json"
+        }  # fmt: skip
+        assert len(list((place.state / "nix").iterdir())) == 1
+        with (place.state / "hydration.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert processes_of(self.launch.env["XDG_MARK"]) == []
+        assert [root for root in self.store.temporary_roots() if str(place.volume) in root] == []
+
+
+@pytest.fixture
+def world(nix: tuple[NixStore, Launch], uv_launch: Launch, uv_cache: Path, tmp_path: Path) -> World:
+    store, nix_launch = nix
+    shop = tmp_path / "shop"
+    make_wheel(shop, "apple", "1.0")
+    make_wheel(shop, "pip", "99")  # the real one is compiled for a second, each of forty times
+    links = ",".join(filter(None, [uv_launch.env.get("UV_FIND_LINKS"), str(shop)]))
+    env = {**uv_launch.env, **nix_launch.env, "UV_FIND_LINKS": links, "XDG_MARK": str(tmp_path)}
+    return World(
+        store=store,
+        launch=Launch(("python3", "-m", "apple"), env),
+        options=HydrationOptions(
+            uv_cache=uv_cache,
+            nix_profile=str(store.flake(tmp_path / "flake", hook="export HOOKED=1")),
+            requirements=("apple==1.0",),
+            bootstrap_command=("bash", "-c", 'test "$HOOKED" && apple >> bootstrapped'),
+        ),
+        folder=tmp_path,
+    )
+
+
+def test_nix_python_and_bootstrap_compose_and_a_second_start_starts_nothing(
+    world: World, place: Place, tmp_path: Path
+) -> None:
+    steps = plan(replace(world.options, requirements=("apple==1.0", "ipykernel")))
+    argv = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
+    launch = replace(world.launch, argv=argv)
+    first = run(steps, place, launch)
+    assert [report.name for report in first.report] == ["nix", "uv", "bootstrap"]
+    assert not any(report.hit for report in first.report)
+    with processes_started() as started:
+        second = run(steps, place, launch)
+    assert started == []
+    assert all(report.hit for report in second.report)
+    assert second.launch == first.launch
+    world.assert_whole(place, second.launch)
+    code = "import os, sys, apple; print(sys.prefix, os.environ['GREETING'], apple.VERSION)"
+    printed = ask_kernel(place, second.launch, code, tmp_path / "k.json")
+    assert printed.split() == [str(place.environment), "hello", "1.0"]
+
+
+def test_of_four_starts_at_once_one_hydrates_and_all_run(world: World, place: Place) -> None:
+    starts = [world.start(place) for _ in range(4)]
+    reports = [json.loads(start.communicate(timeout=120)[0]) for start in starts]
+    hits = sorted(tuple(report["hits"]) for report in reports)
+    assert hits == [(False, False, False), *[(True, True, True)] * 3]
+    assert (place.volume / "bootstrapped").read_text() == "apple 1.0\n"
+    for report in reports:
+        world.assert_whole(place, Launch(tuple(report["argv"]), report["env"]))
+
+
+def test_killed_at_any_point_the_next_start_hydrates_whole(world: World, tmp_path: Path) -> None:
+    untouched = make_place(tmp_path / "untouched")
+    points = json.loads(world.start(untouched).communicate(timeout=120)[0])["points"]
+    assert points >= POINTS
+    for number in range(POINTS):
+        place = make_place(tmp_path / f"killed{number}")
+        kill_at = 1 + number * (points - 1) // (POINTS - 1)
+        killed = world.start(place, kill_at=kill_at)
+        killed.communicate(timeout=120)
+        assert killed.returncode == -9, f"point {kill_at} of {points}"
+        world.assert_whole(place, run(plan(world.options), place, world.launch).launch)
+        assert all(r.hit for r in run(plan(world.options), place, world.launch).report)
+
+
+def test_killed_while_changing_an_environment_the_next_start_has_the_new_one_whole(
+    world: World, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path / "shop", "apple", "0.5")
+    old = replace(world.options, requirements=("apple==0.5",), bootstrap_command=())
+
+    def changed(name: str, **more: object) -> tuple[Place, subprocess.Popen[str]]:
+        place = make_place(tmp_path / name)
+        run(plan(old), place, world.launch)
+        return place, world.start(place, **more)
+
+    points = json.loads(changed("untouched")[1].communicate(timeout=120)[0])["points"]
+    for number in range(4):
+        kill_at = points - 14 * number  # the renames come last
+        place, killed = changed(f"changed{number}", kill_at=kill_at)
+        killed.communicate(timeout=120)
+        assert killed.returncode == -9
+        world.assert_whole(place, run(plan(world.options), place, world.launch).launch)
+
+
+def test_cancelled_at_any_point_the_next_start_hydrates_whole(world: World, tmp_path: Path) -> None:
+    heard: list[int] = []
+    here: dict[str, Any] = {"cancel_at": None, "cancel": Event()}
+
+    def at(point: int) -> None:
+        heard.append(point)
+        if here["cancel_at"] is not None and len(heard) == here["cancel_at"]:
+            here["cancel"].set()
+
+    watch_points(tmp_path, at)
+    run(plan(world.options), make_place(tmp_path / "untouched"), world.launch)
+    points = len(heard)
+    assert points >= POINTS
+    for number in range(POINTS):
+        place = make_place(tmp_path / f"cancelled{number}")
+        heard.clear()
+        # The last process has ended before the last few points: from there on it is too late to cancel.
+        here.update(cancel_at=1 + number * (points - 12) // (POINTS - 1), cancel=Event())
+        with pytest.raises(Cancelled):
+            run(plan(world.options), place, world.launch, cancel=here["cancel"])
+        assert processes_of(world.launch.env["XDG_MARK"]) == []
+        here["cancel_at"] = None
+        world.assert_whole(place, run(plan(world.options), place, world.launch).launch)
+
+
+def test_a_start_that_waits_for_another_can_be_cancelled(place: Place, launch: Launch) -> None:
+    begun, done, told, cancel = Event(), Event(), Told(), Event()
+
+    class Slow(Recorder):
+        def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+            begun.set()
+            done.wait(60)
+
+    def stop(step: str, message: str, fraction: float | None = None) -> None:
+        told(step, message)
+        cancel.set()
+
+    first = Thread(target=run, args=([Slow()], place, launch))
+    first.start()
+    try:
+        assert begun.wait(60)
+        with pytest.raises(Cancelled):
+            run([Slow()], place, launch, progress=stop, cancel=cancel)
+        assert "waiting for another start" in told.text
+    finally:
+        done.set()
+        first.join()
+
+
+class Recorder:
+    """A step that keeps account."""
+
+    name = "recorder"
+
+    def __init__(self, key: str = "1") -> None:
+        self._key = key
+        self.hydrated = 0
+
+    def key(self, place: Place, launch: Launch) -> str:
+        return self._key
+
+    def intact(self, place: Place, launch: Launch) -> bool:
+        return True
+
+    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        self.hydrated += 1
+
+    def environment(self, place: Place, launch: Launch) -> Launch:
+        return launch
+
+
+def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) -> None:
+    seconds = iter([1.0, 4.0])
+    hydrated = hydrate(
+        [Recorder()],
+        place,
+        launch,
+        session="s",
+        progress=Told(),
+        cancel=Event(),
+        force=True,
+        clock=lambda: next(seconds),
+    )
+    assert hydrated.report[0].took == timedelta(seconds=3)
+
+
+def test_force_hydrates_what_is_there(place: Place, launch: Launch) -> None:
+    step = Recorder()
+    for force in (False, False, True):
+        run([step], place, launch, force=force)
+    assert step.hydrated == 2
+
+
+def test_a_session_is_quoted_in_the_command_that_repeats_a_failure(
+    place: Place, launch: Launch
+) -> None:
+    with pytest.raises(HydrationFailed, match=r"hydrate 'my notes\.ipynb'\)"):
+        hydrate(
+            [BootstrapCommand(("false",))],
+            place,
+            launch,
+            session="my notes.ipynb",
+            progress=Told(),
+            cancel=Event(),
+        )
+
+
+def test_a_step_whose_key_cannot_be_made_fails_like_its_hydration(
+    place: Place, launch: Launch
+) -> None:
+    class Broken(Recorder):
+        def key(self, place: Place, launch: Launch) -> str:
+            raise HydrationFailed("there is no interpreter: install one")
+
+    with pytest.raises(HydrationFailed, match=r"no interpreter.*jupyter volumes hydrate"):
+        run([Broken()], place, launch)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"recorder": 5}', '{"recorder": {"key": []}}'])
+def test_a_damaged_record_is_no_hit(place: Place, launch: Launch, text: str) -> None:
+    run([Recorder()], place, launch)
+    place.record("hydration").write_text(text)
+    step = Recorder()
+    run([step], place, launch)
+    assert step.hydrated == 1
+
+
+EXAMPLE = '''
+from pathlib import Path
+from dataclasses import replace
+from provisioner.errors import ConfigError
+
+class Data:
+    """Puts a data set into the volume."""
+
+    name = "example-data"
+
+    def __init__(self, text):
+        self.text = text
+
+    def key(self, place, launch):
+        return self.text
+
+    def intact(self, place, launch):
+        return (place.volume / "data.txt").exists()
+
+    def hydrate(self, place, launch, progress, cancel):
+        progress(self.name, "fetching", 0.5)
+        (place.volume / "data.txt").write_text(self.text)
+
+    def environment(self, place, launch):
+        return replace(launch, env={**launch.env, "DATA": str(place.volume / "data.txt")})
+
+def data(value):
+    if not isinstance(value, str):
+        raise ConfigError("example_data must be a text: write it in quotes")
+    return Data(value)
+
+def nothing(value):
+    return object()
+'''
+
+
+@pytest.fixture
+def example_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package of somebody else's that adds two options."""
+    site = tmp_path / "site"
+    (site / "example_data-1.0.dist-info").mkdir(parents=True)
+    (site / "example_data.py").write_text(EXAMPLE)
+    info = site / "example_data-1.0.dist-info"
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: example-data\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[provisioner.hydration_steps]\n"
+        "example_data = example_data:data\nexample_nothing = example_data:nothing\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    _step_factory.cache_clear()
+    yield
+    _step_factory.cache_clear()
+    sys.modules.pop("example_data", None)
+
+
+@pytest.mark.usefixtures("example_package")
+def test_a_package_of_somebody_else_adds_a_step(place: Place, launch: Launch) -> None:
+    options = HydrationOptions(uv_cache=place.state, overlay=False, extra={"example_data": "1, 2"})
+    hydrated = run(plan(options), place, launch)
+    assert Path(hydrated.launch.env["DATA"]).read_text() == "1, 2"
+    assert run(plan(options), place, launch).report[0].hit
+    (place.volume / "data.txt").unlink()
+    assert not run(plan(options), place, launch).report[0].hit
+
+
+@pytest.mark.usefixtures("example_package")
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"example_data": 5}, "in quotes"),
+        ({"example_nothing": 5}, "without 'name'"),
+        ({"no_such_option": 5}, "no installed package knows"),
+    ],
+)
+def test_options_that_nobody_knows_or_likes_are_refused(
+    tmp_path: Path, extra: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan(HydrationOptions(uv_cache=tmp_path, overlay=False, extra=extra))
+
+
+def test_an_overlay_takes_the_place_of_a_declared_environment(
+    place: Place, launch: Launch, tmp_path: Path
+) -> None:
+    options = HydrationOptions(
+        uv_cache=tmp_path / "cache", bootstrap_command=("python", "-c", "open('made', 'w')")
+    )
+    first = run(plan(options), place, launch)
+    assert [report.name for report in first.report] == ["overlay", "bootstrap"]
+    assert (place.volume / "made").exists()
+    with processes_started() as started:
+        second = run(plan(options), place, launch)
+    assert (started, second.launch) == ([], first.launch)
+    code = "import sys; print(sys.prefix)"
+    printed = ask_kernel(place, second.launch, code, tmp_path / "kernel.json")
+    assert printed.strip() == str(place.environment)
+
+
+def names_of(options: HydrationOptions) -> list[str]:
+    return [step.name for step in plan(options)]
+
+
+def test_the_order_is_nix_python_bootstrap(tmp_path: Path) -> None:
+    options = HydrationOptions(
+        uv_cache=tmp_path, nix_profile="nixpkgs#hello", bootstrap_command=("true",)
+    )
+    assert names_of(options) == ["nix", "overlay", "bootstrap"]
+    assert names_of(replace(options, overlay=False)) == ["nix", "bootstrap"]
+    assert names_of(replace(options, requirements=("a",))) == ["nix", "uv", "bootstrap"]
+    assert names_of(replace(options, requirements="r.txt")) == ["nix", "uv", "bootstrap"]
+    assert names_of(replace(options, pyproject=".")) == ["nix", "uv", "bootstrap"]
+    with pytest.raises(ConfigError, match="keep one"):
+        plan(replace(options, pyproject=".", requirements=()))

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import nbformat
+import pytest
+
+from provisioner.errors import ConfigError
+from provisioner.hydration.uv import InlineScript, inline_script
+
+BLOCK = (
+    '# /// script\n# requires-python = ">=3.11"\n# dependencies = [\n#   "pandas>=2",\n# ]\n# ///'
+)
+
+
+def notebook(*sources: str) -> Any:
+    cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "source": s} for s in sources]
+    prose = {"cell_type": "markdown", "metadata": {}, "source": BLOCK}
+    text = {"cells": [prose, *cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+    return nbformat.reads(json.dumps(text), as_version=4)  # type: ignore[no-untyped-call]  # nbformat's
+
+
+def test_the_first_code_cell_with_a_block_declares() -> None:
+    found = inline_script(notebook("import os", f"{BLOCK}\nimport pandas", BLOCK.replace("2", "3")))
+    assert found == InlineScript(("pandas>=2",), ">=3.11")
+
+
+def test_a_source_may_be_a_list_of_lines() -> None:
+    cell = {"cell_type": "code", "source": BLOCK.splitlines(keepends=True)}
+    assert inline_script({"cells": [cell]}) == InlineScript(("pandas>=2",), ">=3.11")
+
+
+def test_windows_line_ends_are_read() -> None:
+    cell = {"cell_type": "code", "source": BLOCK.replace("\n", "\r\n")}
+    assert inline_script({"cells": [cell]}) == InlineScript(("pandas>=2",), ">=3.11")
+
+
+@pytest.mark.parametrize(
+    "source", ["", "print(1)", "# /// other\n# a = 1\n# ///", "# /// script\n"]
+)
+def test_a_notebook_without_a_block_declares_nothing(source: str) -> None:
+    assert inline_script(notebook(source)) is None
+
+
+def test_an_empty_block_declares_no_requirements() -> None:
+    assert inline_script(notebook("# /// script\n# ///")) is None
+    assert inline_script(notebook("# /// script\n#\n# ///")) == InlineScript(())
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (f"{BLOCK}\n\n{BLOCK}", "two script blocks"),
+        ("# /// script\n# dependencies = [\n# ///", "not TOML"),
+        ('# /// script\n# dependencies = "pandas"\n# ///', "list of strings"),
+        ("# /// script\n# requires-python = 3\n# ///", "a string"),
+        ('# /// script\n# [tool.uv]\n# find-links = ["/tmp"]\n# ///', "a notebook may not set"),
+    ],
+)
+def test_what_a_notebook_may_not_say_is_refused_in_one_line(source: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as refusal:
+        inline_script(notebook(source))
+    assert "\n" not in str(refusal.value)
