@@ -239,7 +239,7 @@ class Database:
                 f"has been locked by another process for {self._patience.total_seconds():.0f} s; find it with "
                 "`fuser` on that file and end it, or try again."
             )
-        if "readonly" in said or "read-only" in said:
+        if "readonly" in said or "read-only" in said or _is_unwritable(self.path):
             return "cannot be written (read-only); make it and its directory writable for you."
         if _is_damage(error):
             return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
@@ -278,6 +278,11 @@ _DAMAGE = (
 
 def _is_damage(error: BaseException) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGE)
+
+
+def _is_unwritable(path: Path) -> bool:
+    """SQLite says "unable to open" of a file that is there, where it cannot make those that belong beside it."""
+    return path.exists() and not os.access(path.parent, os.W_OK)
 
 
 def _is_on_full_disk(path: Path) -> bool:

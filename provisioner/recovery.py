@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -169,7 +170,7 @@ def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
 
 
 def _set_aside(path: Path, now: datetime) -> None:
-    stamp = f"{now:%Y%m%dT%H%M%SZ}.{os.getpid()}"
+    stamp = f"{now:%Y%m%dT%H%M%SZ}.{secrets.token_hex(4)}"
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)
         with contextlib.suppress(FileNotFoundError):

@@ -43,7 +43,9 @@ def prepare(root: Path, *, allow_network: bool) -> Layout:
         for directory in layout.directories:
             directory.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.strerror}: {error.filename}"
         raise RootUnusable(
             f"The root {str(root)!r} cannot be used ({reason}); "
             "make it a writable directory of yours, or set VolumePool.root to one."

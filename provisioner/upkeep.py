@@ -11,13 +11,13 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from . import lease as leases
 from . import policy
-from .catalog import Catalog
+from .custody import Custody, Leased
 from .errors import (
     BackupFailed,
     Cancelled,
@@ -30,26 +30,13 @@ from .errors import (
 )
 from .event import Kind, log
 from .lease import Holder, Lease, Purpose
-from .occupants import occupants
 from .record import BackupRecord, Record, Spare, State
-from .refusals import full, held
+from .refusals import full
 from .trash import Trash
 from .vault import Progress, no_progress
 
-_LOOK_SECONDS = 0.1
-"""How often maintenance looks whether a person asks for the volume it works on."""
 
-
-@dataclass(frozen=True)
-class Leased:
-    """A volume leased for maintenance: its record as of now, and what tells that a person wants it."""
-
-    record: Record
-    lease: Lease
-    cancel: threading.Event
-
-
-class Upkeep(Catalog):
+class Upkeep(Custody):
     """A catalog whose volumes can be backed up, pruned, evicted and brought back."""
 
     @property
@@ -465,71 +452,3 @@ class Upkeep(Catalog):
             leases.remove(lease)
         elif lease is not None:
             lease.release()
-
-    # -- small things ----------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def leased(
-        self, volume_id: str, purpose: Purpose, cancel: threading.Event | None = None
-    ) -> Iterator[Leased]:
-        """Hold a volume's lease for maintenance, which ends when `cancel` is set or a person asks for the volume."""
-        outer = cancel or threading.Event()
-        record = self._record(volume_id)
-        path = self.layout.lease(volume_id)
-        lease = leases.take(
-            path,
-            Holder.this_process(purpose, self.clock()),
-            patience=lambda holder: 0.0,
-            cancel=outer,
-        )
-        if lease is None:
-            raise held(record, leases.holder_of(path))
-        if lease.previous is not None and (left := occupants(self.layout.volume(volume_id))):
-            found = tuple(process.pid for process in left)
-            raise held(record, self._leave_to(lease, found))
-        leases.unwant(path)
-        inner, over = threading.Event(), threading.Event()
-        watcher = threading.Thread(
-            target=_pass_on, args=(path, purpose, outer, inner, over), daemon=True
-        )
-        watcher.start()
-        try:
-            yield Leased(self._record(volume_id), lease, inner)
-        finally:
-            over.set()
-            watcher.join()
-            lease.release()
-
-    @staticmethod
-    def _leave_to(lease: Lease, processes: tuple[int, ...]) -> Holder:
-        """Give back the lease of a volume in which processes live on; its file goes on telling of them."""
-        assert lease.previous is not None
-        holder = replace(lease.previous, purpose=Purpose.LEFT_BEHIND, processes=processes)
-        lease.describe(holder)
-        lease.abandon()
-        return holder
-
-    def _record(self, volume_id: str) -> Record:
-        """Return the record of a volume whose lease this process holds: whatever it says, nobody uses it."""
-        record = self.registry.get(volume_id)
-        if record is None:
-            raise VolumeHeld(
-                f"The volume {volume_id} was deleted meanwhile; list the volumes again."
-            )
-        if record.state is State.ACTIVE:
-            record = self.registry.deactivate(volume_id, self.clock())
-        return record
-
-
-def _pass_on(
-    path: Path,
-    purpose: Purpose,
-    outer: threading.Event,
-    inner: threading.Event,
-    over: threading.Event,
-) -> None:
-    """Set `inner` as soon as `outer` is set or somebody wants the lease of yielding work, until `over` is set."""
-    while not over.wait(_LOOK_SECONDS):
-        if outer.is_set() or (purpose.yields and leases.is_wanted(path)):
-            inner.set()
-            return

@@ -104,6 +104,7 @@ def test_a_volume_in_use_is_neither_backed_up_nor_pruned(world: World) -> None:
         with pytest.raises(VolumeHeld, match="in use by"):
             work(acquired.record.id)
     assert world.is_on_disk("a")
+    assert world.record("a").state is State.ACTIVE, "and the table goes on saying so"
 
 
 def test_forcing_a_prune_deletes_files_without_a_backup_and_forgets_the_volume(
