@@ -13,9 +13,9 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from .config import VolumePool
 from .errors import ConfigError
 from .event import log
-from .hydration.nix.allowed import allows
 from .hydration.pipeline import Hydrated, hydrate, look
 from .hydration.plan import HydrationOptions, plan
+from .hydration.process import holding
 from .hydration.step import Launch, Place, Progress
 from .notebook import inline_script, volume_metadata
 from .options import KernelOptions
@@ -74,15 +74,18 @@ def prepare(
         Nothing half-made is left behind as if it were whole.
     """
     full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
-    return hydrate(
-        plan(_with_notebook(options.hydration(pool.layout.root), notebook, pool.settings)),
-        Place(acquired.path, acquired.state_directory),
-        full,
-        session=acquired.record.session,
-        progress=progress,
-        cancel=cancel,
-        force=force,
-    )
+    steps = plan(_with_notebook(options.hydration(pool.layout.root), notebook, pool.settings))
+    # A hook outlives this process, if that is killed, by a moment: so long the volume stays leased.
+    with holding(acquired.lease_fd):
+        return hydrate(
+            steps,
+            Place(acquired.path, acquired.state_directory),
+            full,
+            session=acquired.record.session,
+            progress=progress,
+            cancel=cancel,
+            force=force,
+        )
 
 
 def _with_notebook(
@@ -93,6 +96,8 @@ def _with_notebook(
         return options
     profile = volume_metadata(notebook).get("nix_profile")
     if profile is not None:
+        from .hydration.nix import allows
+
         if not isinstance(profile, str) or not allows(settings.allowed_nix_profiles, profile):
             raise ConfigError(
                 f"The notebook asks for the Nix profile {profile!r}, which VolumePool.allowed_nix_profiles does not "

@@ -7,10 +7,8 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .hydration.uv import script
-from .hydration.uv.script import InlineScript
 from .session import (
     NOTEBOOK_VARIABLE,
     Clues,
@@ -18,6 +16,9 @@ from .session import (
     server_path,
     without_backing_suffix,
 )
+
+if TYPE_CHECKING:
+    from .hydration.uv import InlineScript
 
 _LOCAL_DRIVES = frozenset({"", "RTC"})
 """Contents drives that show the server's own files: the default one, and that of real-time collaboration."""
@@ -104,6 +105,8 @@ def inline_script(notebook: str) -> InlineScript | None:
         If there is a block that makes no sense.
     """
     content = _content(notebook, b"# /// script")
+    from .hydration.uv import script
+
     return script.inline_script(content) if content else None
 
 

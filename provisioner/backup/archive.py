@@ -34,11 +34,11 @@ class _Count:
 
     def exceeds(self, manifest: Manifest) -> bool:
         return (
-            self.files > manifest.files
+            self.bytes > manifest.bytes
+            or self.files > manifest.files
             or self.directories > manifest.directories
             or self.symlinks > manifest.symlinks
             or self.hardlinks > manifest.hardlinks
-            or self.bytes > manifest.bytes
         )
 
     def equals(self, manifest: Manifest) -> bool:
@@ -66,7 +66,7 @@ class Archive:
     def __init__(self, decompressor: Decompressor) -> None:
         self._archive = decompressor
         self._unread = 0
-        self._padding = 0
+        self._padded = 0
         self.manifest = decompressor.trailer.manifest
 
     def entries(self) -> Iterator[Entry]:
@@ -79,15 +79,17 @@ class Archive:
             so that what was made of the members before must not be used until this ends.
         """
         count = _Count()
+        first = True
         archive, end = self._archive, self._archive.trailer.manifest_at
         while archive.offset < end:
             entry = read_entry(archive)
             count.add(entry)
             if count.exceeds(self.manifest):
                 raise damaged("it holds more than its manifest says")
-            if bool(entry.path) != bool(count.files + count.directories + count.symlinks > 1):
-                raise damaged("it does not begin with the volume's own directory")
-            self._unread = self._padding = _content_length(entry)
+            if first != (not entry.path):
+                raise damaged("it does not begin with the volume's own directory, or has it twice")
+            first = False
+            self._unread = self._padded = _content_length(entry)
             yield entry
             self._skip()
         if archive.offset != end or not count.equals(self.manifest):
@@ -102,14 +104,22 @@ class Archive:
 
     def content_at_once(self, length: int) -> bytes:
         """Read the next ``length`` bytes, few enough for memory, of the current member."""
-        self._unread -= length
-        return self._archive.take(length)
+        if length != self._unread:
+            self._unread -= length
+            return self._archive.take(length)
+        zeros = header.padding(length)
+        data = self._archive.take(length + len(zeros))
+        if not data.endswith(zeros):
+            raise damaged("there is something where nothing should be")
+        self._unread = self._padded = 0
+        return data[:length]
 
     def _skip(self) -> None:
         if self._unread:
             for _ in self.content(self._unread):
                 pass
-        self._archive.skip_padding(self._padding)
+        if self._padded:
+            self._archive.skip_padding(self._padded)
 
     def _read_manifest(self) -> None:
         entry = read_entry(self._archive)

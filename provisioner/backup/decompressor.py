@@ -110,6 +110,14 @@ class Decompressor:
             return data
         return b"".join(self.pieces(length))
 
+    def peek(self, length: int) -> bytes:
+        """Look at the next bytes without taking them: at ``length`` of them, or at fewer."""
+        return self._current[self._at : self._at + length]
+
+    def pass_over(self, length: int) -> None:
+        """Take bytes that :meth:`peek` has shown."""
+        self._at += length
+
     def pieces(self, length: int) -> Iterator[bytes | memoryview]:
         """Take exactly ``length`` bytes, piece by piece."""
         while length:

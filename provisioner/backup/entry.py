@@ -18,7 +18,11 @@ from provisioner.backup.manifest import printable
 from provisioner.backup.xattr import kept
 
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8sc100s8s247s")
-_USUAL_NUMBERS = re.compile(rb"(?:[0-7]{7}\0){3}[0-7]{11}\0[0-7]{11}\0[0-7]{6}\0 ")
+_USUAL_LENGTH = 3 * BLOCK
+_USUAL_RECORD = re.compile(rb"30 mtime=([0-9]{10})\.([0-9]{9})\n")
+_USUAL_NUMBERS = re.compile(
+    rb"([0-7]{7})\0[0-7]{7}\0[0-7]{7}\0([0-7]{11})\0[0-7]{11}\0([0-7]{6})\0 "
+)
 _UNUSUAL_STARTS = {b"", b"/", b"."}
 _OCTAL = re.compile(rb"[0-7]+")
 _MTIME = re.compile(rb"(-?)(\d{1,18})(?:\.(\d{9}))?")
@@ -29,6 +33,7 @@ _MAX_PATH = 1 << 16
 _MAX_NAME = 255
 _MAX_TARGET = 4096
 _BILLION = 1_000_000_000
+_END_OF_TIME = 1 << 63
 _SPARSE = b"GNU.sparse."
 _OTHER_KINDS = {
     b"3": "a device node",
@@ -85,51 +90,51 @@ def read_entry(archive: Decompressor) -> Entry:
     BackupDamaged
         If it is not a member that a backup of ours has.
     """
-    block = archive.take(BLOCK)
-    mtime_ns = None
-    if block == header.MTIME_BLOCK:
-        rest = archive.take(2 * BLOCK)
-        mtime_ns, block = _usual_mtime(rest[:BLOCK]), rest[BLOCK:]
-    usual = _usual_file(block, mtime_ns)
-    return usual if usual is not None else _read_any(archive, block, mtime_ns)
+    usual = _usual_file(archive.peek(_USUAL_LENGTH))
+    if usual is not None:
+        archive.pass_over(_USUAL_LENGTH)
+        return usual
+    return _read_any(archive)
 
 
-def _usual_mtime(record: bytes) -> int:
-    """Read the only record that nearly every file has."""
-    digits = record[9:19] + record[20:29]
-    if not digits.isdigit() or record != b"30 mtime=%s.%s\n%s" % (
-        digits[:10],
-        digits[10:],
-        header.MTIME_PADDING,
-    ):
-        raise damaged("a time cannot be read")
-    return _in_range(int(digits))
+def _usual_file(blocks: bytes) -> Entry | None:
+    """Read the headers of a usual file in a fifth of the time of :func:`_read_any`, or decline.
 
-
-def _usual_file(block: bytes, mtime_ns: int | None) -> Entry | None:
-    """Read the header of a plain file in a tenth of the time of :func:`_read_any`, or decline."""
-    size, path = block[124:135], block[:100].rstrip(b"\0")
+    Usual is what :meth:`HeaderWriter.file` writes: one record, the mtime, and a plain header.
+    """
+    record = _USUAL_RECORD.match(blocks, BLOCK)
+    numbers = _USUAL_NUMBERS.match(blocks, 2 * BLOCK + 100)
     if (
-        block[156:] != header.FILE_REST
-        or not _USUAL_NUMBERS.fullmatch(block, 100, 156)
-        or (adler32(block[:148]) & 0xFFFF) + header.FILE_SHARE != int(block[148:154], 8)
+        record is None
+        or numbers is None
+        or not blocks.startswith(header.MTIME_BLOCK)
+        or not blocks.startswith(header.MTIME_PADDING, BLOCK + header.MTIME_LENGTH)
+        or not blocks.endswith(header.FILE_REST)
+    ):
+        return None
+    path = blocks[2 * BLOCK : 2 * BLOCK + 100].rstrip(b"\0")
+    mode, stored, checksum = numbers.groups()
+    size = int(stored, 8)
+    summed = (adler32(blocks[2 * BLOCK : 2 * BLOCK + 148]) & 0xFFFF) + header.FILE_SHARE
+    if (
+        summed != int(checksum, 8)
         or path[:1] in _UNUSUAL_STARTS
-        or path[-1:] == b"/"
+        or path.endswith(b"/")
         or b"//" in path
         or b"/." in path
         or b"\0" in path
     ):
         return None
-    stored = int(size, 8)
-    if mtime_ns is None:
-        mtime_ns = int(block[136:147], 8) * _BILLION
-    mode = int(block[100:107], 8)
-    return Entry(path, header.FILE, mode, stored, stored, mtime_ns, b"", (), None)
+    mtime_ns = int(b"".join(record.groups()))
+    if mtime_ns >= _END_OF_TIME:
+        return None
+    return Entry(path, header.FILE, int(mode, 8), size, size, mtime_ns, b"", (), None)
 
 
-def _read_any(archive: Decompressor, block: bytes, usual_mtime: int | None) -> Entry:
+def _read_any(archive: Decompressor) -> Entry:
     records: dict[bytes, bytes] = {}
-    if usual_mtime is None and block[156:157] == header.EXTENDED:
+    block = archive.take(BLOCK)
+    if block[156:157] == header.EXTENDED:
         length = _read_number(_fields(block)[4])
         if length > _MAX_EXTENDED:
             raise damaged("an extended header is too long")
@@ -140,7 +145,7 @@ def _read_any(archive: Decompressor, block: bytes, usual_mtime: int | None) -> E
     seconds = _read_number(mtime)
     path, target = name.rstrip(b"\0"), link.rstrip(b"\0")
     stored = _read_number(size)
-    mtime_ns = _in_range(seconds * _BILLION) if usual_mtime is None else usual_mtime
+    mtime_ns = _in_range(seconds * _BILLION)
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     extents = None
     if records:
@@ -206,7 +211,7 @@ def _mtime(text: bytes | None, otherwise: int) -> int:
 
 
 def _in_range(mtime_ns: int) -> int:
-    if mtime_ns >= 1 << 63:
+    if mtime_ns >= _END_OF_TIME:
         raise damaged("a time is out of range")
     return mtime_ns
 

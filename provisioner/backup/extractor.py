@@ -194,8 +194,9 @@ class _Extractor:
             if entry.extents is not None:
                 self._write_sparse(file, entry)
             elif entry.size <= _SMALL:
-                if entry.size:
-                    _write(file, self._archive.content_at_once(entry.size))
+                data = self._archive.content_at_once(entry.size) if entry.size else b""
+                if data and os.write(file, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             else:
                 for piece in self._archive.content(entry.size):
                     _write(file, piece)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from provisioner.backup.destination import PARTIAL, Stored
 from provisioner.backup.name import BackupName
+from provisioner.backup.sftp import hasten, hastened_for_reading, hastened_for_writing
 from provisioner.errors import BackupFailed, BackupMissing, ConfigError, VolumeError
 
 PARTIAL_AGE = timedelta(days=2)
@@ -48,6 +49,7 @@ class RemoteDestination:
 
             with self._explained("cannot reach"):
                 self._files, path = url_to_fs(url)
+                hasten(self._files)
         except ImportError as error:
             raise ConfigError(
                 f"backup_destination {self._name} needs a package that is missing ({error});"
@@ -92,10 +94,10 @@ class RemoteDestination:
             try:
                 with self._files.open(partial, "wb") as stream:
                     on_step("put:created")
-                    written = write(cast("BinaryIO", stream))
+                    written = write(cast("BinaryIO", hastened_for_writing(stream)))
                     on_step("put:written")
                 on_step("put:flushed")
-                with self._files.open(partial, "rb") as stream:
+                with hastened_for_reading(self._files.open(partial, "rb")) as stream:
                     check(cast("BinaryIO", stream), written)
                 on_step("put:checked")
                 self._files.mv(partial, self._full(name))
@@ -112,7 +114,7 @@ class RemoteDestination:
         with self._explained("cannot read from"):
             self._files.invalidate_cache()
             try:
-                stream = self._files.open(self._full(name), "rb")
+                stream = hastened_for_reading(self._files.open(self._full(name), "rb"))
             except FileNotFoundError:
                 raise BackupMissing(
                     f"{self} has no backup {name}; list them with: jupyter volumes backups"

@@ -14,8 +14,10 @@ from provisioner.errors import DiskFull
 _HEADERS = 1536
 
 
-def free_bytes(directory: Path) -> int:
+def free_bytes(directory: Path) -> int | None:
     """Bytes that this user may still write to the file system of a directory.
+
+    None where the file system does not count (ramfs and some that go over the network).
 
     Raises
     ------
@@ -23,7 +25,7 @@ def free_bytes(directory: Path) -> int:
         If the directory does not exist.
     """
     state = os.statvfs(directory)
-    return state.f_bavail * state.f_frsize
+    return state.f_bavail * state.f_frsize if state.f_blocks else None
 
 
 def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
@@ -33,7 +35,7 @@ def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
 
     Raises
     ------
-    OSError
+    BackupFailed
         If ``source`` cannot be opened.
     """
     needed = 1 << 16
@@ -73,7 +75,7 @@ def check_room(directory: Path, needed: int, entries: int) -> None:
     except OSError:  # the directory is missing: creating something in it will say so
         return
     free = state.f_bavail * state.f_frsize
-    if needed > free:
+    if state.f_blocks and needed > free:
         raise DiskFull(
             f"{directory} has {free:,} bytes free and up to {needed:,} are needed;"
             " free some space and try again"

@@ -73,7 +73,8 @@ def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
     BackupDamaged
         If the file does not end in a whole trailer.
     """
-    size = stream.seek(0, 2)
+    stream.seek(0, 2)
+    size = stream.tell()  # seek() of paramiko's files returns None
     if size < _FOOT.size + _START.size:
         raise _damaged("it is too short")
     foot = _read_at(stream, size - _FOOT.size, _FOOT.size)

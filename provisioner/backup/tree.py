@@ -11,6 +11,7 @@ from pathlib import Path
 from provisioner.backup.descent import Descent
 from provisioner.backup.exclusion import CACHE_TAG, Exclusions, is_cache
 from provisioner.backup.tally import Tally
+from provisioner.errors import BackupFailed
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 """What opening a file says when it is gone or something else has taken its place."""
@@ -49,10 +50,15 @@ def walk(top: Path, exclusions: Exclusions, tally: Tally) -> Iterator[Directory]
 
     Raises
     ------
-    OSError
+    BackupFailed
         If the top directory cannot be opened.
     """
-    root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BackupFailed(
+            f"cannot read {top}: {error.strerror}; check that it exists and its permissions"
+        ) from error
     try:
         with Descent(root) as descent:
             waiting = [b""]

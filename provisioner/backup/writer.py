@@ -77,8 +77,10 @@ def write_archive(
     ------
     Cancelled
         If ``cancel`` was set.
+    BackupFailed
+        If ``source`` cannot be opened.
     OSError
-        If ``source`` cannot be opened or the stream cannot be written.
+        If the stream cannot be written.
     """
     archive = Compressor(stream, cancel, progress)
     tally = Tally()
@@ -186,14 +188,16 @@ class _TreeWriter:
             self._tally.changed.add(path)
 
     def _copy(self, file: int, path: bytes, offset: int, length: int) -> bool:
-        """Copy a stretch of a file; what cannot be read becomes zeros and False is returned."""
+        """Copy a stretch of a file; False if it ended early. What is missing becomes zeros."""
         buffer, archive = self._buffer, self._archive
         while length:
             wanted = min(length, PIECE)
             try:
                 got = os.preadv(file, [buffer[:wanted]], offset)
             except OSError:
-                got = 0
+                self._tally.unreadable.add(path)
+                self._pad(length)
+                return True
             if not got:
                 self._pad(length)
                 return False

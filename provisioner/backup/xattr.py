@@ -6,6 +6,7 @@ belong to the machine.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -30,8 +31,15 @@ if sys.platform == "linux":
         return b"".join(_record(descriptor, name) for name in names) if names else b""
 
     def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
-        """Set one attribute of an open file."""
-        os.setxattr(descriptor, name, value)
+        """Set one attribute of an open file, where its file system has attributes.
+
+        Where it has none (some network file systems), a file without them is better than no file.
+        """
+        try:
+            os.setxattr(descriptor, name, value)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
 
     def _record(descriptor: int, name: str) -> bytes:
         if not kept(name):

@@ -22,6 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from ..duration import format_duration
 from ..errors import VolumeError
 from ..session import NOTEBOOK_VARIABLE, SERVER_VARIABLE, SESSION_VARIABLE
 from . import notebook_file
@@ -153,7 +154,7 @@ class _Execution:
             failure = Failure(error.ename, _first_line(error.evalue), _number(client.cell))
             return self._failed_or_interrupted(), failure
         except CellTimeoutError:
-            said = f"the cell ran longer than {self._conditions.cell_timeout}"
+            said = f"the cell ran longer than {format_duration(self._conditions.cell_timeout)}"
             return Status.FAILED, Failure("Timeout", said, _number(client.cell))
         except DeadKernelError:
             return self._failed_or_interrupted(), self._death(client, printed)

@@ -88,7 +88,7 @@ def note_failure(notebook: NotebookNode, number: int | None, error: str, message
     if number is None:
         return
     cell = notebook.cells[number - 1]
-    if not any(output.output_type == "error" for output in cell.outputs):
+    if not any(output.get("ename") == error for output in cell.outputs):
         cell.outputs.append(
             new_output(  # type: ignore[no-untyped-call]  # nbformat's functions have no types
                 "error", ename=error, evalue=message, traceback=[f"{error}: {message}"]

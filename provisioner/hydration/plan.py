@@ -8,13 +8,15 @@ from datetime import timedelta
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.errors import ConfigError
-from provisioner.hydration.command import BootstrapCommand
-from provisioner.hydration.nix import NixProfile
 from provisioner.hydration.step import Step
-from provisioner.hydration.uv import Declaration, Project, Requirements, UvEnvironment
+
+if TYPE_CHECKING:
+    from provisioner.hydration.uv import Declaration
+
+# Each step is imported where a kernelspec declares it: every process that starts a kernel pays for the rest.
 
 ENTRY_POINTS = "provisioner.hydration_steps"
 """The entry point group of further steps.
@@ -77,8 +79,12 @@ def plan(options: HydrationOptions) -> list[Step]:
     """
     steps: list[Step] = []
     if options.nix_profile is not None:
+        from provisioner.hydration.nix import NixProfile
+
         steps.append(NixProfile(options.nix_profile, options.nix_watch, options.stale))
     if (declaration := _declaration(options)) is not None:
+        from provisioner.hydration.uv import UvEnvironment
+
         steps.append(
             UvEnvironment(declaration, options.uv_cache, options.requires_python, options.stale)
         )
@@ -87,12 +93,18 @@ def plan(options: HydrationOptions) -> list[Step]:
 
         steps.append(Overlay())
     if options.bootstrap_command:
+        from provisioner.hydration.command import BootstrapCommand
+
         steps.append(BootstrapCommand(options.bootstrap_command, options.bootstrap_timeout))
     steps += [_step_factory(name)(value) for name, value in options.extra.items()]
     return steps
 
 
 def _declaration(options: HydrationOptions) -> Declaration | None:
+    if options.pyproject is None and options.requirements is None:
+        return None
+    from provisioner.hydration.uv import Project, Requirements
+
     if options.pyproject is not None:
         if options.requirements is not None:
             raise ConfigError(
@@ -102,7 +114,7 @@ def _declaration(options: HydrationOptions) -> Declaration | None:
         return Project(options.pyproject)
     if isinstance(options.requirements, str):
         return Requirements(file=options.requirements)
-    return None if options.requirements is None else Requirements(options.requirements)
+    return Requirements(options.requirements or ())
 
 
 @cache  # looking through all installed packages takes longer than a whole hydrated start

@@ -1,0 +1,95 @@
+import { shortName, shortened } from "./format.js";
+
+export const name = "culls";
+export const description =
+  "Warns before kernels are shut down for idleness, and says afterwards what has become of their files.";
+export const needs = [];
+
+const ROOM = 30;
+
+export function optional() {
+  return [];
+}
+
+/** Begin to listen. */
+export function activate(context) {
+  const culls = new Culls(context);
+  context.events.subscribe("cull", (event) => culls.tell(event));
+  // A kernel that works is kept; the server says so at its next look, which may be a minute away.
+  context.app.serviceManager.kernels.runningChanged.connect((_, models) => {
+    for (const { id, execution_state: state } of models) {
+      if (state === "busy") {
+        culls.withdraw(id);
+      }
+    }
+  });
+}
+
+/** The notifications about kernels shut down for idleness: one for each kernel that people are warned of. */
+class Culls {
+  #context;
+  #warnings = new Map();
+
+  constructor(context) {
+    this.#context = context;
+  }
+
+  tell(event) {
+    this.withdraw(event.kernel_id);
+    if (event.action === "warning") {
+      this.#warn(event);
+    } else if (event.action === "culled") {
+      this.#inform(event);
+    }
+  }
+
+  withdraw(kernel) {
+    if (this.#warnings.has(kernel)) {
+      this.#context.lab.apputils.Notification.dismiss(
+        this.#warnings.get(kernel),
+      );
+      this.#warnings.delete(kernel);
+    }
+  }
+
+  #warn({ kernel_id: kernel, session, volume, at }) {
+    const { lab, trans, format, actions } = this.#context;
+    const message = trans.__(
+      "%1 is idle: its kernel is shut down at %2. Variables are lost then, files stay.",
+      shortened(shortName(session), ROOM),
+      format.clock(at),
+    );
+    const keep = {
+      label: trans.__("Keep running"),
+      caption: trans.__("Keep the kernel of %1 running", session),
+      displayType: "accent",
+      callback: () => void actions.keep(volume),
+    };
+    this.#warnings.set(
+      kernel,
+      lab.apputils.Notification.warning(message, {
+        autoClose: false,
+        actions: [keep],
+      }),
+    );
+  }
+
+  #inform({ session, path, seconds }) {
+    const { lab, trans, format, actions } = this.#context;
+    const message = trans.__(
+      "%1: idle kernel shut down after %2.\nVariables are gone, files stayed in\n%3",
+      shortened(shortName(session), ROOM),
+      format.span(1000 * seconds),
+      shortened(path, 50),
+    );
+    const copy = {
+      label: trans.__("Copy Volume Path"),
+      caption: path,
+      callback: () => actions.copyPath({ path }),
+    };
+    lab.apputils.Notification.info(message, {
+      autoClose: false,
+      actions: [copy],
+    });
+  }
+}

@@ -1,0 +1,115 @@
+import { element } from "./element.js";
+
+const PACE = 500;
+const FAREWELL = 5000;
+
+/** JupyterLab cuts messages at this many characters. */
+const ROOM = 140;
+
+/** One notification that follows some work from its beginning to its end. */
+export class Notice {
+  #lab;
+  #trans;
+  #id = null;
+  #waiting = null;
+  #timer = null;
+  #wasSeen = false;
+
+  /**
+   * @param lab - the shared modules
+   * @param trans - the translations
+   */
+  constructor(lab, trans) {
+    this.#lab = lab;
+    this.#trans = trans;
+  }
+
+  /** Whether it was ever shown. */
+  get isShown() {
+    return this.#id !== null;
+  }
+
+  /** Say how far the work is; what comes too fast to be read is skipped. */
+  progress(message) {
+    if (this.#timer !== null) {
+      this.#waiting = message;
+      return;
+    }
+    this.#show(message, "in-progress", { autoClose: this.#isHidden() ? 0 : false });
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      const waiting = this.#waiting;
+      this.#waiting = null;
+      if (waiting !== null) {
+        this.progress(waiting);
+      }
+    }, PACE);
+  }
+
+  /** Say that the work is done, and go after a while. */
+  succeed(message) {
+    this.#stop();
+    this.#show(message, "success", { autoClose: this.#isHidden() ? 0 : FAREWELL });
+  }
+
+  /** Say why the work failed, and stay; what has no room is shown on demand. */
+  fail(message) {
+    this.#stop();
+    const [line, ...tail] = message.split("\n");
+    const isWhole = tail.length === 0 && line.length <= ROOM;
+    const actions = [
+      {
+        label: this.#trans.__("Show Details"),
+        callback: (event) => {
+          event.preventDefault();
+          void this.#explain(message);
+        },
+      },
+    ];
+    this.#show(line, "error", {
+      autoClose: false,
+      actions: isWhole ? [] : actions,
+    });
+  }
+
+  /** Take it away. */
+  dismiss() {
+    this.#stop();
+    if (this.#id !== null) {
+      this.#lab.apputils.Notification.dismiss(this.#id);
+    }
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#waiting = null;
+  }
+
+  #show(message, type, options) {
+    const { Notification } = this.#lab.apputils;
+    const id = this.#id;
+    if (id === null || !Notification.update({ id, message, type, ...options })) {
+      this.#id = Notification.emit(message, type, options);
+    }
+  }
+
+  /** JupyterLab shows a toast that a person has hidden again at each update, unless it is told not to. */
+  #isHidden() {
+    const isThere =
+      this.#id !== null && document.getElementById(this.#id) !== null;
+    this.#wasSeen ||= isThere;
+    return this.#wasSeen && !isThere;
+  }
+
+  #explain(message) {
+    const { Dialog, showDialog } = this.#lab.apputils;
+    return showDialog({
+      title: this.#trans.__("What failed"),
+      body: new this.#lab.widgets.Widget({
+        node: element("pre", { class: "jp-Volumes-output" }, message),
+      }),
+      buttons: [Dialog.okButton({ label: this.#trans.__("Close") })],
+    });
+  }
+}

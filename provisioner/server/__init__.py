@@ -1,0 +1,16 @@
+"""The server extension: with it a Jupyter server looks after its volumes.
+
+It culls idle kernels after a warning, sweeps the root, serves `/api/volumes` and the page `/volumes`, emits events
+and metrics, and tells kernels which notebook is theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Called by jupyter_server to find the extension named `provisioner.server`."""
+    from .extension import VolumesExtension
+
+    return [{"module": "provisioner.server.extension", "app": VolumesExtension}]

@@ -1,0 +1,65 @@
+"""Which kernels of this server have volumes: told by the pool, kernel ids to volume ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..event import Event, Kind
+from ..pool import Pool
+
+
+@dataclass(frozen=True)
+class Occupant:
+    """A kernel of this server and the volume it has."""
+
+    kernel: str
+    volume: str
+    session: str
+
+
+class VolumeKernels:
+    """The kernels that acquired a volume of the pool and have not released it; also while they are still pending.
+
+    Parameters
+    ----------
+    pool
+        The pool, whose events tell.
+    is_known
+        Whether the server knows a kernel, as running or as starting.
+    """
+
+    def __init__(self, pool: Pool, is_known: Callable[[str], bool]) -> None:
+        self._is_known = is_known
+        self.on_new: Callable[[], None] = lambda: None
+        """Called, in any thread, when there is one more."""
+        self._occupants: dict[str, Occupant] = {}
+        self._unsubscribe = pool.events.subscribe(self._on_event)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._unsubscribe()
+
+    def all(self) -> list[Occupant]:
+        """Return all kernels with volumes."""
+        # A copy first: other threads start and end kernels meanwhile.
+        for kernel in list(self._occupants):
+            if not self._is_known(kernel):
+                self._occupants.pop(kernel, None)
+        return list(self._occupants.values())
+
+    def find(self, kernel: str) -> Occupant | None:
+        """Return a kernel if it has a volume."""
+        return self._occupants.get(kernel)
+
+    def of_volume(self, volume: str) -> list[str]:
+        """Return the ids of this server's kernels in a volume; two for a moment when a notebook changes its kernel."""
+        return [occupant.kernel for occupant in self.all() if occupant.volume == volume]
+
+    def _on_event(self, event: Event) -> None:
+        """Called in the thread in which it happens; single dictionary operations need no lock."""
+        if event.kind is Kind.ACQUIRED:
+            self._occupants[event.kernel] = Occupant(event.kernel, event.volume, event.session)
+            self.on_new()
+        elif event.kind is Kind.RELEASED:
+            self._occupants.pop(event.kernel, None)

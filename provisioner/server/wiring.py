@@ -1,0 +1,41 @@
+"""The parts of the extension that its handlers use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..pool import Pool
+from .culler import Culler
+from .jobs import Jobs
+from .kernels import VolumeKernels
+from .listing import Listing, Running, running
+from .models import View
+from .operations import Operations
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What the REST handlers and the page work with."""
+
+    pool: Pool
+    kernels: VolumeKernels
+    culler: Culler
+    jobs: Jobs
+    listing: Listing
+    operations: Operations
+    workers: Workers
+
+    def running(self) -> dict[str, Running]:
+        """Return what runs in each volume; called on the event loop."""
+        return running(self.kernels, self.culler.due)
+
+    async def views(self) -> list[View]:
+        """Return all volumes."""
+        now_running = self.running()
+        return await self.workers.run(lambda: self.listing.all(now_running))
+
+    async def view(self, volume_id: str) -> View:
+        """Return one volume (`NotFound`)."""
+        now_running = self.running()
+        return await self.workers.run(lambda: self.listing.one(volume_id, now_running))
