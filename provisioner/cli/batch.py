@@ -24,7 +24,7 @@ from traitlets.config import Config
 
 from ..duration import format_duration
 from ..errors import VolumeError
-from ..session import NOTEBOOK_VARIABLE, SERVER_VARIABLE, SESSION_VARIABLE
+from ..session import NOTEBOOK_VARIABLE, SERVER_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
 from . import notebook_file
 from .batch_client import BatchClient, Stopped
 from .notebook_file import NotebookUnusable
@@ -33,8 +33,8 @@ from .outcome import Conditions, Failure, Job, Listener, Outcome, Status
 _GRACE = 3.0
 """Seconds that an interrupted cell gets to end by itself before its kernel is ended."""
 
-_TAIL = 2000
-"""Characters shown of what a kernel printed before it died."""
+_TAIL = 20
+"""Lines shown of what a kernel printed before it died."""
 
 
 class Stop:
@@ -174,9 +174,8 @@ class _Execution:
         if work.done():
             return
         if client.is_up:
-            with contextlib.suppress(
-                Exception
-            ):  # a kernel that cannot be interrupted is ended below
+            # A kernel that cannot be interrupted is ended below.
+            with contextlib.suppress(Exception):
                 await client.interrupt()
             async with _waiting(self._stop.insisted()) as insisted:
                 await asyncio.wait(
@@ -232,6 +231,8 @@ def kernel_environment(
     env[SERVER_VARIABLE] = str(notebook)
     if session is not None:
         env[SESSION_VARIABLE] = session
+        # In the environment of a kernel of that very session, the name would pass for one merely inherited.
+        env.pop(VOLUME_VARIABLE, None)
     return env
 
 
@@ -265,5 +266,5 @@ def _first_line(text: str) -> str:
 def _tail(printed: IO[bytes]) -> str:
     """Return the end of what a kernel printed, on lines of its own; empty if it printed nothing."""
     printed.seek(0)
-    said = printed.read().decode(errors="replace").strip()
-    return f"; it printed:\n{said[-_TAIL:]}" if said else ""
+    said = printed.read().decode(errors="replace").strip().splitlines()[-_TAIL:]
+    return "\n".join(("; it printed:", *said)) if said else ""

@@ -90,8 +90,8 @@ class Failure:
 
     def __str__(self) -> str:
         """Return it as one line (and, for a kernel that died, what it printed)."""
-        where = "" if self.cell is None else f"cell {self.cell}: "
-        return f"{where}{self.error}: {self.message}" if self.error else f"{where}{self.message}"
+        where = "" if self.cell is None else f"cell {self.cell}"
+        return ": ".join(filter(None, (where, self.error, self.message)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provisioner import __version__
+
+from .commands import COMMAND, Cli, make_volume
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["frobnicate"], ["show"], ["list", "--frob"], ["run"], ["list", "--VolumePool.root"]],
+)
+def test_a_command_line_that_makes_no_sense_is_answered_with_the_usage(
+    cli: Cli, arguments: list[str]
+) -> None:
+    called = cli(*arguments)
+
+    assert called.code == 2
+    assert called.err.startswith("usage: jupyter volumes")
+
+
+def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(cli: Cli) -> None:
+    called = cli("show", "nobody's")
+
+    assert called.code == 1
+    assert called.out == ""
+    assert called.err.startswith('jupyter volumes: No volume has the session "nobody\'s"')
+    assert called.err.count("\n") == 1
+
+
+def test_a_setting_on_the_command_line_counts(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
+
+    called = cli("list", f"--VolumePool.root={tmp_path / 'elsewhere'}")
+
+    assert called.out == f"No volumes yet under {tmp_path / 'elsewhere'}.\n"
+
+
+def test_a_setting_may_stand_apart_from_its_value(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
+
+    called = cli("list", "--VolumePool.root", tmp_path / "elsewhere")
+
+    assert called.out == f"No volumes yet under {tmp_path / 'elsewhere'}.\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("rot=x", "did you mean root?"), ("max_volumes=0", "max_volumes"), ("env=3", "env")],
+)
+def test_a_wrong_setting_on_the_command_line_is_named(cli: Cli, setting: str, said: str) -> None:
+    called = cli("list", f"--VolumePool.{setting}")
+
+    assert called.code == 1
+    assert said in called.err
+    assert called.err.count("\n") == 1
+
+
+def test_a_session_that_begins_with_a_dash_can_be_named(cli: Cli) -> None:
+    make_volume("-x")
+
+    assert cli("path", "--", "-x").code == 0
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    assert cli("--version").out == f"jupyter-volumes {__version__}\n"
+
+
+def test_a_platform_that_cannot_work_says_so_in_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    called = cli("list")
+
+    assert called.code == 1
+    assert "WSL" in called.err
+    assert called.err.count("\n") == 1
+
+
+def test_every_command_explains_itself(cli: Cli) -> None:
+    listed = cli("--help").out
+    names = ["list", "show", "path", "shell", "run", "kernelspec", "doctor", "backup", "prune"]
+    for name in names:
+        assert f"    {name}" in listed
+        assert cli(name, "--help").out.startswith(f"usage: jupyter volumes {name}")
+
+
+@pytest.mark.usefixtures("root")
+def test_listing_imports_neither_nbclient_nor_rich() -> None:
+    make_volume("a")
+    program = (
+        "import sys; from provisioner.cli.app import run; run(['list']); "
+        "print({'nbclient', 'rich', 'jupyter_client', 'nbformat'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.usefixtures("root")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    make_volume("a")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*COMMAND, "list"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+
+    assert done.returncode == 128 + 13
+    assert done.stderr == b""
+
+
+@pytest.mark.usefixtures("root")
+def test_a_terminal_without_unicode_shows_any_session() -> None:
+    make_volume("🦀 volume")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, "list"], capture_output=True, env=env, check=True)
+
+    assert rb"\U0001f980 volume" in done.stdout

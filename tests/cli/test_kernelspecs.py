@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .commands import Cli, texts, write_notebook
+
+
+def _read(directory: Path) -> Any:
+    return json.loads((directory / "kernel.json").read_text())
+
+
+def _write(directory: Path, **content: Any) -> None:
+    directory.mkdir(parents=True)
+    own = {"argv": ["bash", "{connection_file}"], "display_name": "Own", "language": "bash"}
+    (directory / "kernel.json").write_text(json.dumps({**own, **content}))
+
+
+def test_add_copies_a_kernelspec_and_says_only_what_was_given(cli: Cli, kernels: Path) -> None:
+    called = cli(
+        "kernelspec", "add", "mine", "--from", "python3", "--workdir", "notebook", "--env", "A=B=C"
+    )
+
+    content = _read(kernels / "mine")
+    assert called.out == f"Added mine: {kernels / 'mine'}\n"
+    assert content["metadata"]["kernel_provisioner"] == {
+        "provisioner_name": "volume-provisioner",
+        "config": {"workdir": "notebook", "env": {"A": "B=C"}},
+    }
+    assert content["display_name"].endswith(" (volume)")
+    assert content["metadata"]["debugger"] is True
+    assert (kernels / "mine" / "logo-64x64.png").exists()
+
+
+def test_an_added_kernelspec_starts_a_kernel_as_it_declares(
+    cli: Cli, kernels: Path, tmp_path: Path
+) -> None:
+    cli("kernelspec", "add", "mine", "--from", "python3", "--workdir", "notebook", "--env", "A=B")
+    where = "import os; print(os.getcwd(), os.environ['A'], os.environ['JUPYTER_VOLUME_SESSION'])"
+    notebook = write_notebook(tmp_path / "a.ipynb", where)
+
+    called = cli("run", notebook, "--kernel", "mine", "--inplace")
+
+    assert called.code == 0, called.err
+    assert texts(notebook) == [f"{tmp_path} B {notebook}\n"]
+
+
+def test_the_provisioner_of_the_source_becomes_the_launcher(cli: Cli, kernels: Path) -> None:
+    other = {"provisioner_name": "local-provisioner", "config": {"queue": "long"}}
+    _write(kernels / "other", metadata={"kernel_provisioner": other})
+
+    assert cli("kernelspec", "add", "mine", "--from", "other").code == 0
+    assert _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"] == {
+        "launcher": "local-provisioner",
+        "launcher_config": {"queue": "long"},
+    }
+
+
+def test_a_copy_of_a_kernelspec_with_volumes_keeps_its_options(cli: Cli, kernels: Path) -> None:
+    cli("kernelspec", "add", "one", "--from", "python3", "--env", "A=1", "--no-overlay")
+    cli("kernelspec", "add", "two", "--from", "one", "--workdir", "notebook")
+
+    content = _read(kernels / "two")
+    assert content["metadata"]["kernel_provisioner"]["config"] == {
+        "env": {"A": "1"},
+        "overlay": False,
+        "workdir": "notebook",
+    }
+    assert content["display_name"].count("(volume)") == 1
+
+
+def test_what_hydration_takes_can_be_given(
+    cli: Cli, kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli(
+        "kernelspec", "add", "mine", "--from", "python3", "--requirement", "numpy", "--requirement", "pandas<3",
+        "--bootstrap-command", "sh -c 'echo a b'", "--bootstrap-timeout", "5m", "--nix-watch", "a.nix",
+    )  # fmt: skip
+
+    assert _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"] == {
+        "requirements": ["numpy", "pandas<3"],
+        "bootstrap_command": ["sh", "-c", "echo a b"],
+        "bootstrap_timeout": "5m",
+        "nix_watch": [str(tmp_path / "a.nix")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--from", "nope"], "There is no kernelspec 'nope'; use one of python3"),
+        (["--from", "python3", "--launcher", "nope"], "'nope' of kernelspec 'mine' is not installed"),
+        (["--from", "python3", "--launcher", "volume-provisioner"], "itself"),
+        (["--from", "python3", "--launcher-config", "{"], "not JSON"),
+        (["--from", "python3", "--launcher-config", "[]"], "no JSON object"),
+        (["--from", "python3", "--env", "A"], "NAME=VALUE"),
+        (["--from", "python3", "--bootstrap-command", "'"], "quotes"),
+        (["--from", "python3", "--bootstrap-timeout", "0"], "bootstrap_timeout"),
+        (["--from", "python3", "--requirement", "a", "--requirements-file", "b"], "contradicts"),
+        (["--from", "python3", "--requirement", "a", "--pyproject", "b"], "both given"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_and_nothing_is_added(
+    cli: Cli, kernels: Path, given: list[str], said: str
+) -> None:
+    called = cli("kernelspec", "add", "mine", *given)
+
+    assert called.code == 1
+    assert said in called.err
+    assert called.err.count("\n") == 1
+    assert not kernels.exists()
+
+
+def test_a_name_that_no_kernelspec_can_have_is_refused(cli: Cli, kernels: Path) -> None:
+    called = cli("kernelspec", "add", "../mine", "--from", "python3")
+
+    assert called.code == 1
+    assert "can only contain" in called.err
+    assert not kernels.exists()
+
+
+def test_a_kernelspec_is_replaced_only_by_force(cli: Cli, kernels: Path) -> None:
+    cli("kernelspec", "add", "mine", "--from", "python3")
+
+    refused = cli("kernelspec", "add", "Mine", "--from", "python3", "--no-overlay")
+    forced = cli("kernelspec", "add", "mine", "--from", "python3", "--no-overlay", "--force")
+
+    assert refused.code == 1
+    assert f"exists already in {kernels / 'mine'}" in refused.err
+    assert forced.code == 0
+    config = _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"]
+    assert config == {"overlay": False}
+
+
+def test_a_kernelspec_can_be_installed_below_a_prefix(cli: Cli, tmp_path: Path) -> None:
+    arguments = ("kernelspec", "add", "mine", "--from", "python3", "--prefix", tmp_path)
+    installed = tmp_path / "share" / "jupyter" / "kernels" / "mine"
+
+    assert cli(*arguments).out == f"Added mine: {installed}\n"
+    assert cli(*arguments).code == 1
+    assert installed.is_dir()
+
+
+def test_remove_takes_away_only_what_gives_volumes(cli: Cli, kernels: Path) -> None:
+    cli("kernelspec", "add", "mine", "--from", "python3")
+    _write(kernels / "other")
+
+    removed = cli("kernelspec", "remove", "mine")
+    others = [cli("kernelspec", "remove", name) for name in ("other", "python3-volume", "mine")]
+
+    assert removed.out == f"Removed mine: {kernels / 'mine'}\n"
+    assert [called.code for called in others] == [1, 1, 1]
+    assert "jupyter kernelspec remove other" in others[0].err
+    assert "pip uninstall" in others[1].err
+    assert (kernels / "other").is_dir()
+
+
+def test_list_shows_the_kernelspecs_that_give_volumes(cli: Cli, kernels: Path) -> None:
+    cli("kernelspec", "add", "mine", "--from", "python3", "--workdir", "notebook")
+
+    listed = {found["name"]: found for found in cli("kernelspec", "list", "--json").json}
+    lines = cli("kernelspec", "list").out.splitlines()
+
+    assert set(listed) == {"mine", "python3-volume"}
+    assert listed["mine"]["config"] == {"workdir": "notebook"}
+    assert lines[1].split()[0] == "mine"
+    assert "local-provisioner  notebook" in lines[1]

@@ -1,0 +1,45 @@
+"""A root of its own for each test, in an environment that knows nothing of the machine's Jupyter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.config import VolumePool
+from provisioner.pool import Pool
+
+from .upkeep.world import Clock
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root that all processes of a test use; not made yet."""
+    for name in list(os.environ):
+        if name.startswith(("JUPYTER_", "JPY_", "PYTHONSTARTUP", "IPYTHON")):
+            monkeypatch.delenv(name)
+    for name in ("config", "data", "runtime", "ipython"):
+        (tmp_path / name).mkdir(mode=0o700)
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    root = tmp_path / "volumes"
+    monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(root))
+    return root
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that is set by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def pool(root: Path, clock: Clock) -> Iterator[Pool]:
+    """A pool over `root`."""
+    pool = Pool(VolumePool(root=str(root)), clock)
+    yield pool
+    pool.close()
