@@ -15,6 +15,7 @@ from .config import VolumePool
 from .errors import RegistryUnusable, VolumeError, VolumeNotFound
 from .event import Event, Hub, Kind, log
 from .lease import Holder
+from .policy import Due, due
 from .record import Record, State
 from .registry import Registry
 from .reserve import Reserve
@@ -92,6 +93,12 @@ class Catalog:
         layout, registry = self._open()
         return Vault(layout, registry, destination, self._on_step)
 
+    def repair_table(self) -> None:
+        """Look at every page of the table, and rebuild it from what lies on disk if one is damaged."""
+        self.close()
+        layout = prepare(self.settings.root_path, allow_network=self.settings.allow_network_root)
+        recovery.ensure_registry(layout, self.clock(), self._find_backups, thorough=True)
+
     # -- looking ---------------------------------------------------------------------------------------------
 
     def find(self, session: str) -> Record:
@@ -120,6 +127,10 @@ class Catalog:
         if record.state is State.ACTIVE and not leases.is_held(self.layout.lease(record.id)):
             return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
         return record
+
+    def due(self, record: Record) -> Due:
+        """Return when a volume is backed up and pruned next, if nobody uses it before."""
+        return due(record, self.settings.policy(record.kernelspec))
 
     def is_in_use(self, record: Record) -> bool:
         """Whether any process holds the volume's lease."""

@@ -177,6 +177,10 @@ class VolumePool(Configurable):
         'keep_backups, backup_exclude, backup_destination; e.g. {"python3-volume": {"prune_after": "30d"}}.',
     ).tag(config=True, expected="a mapping of kernelspecs to mappings of settings")
 
+    def __init__(self, **kwargs: Any) -> None:
+        self._policies: dict[str, Policy] = {}
+        super().__init__(**kwargs)
+
     def policy(self, kernelspec: str) -> Policy:
         """Return what is due when for volumes of that kernelspec.
 
@@ -185,6 +189,16 @@ class VolumePool(Configurable):
         ConfigError
             If `kernelspec_policy` has an unknown name or a value that the setting of that name would refuse.
         """
+        # Worked out once: a listing asks for each of its thousand volumes.
+        if kernelspec not in self._policies:
+            self._policies[kernelspec] = self._make_policy(kernelspec)
+        return self._policies[kernelspec]
+
+    def policies(self) -> list[Policy]:
+        """Return the general policy and those of the kernelspecs that have their own."""
+        return [self.policy(name) for name in ("", *self.kernelspec_policy)]
+
+    def _make_policy(self, kernelspec: str) -> Policy:
         own = self.kernelspec_policy.get(kernelspec, {})
         chosen = _checked_policy(kernelspec, own, "VolumePool")
         values = {name: chosen.get(name, getattr(self, name)) for name in _POLICY_NAMES}
@@ -200,8 +214,7 @@ class VolumePool(Configurable):
     @property
     def destinations(self) -> list[str]:
         """All places where backups go, each once, the general one first."""
-        named = [self.policy(name).destination for name in self.kernelspec_policy]
-        return list(dict.fromkeys([self.destination, *named]))
+        return list(dict.fromkeys(policy.destination for policy in self.policies()))
 
     @property
     def root_path(self) -> Path:

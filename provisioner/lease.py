@@ -133,6 +133,11 @@ class Lease:
         self.holder = holder
         self.previous = previous
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process took it; a fork of that process only has a copy."""
+        return self.holder.pid == os.getpid()
+
     def describe(self, holder: Holder) -> None:
         """Write who holds the lease; called when a kernel is added, is up, or has gone."""
         self.holder = holder
@@ -143,7 +148,7 @@ class Lease:
 
         In a fork of the process that took it, this closes the fork's copy only.
         """
-        if self.fd >= 0 and self.holder.pid == os.getpid():
+        if self.fd >= 0 and self.is_ours:
             # Emptied first: whoever gets the lock next sees that all was left in good order.
             with contextlib.suppress(OSError):
                 os.ftruncate(self.fd, 0)

@@ -26,7 +26,10 @@ from .lease import Holder, Lease, Purpose
 from .occupants import occupants, wait_until_gone
 from .record import Record
 from .refusals import held
+from .session import checked
 from .upkeep import Upkeep
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _YIELD_SECONDS = 10.0
 """How long an acquire waits for maintenance to give way; it does so within a second."""
@@ -82,7 +85,8 @@ class Pool(Upkeep):
     clock
         Tells the time.
     on_step
-        Called with the name of each step of an acquire before it is taken; for tests that stop the process there.
+        Called with the name of each step of an acquire or a release before it is taken; for tests that stop the
+        process there.
     """
 
     def __init__(
@@ -125,14 +129,15 @@ class Pool(Upkeep):
 
         Raises
         ------
-        PoolDisabled, RootUnusable, RegistryUnusable, PoolFull, VolumeHeld, DiskFull, Cancelled
+        BadSession, PoolDisabled, RootUnusable, RegistryUnusable, PoolFull, VolumeHeld, DiskFull, Cancelled
             Each with one line that says what to do.
         """
         cancel = cancel or threading.Event()
         try:
+            checked(session, "the caller")
             while True:
                 record, is_new = self._record_for(session, kernelspec, cancel)
-                with self._door(record.id, cancel):
+                with self._undoing(record, is_new), self._door(record.id, cancel):
                     acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
                 if acquired is not None:
                     self._emit(Kind.ACQUIRED, acquired.record, kernel, new=is_new)
@@ -157,8 +162,9 @@ class Pool(Upkeep):
         volume_id = acquired.record.id
         with self._door(volume_id, threading.Event()):
             use = self._uses.get(volume_id)
-            if use is None or acquired.kernel not in use.kernels:
+            if use is None or acquired.kernel not in use.kernels or not use.lease.is_ours:
                 return
+            self._on_step("release")
             use.kernels.remove(acquired.kernel)
             use.lease.describe(leases.without_kernel(use.lease.holder, acquired.kernel, process))
             if use.kernels:
@@ -223,6 +229,8 @@ class Pool(Upkeep):
         try:
             self._on_step("leased")
             current = self.registry.get(record.id)
+            if current is None and use is None:
+                leases.remove(lease)
             if current is None or current.session != record.session:
                 if use is None:
                     lease.release()
@@ -238,12 +246,12 @@ class Pool(Upkeep):
             self._write_record(active)
         except BaseException:
             if use is None:
-                self._undo(record, lease, is_new)
+                lease.release()
             raise
         if use is None:
             use = self._uses[record.id] = _Use(lease)
         else:
-            lease.describe(leases.with_kernel(lease.holder, kernel))
+            lease.describe(replace(leases.with_kernel(lease.holder, kernel), purpose=purpose))
         use.kernels.append(kernel)
         self._on_step("acquired")
         return Acquired(active, path, lease.fd, kernel, is_new)
@@ -296,21 +304,13 @@ class Pool(Upkeep):
                 self._take_place(record, cancel)
             else:
                 self._bring_back(record, backup, cancel, self._tell_restore(record, backup.bytes))
-        self._make(path, record)
-        return path
-
-    def _make(self, path: Path, record: Record) -> None:
         try:
             volume.make(path)
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno not in _FULL or not self.reserve.spend():
                 raise
-            if not self.reserve.spend():
-                raise DiskFull(
-                    f"The disk that holds {self.layout.root} is full, so no volume for {record.session!r} can be "
-                    "made; free some space, e.g. `jupyter volumes prune SESSION`."
-                ) from error
             volume.make(path)
+        return path
 
     def _tell_restore(self, record: Record, total: int) -> Callable[[int, int | None], None]:
         def tell(done: int, of: int | None) -> None:
@@ -318,14 +318,27 @@ class Pool(Upkeep):
 
         return tell
 
-    def _undo(self, record: Record, lease: Lease, is_new: bool) -> None:
-        """Give back what a failed acquire took; the place too, if the volume never came to be."""
-        path = self.layout.volume(record.id)
-        with contextlib.suppress(VolumeError):
-            if is_new and not path.exists():
-                self.registry.forget(record.id)
-                leases.remove(lease)
-        lease.release()
+    @contextlib.contextmanager
+    def _undoing(self, record: Record, is_new: bool) -> Iterator[None]:
+        """Around an acquire that may fail: a new volume gives its place back; what the disk says is told plainly."""
+        try:
+            yield
+        except BaseException as error:
+            if is_new:
+                with contextlib.suppress(VolumeError, OSError):
+                    self.put_right(record.id)
+                    self.trash.empty_in_background()
+            if not isinstance(error, OSError):
+                raise
+            if error.errno in _FULL:
+                raise DiskFull(
+                    f"The disk that holds {self.layout.root} is full, so {record.session!r} gets no volume; "
+                    "free some space, e.g. `jupyter volumes prune SESSION`."
+                ) from error
+            raise VolumeError(
+                f"The volume of {record.session!r} cannot be used ({error.strerror}: {error.filename}); "
+                "move away what is in the way, or make it yours."
+            ) from error
 
     def _leave(self, volume_id: str, use: _Use) -> None:
         """Record that a volume is stopped, then give its lease back.
@@ -334,10 +347,12 @@ class Pool(Upkeep):
         """
         self._uses.pop(volume_id, None)
         try:
+            self._on_step("stop")
             self._with_reserve(lambda: self.registry.deactivate(volume_id, self.clock()))
         except VolumeError as error:
             log.warning("A volume was released, but its record says active still: %s", error)
         finally:
+            self._on_step("free")
             use.lease.release()
 
     # -- processes left behind -------------------------------------------------------------------------------
@@ -361,7 +376,8 @@ class Pool(Upkeep):
 
     def _leave_after(self, acquired: Acquired, use: _Use, left: list[Any]) -> None:
         while left:
-            left = wait_until_gone(left, timeout=60.0)
+            # Looked for anew: a kernel that shared the volume may have left others behind meanwhile.
+            left = wait_until_gone(left, timeout=60.0) or occupants(acquired.path)
         with self._door(acquired.record.id, threading.Event()):
             if self._uses.get(acquired.record.id) is use and not use.kernels:
                 self._leave(acquired.record.id, use)

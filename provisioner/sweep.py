@@ -112,27 +112,31 @@ def sweep(
 def planned(pool: Pool) -> Iterator[Step]:
     """Yield what a sweep would do now, without doing it."""
     now = pool.clock()
-    policies = _Policies(pool)
-    for record in _due_records(pool, policies, now):
-        action = policy.next_action(record, policies.of(record), now)
+    for record in _due_records(pool, now):
+        action = policy.next_action(record, pool.settings.policy(record.kernelspec), now)
         if action is not None:
-            yield _step(action, record, policies.of(record), now)
+            yield _step(action, record, pool.settings.policy(record.kernelspec), now)
     for record, reason in _crowding(pool):
         yield Step(Action.EVICT, record.session, record.id, reason)
 
 
 def _carry_out(pool: Pool, cancel: threading.Event) -> Iterator[Step]:
-    policies = _Policies(pool)
     now = pool.clock()
-    due = _due_records(pool, policies, now)
+    due = _due_records(pool, now)
     for found in due:
         # Looked up anew: a backup takes minutes, and people do not stand still.
         record = pool.registry.get(found.id)
         while record is not None and not cancel.is_set():
-            action = policy.next_action(record, policies.of(record), pool.clock())
+            action = policy.next_action(
+                record, pool.settings.policy(record.kernelspec), pool.clock()
+            )
             if action is None:
                 break
-            done = _do(pool, _step(action, record, policies.of(record), pool.clock()), cancel)
+            done = _do(
+                pool,
+                _step(action, record, pool.settings.policy(record.kernelspec), pool.clock()),
+                cancel,
+            )
             yield done
             if done.error is not None:
                 break
@@ -169,31 +173,10 @@ def _known(pool: Pool, step: Step) -> Record:
 # -- what is due ---------------------------------------------------------------------------------------------------
 
 
-class _Policies:
-    """The policies of all kernelspecs, each worked out once."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._known: dict[str, Policy] = {}
-
-    def of(self, record: Record) -> Policy:
-        """Return the policy of a record's kernelspec."""
-        return self.named(record.kernelspec)
-
-    def named(self, kernelspec: str) -> Policy:
-        if kernelspec not in self._known:
-            self._known[kernelspec] = self._pool.settings.policy(kernelspec)
-        return self._known[kernelspec]
-
-    def all(self) -> list[Policy]:
-        """Return the general policy and those of the kernelspecs that have their own."""
-        return [self.named(name) for name in ("", *self._pool.settings.kernelspec_policy)]
-
-
-def _due_records(pool: Pool, policies: _Policies, now: datetime) -> list[Record]:
+def _due_records(pool: Pool, now: datetime) -> list[Record]:
     """Return the volumes for which something may be due, by the two partial indices of the table."""
-    prune = [p.prune_after for p in policies.all() if p.prune_after is not None]
-    backup = [p.backup_after for p in policies.all() if p.backup_after is not None]
+    prune = [p.prune_after for p in pool.settings.policies() if p.prune_after is not None]
+    backup = [p.backup_after for p in pool.settings.policies() if p.backup_after is not None]
     found: list[Record] = []
     if prune or backup:
         found += pool.registry.to_back_up(now - min(prune + backup), now)
@@ -258,8 +241,7 @@ def _compare_disk(pool: Pool, cancel: threading.Event) -> list[str]:
 
 
 def _drop_aged(pool: Pool) -> None:
-    policies = _Policies(pool)
-    ages = [p.keep.age for p in policies.all() if p.keep.age is not None]
+    ages = [p.keep.age for p in pool.settings.policies() if p.keep.age is not None]
     if ages:
         for volume_id in pool.registry.aged_backups(pool.clock() - min(ages)):
             record = pool.registry.get(volume_id)

@@ -234,6 +234,10 @@ class Upkeep(Custody):
 
     def make_room(self, places: int, cancel: threading.Event) -> int:
         """Evict until `places` places are free or nothing more may go; return how many places are free."""
+        for record in self.registry.unborn():
+            # Whoever was making it was killed, or is at it now and holds it.
+            with contextlib.suppress(VolumeHeld):
+                self.put_right(record.id)
         for record in policy.eviction_order(self.volumes()):
             if self._free_places() >= places or cancel.is_set():
                 break

@@ -11,7 +11,7 @@ from ..lease import Holder
 from ..pool import Pool
 from ..record import Record, State
 from .selection import open_pool
-from .terminal import Column, ago, print_json, print_table, size
+from .terminal import Column, ago, print_json, print_table, size, until
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,8 @@ def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
         Column("SINCE", lambda record: ago(since(record), now)),
         Column("SIZE", lambda record: size(record.bytes), align="right"),
         Column("KERNELSPEC", lambda record: record.kernelspec),
-        Column("PINNED", lambda record: "pinned" if record.pinned else ""),
+        Column("BACKED UP", lambda record: backed_up(pool, record, now)),
+        Column("FILES DELETED", lambda record: pruned(pool, record, now)),
         Column("HOLDER", lambda record: held_by(pool, record)),
         Column("NOTE", lambda record: record.note or ("spare" if record.spare else "")),
     )
@@ -63,8 +64,23 @@ def described(pool: Pool, record: Record) -> dict[str, Any]:
         "stopped": _written(record.stopped),
         "pinned": record.pinned,
         "spare": None if record.spare is None else record.spare.value,
+        "backed_up": record.is_backed_up,
+        "backup_due": _written(pool.due(record).backup),
+        "prune_due": _written(pool.due(record).prune),
         "note": record.note,
     }
+
+
+def backed_up(pool: Pool, record: Record, now: datetime) -> str:
+    """Return whether the volume's present state is backed up, else when it will be."""
+    if record.is_backed_up:
+        return "yes"
+    return until(pool.due(record).backup, now) or ("older" if record.backed_up >= 0 else "")
+
+
+def pruned(pool: Pool, record: Record, now: datetime) -> str:
+    """Return when the volume's files will be deleted from disk, as far as can be foreseen."""
+    return "never (pinned)" if record.pinned else until(pool.due(record).prune, now)
 
 
 def since(record: Record) -> datetime | None:

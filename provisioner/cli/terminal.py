@@ -100,6 +100,13 @@ def ago(moment: datetime | None, now: datetime) -> str:
     return f"{seconds}s ago"
 
 
+def until(moment: datetime | None, now: datetime) -> str:
+    """Return how long it is until something is done (`in 3h`); `due` if it is, empty for never."""
+    if moment is None:
+        return ""
+    return f"in {ago(now, moment).removesuffix(' ago')}" if moment > now else "due"
+
+
 def size(count: int | None) -> str:
     """Return a number of bytes in decimal units, as disks are sold and `ls --si` shows; empty for unknown."""
     if count is None:

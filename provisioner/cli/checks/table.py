@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +61,7 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         finally:
             registry.close()
     except RegistryUnusable as error:
-        repair = partial(_rebuild, path, pool) if is_damage(error) else None
+        repair = pool.repair_table if is_damage(error) else None
         return Finding(Level.BAD, "table", str(error), repair=repair)
     if not wrong:
         return None
@@ -72,22 +70,8 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         "table",
         f"{path} is damaged ({' '.join(wrong[0].split())})",
         f"{_REPAIR} rebuilds it from the volumes on disk",
-        repair=partial(_rebuild, path, pool),
+        repair=pool.repair_table,
     )
-
-
-def _rebuild(path: Path, pool: Pool) -> None:
-    """Put the damaged table aside, where it stays; opening the pool then rebuilds it."""
-    pool.close()
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            part = path.with_name(path.name + suffix)
-            part.replace(path.with_name(f"{FILE_NAME}.damaged-{_stamp(pool.clock())}{suffix}"))
-    pool.registry.check()
-
-
-def _stamp(now: datetime) -> str:
-    return f"{now:%Y%m%dT%H%M%SZ}"
 
 
 def _directories(pool: Pool) -> list[Path]:

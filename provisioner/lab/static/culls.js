@@ -1,11 +1,12 @@
 import { shortName, shortened } from "./format.js";
+import { ROOM } from "./notice.js";
 
 export const name = "culls";
 export const description =
   "Warns before kernels are shut down for idleness, and says afterwards what has become of their files.";
 export const needs = [];
 
-const ROOM = 30;
+const LONGEST_NAME = 30;
 
 export function optional() {
   return [];
@@ -56,7 +57,7 @@ class Culls {
     const { lab, trans, format, actions } = this.#context;
     const message = trans.__(
       "%1 is idle: its kernel is shut down at %2. Variables are lost then, files stay.",
-      shortened(shortName(session), ROOM),
+      shortened(shortName(session), LONGEST_NAME),
       format.clock(at),
     );
     const keep = {
@@ -77,17 +78,17 @@ class Culls {
   #inform({ session, path, seconds }) {
     const { lab, trans, format, actions } = this.#context;
     const message = trans.__(
-      "%1: idle kernel shut down after %2.\nVariables are gone, files stayed in\n%3",
-      shortened(shortName(session), ROOM),
+      "%1: idle kernel shut down after %2.\nVariables are gone, files stayed in",
+      shortened(shortName(session), LONGEST_NAME),
       format.span(1000 * seconds),
-      shortened(path, 50),
     );
     const copy = {
       label: trans.__("Copy Volume Path"),
       caption: path,
       callback: () => actions.copyPath({ path }),
     };
-    lab.apputils.Notification.info(message, {
+    const where = shortened(path, ROOM - message.length - 1);
+    lab.apputils.Notification.info(`${message}\n${where}`, {
       autoClose: false,
       actions: [copy],
     });

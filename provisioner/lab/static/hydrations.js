@@ -8,8 +8,8 @@ export const needs = [];
 
 /** What is done sooner is not worth a notification. */
 const PATIENCE = 1000;
-const ROOM = 30;
-const LONGEST = 90;
+const LONGEST_NAME = 30;
+const LONGEST_MESSAGE = 80;
 
 export function optional() {
   return [];
@@ -86,7 +86,7 @@ class Start {
   constructor({ lab, trans, format }, session) {
     this.#trans = trans;
     this.#format = format;
-    this.#name = shortened(shortName(session), ROOM);
+    this.#name = shortened(shortName(session), LONGEST_NAME);
     this.#notice = new Notice(lab, trans);
     this.#timer = setTimeout(() => this.#show(), PATIENCE);
   }
@@ -127,7 +127,7 @@ class Start {
         this.#name,
         step,
         share,
-        shortened(message, LONGEST),
+        shortened(message, LONGEST_MESSAGE),
       ),
     );
   }

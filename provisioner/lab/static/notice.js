@@ -4,7 +4,7 @@ const PACE = 500;
 const FAREWELL = 5000;
 
 /** JupyterLab cuts messages at this many characters. */
-const ROOM = 140;
+export const ROOM = 140;
 
 /** One notification that follows some work from its beginning to its end. */
 export class Notice {
