@@ -8,7 +8,7 @@ import platform
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
@@ -55,6 +55,8 @@ class Result:
         What the figure must not exceed; None where it is only told.
     seconds
         The seconds of each round, by contestant.
+    load
+        How many processes wanted to run, in the mean of the minute before (getloadavg(3)).
     """
 
     name: str
@@ -63,15 +65,21 @@ class Result:
     unit: str
     bound: float | None
     seconds: Mapping[str, Sequence[float]]
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the bound is kept; unclear if it seems broken, but by no more than the machine's unrest explains."""
+        """Whether the bound is kept; unclear if it seems broken, and the machine's unrest may be why.
+
+        A ratio that others disturbed shows it in its interval. A duration does not: all its rounds may have been
+        slowed down, so it breaks a bound only on a machine that had a core to spare.
+        """
         if self.bound is None:
             return None
         if self.figure <= self.bound:
             return Verdict.HOLDS
-        return Verdict.UNCLEAR if self.interval[0] <= self.bound else Verdict.BROKEN
+        disturbed = self.unit == "ms" and self.load > (os.cpu_count() or 1)
+        return Verdict.UNCLEAR if disturbed or self.interval[0] <= self.bound else Verdict.BROKEN
 
 
 def interleave(rounds: int, contestants: Mapping[str, Contestant]) -> dict[str, list[float]]:
@@ -147,7 +155,9 @@ def report(title: str, results: Sequence[Result], path: Path) -> int:
     _write(title, results, path)
     verdicts = {result.verdict for result in results}
     if Verdict.UNCLEAR in verdicts:
-        print("Unclear: the machine is too restless to tell; use more --rounds.")
+        print(
+            "Unclear: others kept this machine busy; run this when it is idle, or with more --rounds."
+        )
     return 1 if Verdict.BROKEN in verdicts else 0
 
 

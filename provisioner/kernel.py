@@ -11,6 +11,7 @@ The life of a kernel, as jupyter_client calls it:
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import threading
@@ -56,6 +57,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         self._wrapped: KernelProvisionerBase | None = None
         self._acquired: Acquired | None = None
         self._pool: Pool | None = None
+        self._named_by: Source | None = None
         self._dropped: weakref.finalize[..., Any] | None = None
         options = {
             name: kwargs.pop(name) for name in set(kwargs) - {"parent", "kernel_id", "kernel_spec"}
@@ -143,6 +145,12 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         if self._wrapped is not None:
             self._wrapped.connection_info = value
 
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what a launcher has beyond the common face, such as `pid` and `process` of a local one."""
+        if name.startswith("_") or self._wrapped is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._wrapped, name)
+
     async def poll(self) -> int | None:
         """Called by `KernelManager.is_alive`; the launcher's answer, 0 where nothing was started."""
         return 0 if self._wrapped is None else await self._wrapped.poll()
@@ -211,7 +219,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         """Find out which session this is and acquire its volume; at a restart, only follow a renamed notebook."""
         pool = self._pool = self._pool or pool_of(load_settings(self.config))
         clues = notebook.gather(
-            self.kernel_id, env, os.environ, pool.session_of(env.get(session.VOLUME_VARIABLE, ""))
+            self.kernel_id, env, os.environ, pool.names_of(env.get(session.VOLUME_VARIABLE, ""))
         )
         chosen = session.choose(clues)
         if self._acquired is not None:
@@ -220,16 +228,19 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         acquired = pool.acquire(
             chosen.name, self._kernelspec_name, kernel=self.kernel_id, cancel=cancel
         )
-        self._acquired = acquired
+        self._acquired, self._named_by = acquired, chosen.source
         # A kernel that dies at every start is dropped without a word; so is a manager that nobody shut down.
         self._dropped = weakref.finalize(self, _release_in_background, pool, acquired)
         self._dropped.atexit = False
         return acquired
 
     def _follow_rename(self, pool: Pool, acquired: Acquired, chosen: Session) -> Acquired:
-        """The binding is made once: a notebook renamed during the session takes its volume along."""
+        """The binding is made once: a notebook renamed during the session takes its volume along.
+
+        A volume that was asked for by name keeps that name: others may ask for it too.
+        """
         renamed = chosen.name != acquired.record.session
-        if renamed and chosen.source is Source.NOTEBOOK:
+        if renamed and self._named_by is chosen.source is Source.NOTEBOOK:
             record = pool.relabel(acquired.record.id, chosen.name)
             if record is not None:
                 return replace(acquired, record=record)
@@ -277,7 +288,8 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         if self._dropped is not None:
             self._dropped.detach()
         process = getattr(self._wrapped, "pid", None)
-        await asyncio.shield(asyncio.to_thread(self._pool.release, acquired, process))
+        pool = self._pool
+        await asyncio.shield(_finished(_start_thread(lambda: pool.release(acquired, process))))
 
     async def _give_up(self) -> None:
         """A start has failed: give everything back, and let the server that asked still be able to stop."""
@@ -293,7 +305,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
     async def _in_thread(self, work: Callable[[threading.Event], T]) -> T:
         """Run blocking work in a thread; end it, and wait for its end, when nobody wants the kernel any more."""
         cancel = threading.Event()
-        task = asyncio.ensure_future(asyncio.to_thread(work, cancel))
+        task = _start_thread(lambda: work(cancel))
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=_WATCH_SECONDS)
@@ -355,6 +367,38 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
                 "name one that starts a process."
             )
         return made
+
+
+# Whoever asks whether a kernel is a local process (jupyter_client's own tests do) asks for what such a provisioner
+# offers, and `__getattr__` passes that on. A virtual subclass: nothing is inherited.
+LocalProvisioner.register(VolumeProvisioner)
+
+
+def _start_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run blocking work in a thread of its own.
+
+    Not in the loop's executor: a few long hydrations would fill it, and all that a server does in threads would wait.
+    And a process forked from one that used it (papermill or nbclient under multiprocessing) inherits the loop, and
+    an executor whose threads were not forked: what is submitted to it never runs.
+    """
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="volume", daemon=True).start()
+    return asyncio.wrap_future(done)
+
+
+async def _finished(task: asyncio.Future[T]) -> T:
+    """Wait, looking from time to time: a forked process shares the pipe that wakes an inherited loop up."""
+    while not task.done():
+        await asyncio.wait({task}, timeout=_WATCH_SECONDS)
+    return task.result()
 
 
 def _release_in_background(pool: Pool, acquired: Acquired) -> None:

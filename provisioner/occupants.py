@@ -25,10 +25,14 @@ def occupants(volume: Path) -> list[psutil.Process]:
 
     Processes of other users cannot be read and are passed over; a root belongs to one user.
     """
+    pids = list(_linux_pids(volume) if os.path.exists("/proc/self/environ") else _pids(volume))
+    if not pids:
+        return []
+    # An import of milliseconds, at the end of a kernel that mostly left nothing behind.
     import psutil
 
     found = []
-    for pid in _linux_pids(volume) if (_PROC / "self" / "environ").exists() else _pids(volume):
+    for pid in pids:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
             if process.status() != psutil.STATUS_ZOMBIE:
@@ -37,13 +41,29 @@ def occupants(volume: Path) -> list[psutil.Process]:
 
 
 def _linux_pids(volume: Path) -> Iterator[int]:
-    """Look through /proc by hand: every shutdown of a kernel waits for this, and psutil took 20 times as long."""
-    wanted = f"\0{VOLUME_VARIABLE}={volume}\0".encode(errors="surrogateescape")
-    for name in os.listdir(_PROC):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if wanted in b"\0" + (_PROC / name / "environ").read_bytes() + b"\0":
-                    yield int(name)
+    """Look through /proc by hand: every shutdown of a kernel waits for this, and psutil took six times as long."""
+    wanted = b"\0" + os.fsencode(f"{VOLUME_VARIABLE}={volume}") + b"\0"
+    own = str(os.getpid())
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != own and wanted in b"\0" + _environment(name) + b"\0":
+            yield int(name)
+
+
+def _environment(pid: str) -> bytes:
+    """Return a process's environment as it was started with; nothing of one that is gone or another user's."""
+    try:
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 17):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _pids(volume: Path) -> Iterator[int]:

@@ -173,6 +173,12 @@ class Pool(Upkeep):
                 self._leave(volume_id, use)
         self._emit(Kind.RELEASED, acquired.record, acquired.kernel)
 
+    def abandon(self) -> None:
+        """Forget all uses and leave their leases to the process that this one was forked from."""
+        for use in self._uses.values():
+            use.lease.abandon()
+        self._uses.clear()
+
     def kernel_is_up(self, acquired: Acquired, process: int) -> None:
         """Note a kernel's process in the lease, so that others can be told who holds it. Never fails."""
         with self._guard:
@@ -404,6 +410,18 @@ class Pool(Upkeep):
 
 _pools: dict[tuple[str, int], Pool] = {}
 _pools_guard = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    """In a forked child: neither the leases nor the locks of its parent's threads are its own."""
+    global _pools_guard
+    _pools_guard = threading.Lock()
+    for pool in _pools.values():
+        pool.abandon()
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def pool_of(settings: VolumePool) -> Pool:

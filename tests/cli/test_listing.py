@@ -21,7 +21,7 @@ def test_a_line_tells_session_state_age_and_kernelspec(cli: Cli) -> None:
 
     heading, *lines = cli("list").out.splitlines()
 
-    assert heading.split() == ["SESSION", "STATE", "SINCE", "KERNELSPEC"]
+    assert heading.split()[:4] == ["SESSION", "STATE", "SINCE", "KERNELSPEC"]
     assert [line.split()[:2] for line in lines] == [["a", "stopped"], ["b", "stopped"]]
     assert all("ago  python3-volume" in line for line in lines)
 
@@ -69,7 +69,9 @@ def test_json_tells_all_that_is_known(cli: Cli, root: Path) -> None:
     assert listed["id"] == acquired.record.id
     assert listed["path"] == str(root / "volumes" / acquired.record.id)
     assert datetime.fromisoformat(listed["created"]).tzinfo is not None
-    assert listed == cli("show", "a", "--json").json
+    shown = cli("show", "a", "--json").json
+    assert [step["step"] for step in shown.pop("environment")] == ["overlay"]
+    assert listed == shown
 
 
 def test_pins_notes_and_sizes_show_where_there_are_any(cli: Cli) -> None:

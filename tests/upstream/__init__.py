@@ -1,0 +1,1 @@
+"""The suites of the projects whose kernels get volumes, run with volumes."""
