@@ -145,13 +145,12 @@ class Catalog:
         """Return the directory of a volume."""
         return self.layout.volume(record.id)
 
-    def session_of(self, path: str) -> str | None:
-        """Return the session whose volume is the directory `path`; None if it is no volume of this pool."""
+    def names_of(self, path: str) -> frozenset[str]:
+        """Return all names, former ones too, of the volume that is the directory `path`; none if it is no volume."""
         volume_path = Path(path)
         if not path or volume_path.parent != self.layout.volumes:
-            return None
-        record = self.registry.get(volume_path.name)
-        return None if record is None else record.session
+            return frozenset()
+        return frozenset(self.registry.names(volume_path.name))
 
     # -- naming ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from string import Template
 from threading import Event
+from typing import TYPE_CHECKING
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
@@ -16,11 +17,15 @@ from .event import log
 from .hydration.pipeline import Hydrated, hydrate, look
 from .hydration.plan import HydrationOptions, plan
 from .hydration.process import holding
-from .hydration.step import Launch, Place, Progress
+from .hydration.step import Launch, Place, Pristine, Progress
 from .notebook import inline_script, volume_metadata
 from .options import KernelOptions
 from .pool import Acquired, Pool
+from .record import Record
 from .session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
+
+if TYPE_CHECKING:
+    from .hydration.condition import StepState
 
 PROVISIONER = "volume-provisioner"
 """The name of the entry point of the provisioner that gives volumes; what a kernel.json names."""
@@ -48,6 +53,7 @@ def prepare(
     progress: Progress,
     cancel: Event,
     force: bool = False,
+    template: Pristine | None = None,
 ) -> Hydrated:
     """Hydrate a volume and return the launch within its environment; blocks, for as long as hydration takes.
 
@@ -67,6 +73,8 @@ def prepare(
         Ends it.
     force
         Hydrate even what is up to date.
+    template
+        A volume to copy from, where that is faster.
 
     Raises
     ------
@@ -79,12 +87,13 @@ def prepare(
     with holding(acquired.lease_fd):
         return hydrate(
             steps,
-            Place(acquired.path, acquired.state_directory),
+            Place(acquired.path, acquired.state_directory, template=template),
             full,
             session=acquired.record.session,
             progress=progress,
             cancel=cancel,
             force=force,
+            now=pool.clock,
         )
 
 
@@ -125,6 +134,35 @@ def is_ready(launch: Launch, pool: Pool, options: KernelOptions, acquired: Acqui
     full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
     place = Place(acquired.path, acquired.state_directory)
     return look(plan(options.hydration(pool.layout.root)), place, full) is not None
+
+
+def state(pool: Pool, record: Record, env: Mapping[str, str]) -> list[StepState]:
+    """Return what a volume has of the environment that its kernelspec declares, and what is out of date.
+
+    Reads files, starts no process, changes nothing; the volume may be in use.
+
+    Parameters
+    ----------
+    pool, record
+        The volume.
+    env
+        The environment that its kernels would be started with.
+
+    Raises
+    ------
+    ConfigError
+        The kernelspec, or the notebook, declares what makes no sense or is not allowed.
+    """
+    from .hydration.condition import examine
+
+    if not record.has_files:
+        return []
+    options, launch = declared(record.kernelspec, env)
+    acquired = Acquired(record, pool.path(record), -1, kernel="")
+    full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
+    # The session of a notebook is its path; that of anything else names no file, and asks for nothing.
+    steps = plan(_with_notebook(options.hydration(pool.layout.root), record.session, pool.settings))
+    return list(examine(steps, Place(acquired.path, acquired.state_directory), full))
 
 
 def declared(kernelspec: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:

@@ -30,7 +30,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from . import environment, notebook, session
 from .config import load_settings
 from .environment import PROVISIONER
-from .errors import ConfigError, LauncherUnusable
+from .errors import ConfigError, LauncherUnusable, VolumeError
 from .event import Event, Kind
 from .hydration.step import Launch, Progress
 from .options import KernelOptions
@@ -250,36 +250,39 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
         self, acquired: Acquired, launch: Launch, path: str | None, cancel: threading.Event
     ) -> Launch:
         assert self._pool is not None
-        hydrated = environment.prepare(
-            launch,
-            self._pool,
-            self,
-            acquired,
-            notebook=path,
-            progress=self._tell_progress(acquired),
-            cancel=cancel,
-        )
+        try:
+            hydrated = environment.prepare(
+                launch,
+                self._pool,
+                self,
+                acquired,
+                notebook=path,
+                progress=self._tell_progress(acquired),
+                cancel=cancel,
+            )
+        except VolumeError as error:
+            self._tell(Kind.FAILED, acquired, message=str(error), code=error.code)
+            raise
+        seconds = sum(step.took.total_seconds() for step in hydrated.report)
+        hit = all(step.hit for step in hydrated.report)
+        self._tell(Kind.HYDRATED, acquired, seconds=seconds, hit=hit)
         return hydrated.launch
 
     def _tell_progress(self, acquired: Acquired) -> Progress:
-        pool = self._pool
-        assert pool is not None
-
         def tell(step: str, message: str, fraction: float | None = None) -> None:
             self.log.info("Hydrating %r: %s: %s", acquired.record.session, step, message)
-            details = {"step": step, "message": message, "fraction": fraction}
-            pool.events.emit(
-                Event(
-                    Kind.HYDRATION_PROGRESS,
-                    pool.clock(),
-                    acquired.record.session,
-                    acquired.record.id,
-                    acquired.kernel,
-                    details,
-                )
+            self._tell(
+                Kind.HYDRATION_PROGRESS, acquired, step=step, message=message, fraction=fraction
             )
 
         return tell
+
+    def _tell(self, kind: Kind, acquired: Acquired, **details: Any) -> None:
+        assert self._pool is not None
+        record = acquired.record
+        self._pool.events.emit(
+            Event(kind, self._pool.clock(), record.session, record.id, acquired.kernel, details)
+        )
 
     async def _release(self) -> None:
         acquired, self._acquired = self._acquired, None
@@ -371,7 +374,7 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
 
 # Whoever asks whether a kernel is a local process (jupyter_client's own tests do) asks for what such a provisioner
 # offers, and `__getattr__` passes that on. A virtual subclass: nothing is inherited.
-LocalProvisioner.register(VolumeProvisioner)
+LocalProvisioner.register(VolumeProvisioner)  # type: ignore[attr-defined]  # its ABCMeta is made at run time
 
 
 def _start_thread(work: Callable[[], T]) -> asyncio.Future[T]:

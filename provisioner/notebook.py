@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def gather(
     kernel_id: str,
     env: Mapping[str, str],
     process_env: Mapping[str, str],
-    volume_session: str | None,
+    volume_names: Collection[str],
 ) -> Clues:
     """Return what is known of a kernel at its start; reads the notebook file, so call it in a thread.
 
@@ -42,10 +42,10 @@ def gather(
         The environment given for the kernel.
     process_env
         The environment of this process.
-    volume_session
-        The session of the volume that `env` lies in, if any (see `session.caller_session`).
+    volume_names
+        The names of the volume that `env` lies in, if any (see `session.caller_session`).
     """
-    caller = caller_session(env, volume_session)
+    caller = caller_session(env, volume_names)
     if caller is not None:
         return Clues(kernel_id, caller=caller)
     notebook = locate(env, process_env)

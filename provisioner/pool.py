@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,6 +134,7 @@ class Pool(Upkeep):
             Each with one line that says what to do.
         """
         cancel = cancel or threading.Event()
+        began = time.monotonic()
         try:
             checked(session, "the caller")
             while True:
@@ -140,7 +142,8 @@ class Pool(Upkeep):
                 with self._undoing(record, is_new), self._door(record.id, cancel):
                     acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
                 if acquired is not None:
-                    self._emit(Kind.ACQUIRED, acquired.record, kernel, new=is_new)
+                    waited = time.monotonic() - began
+                    self._emit(Kind.ACQUIRED, acquired.record, kernel, new=is_new, waited=waited)
                     return acquired
         except VolumeError as error:
             self._emit_refusal(session, kernel, error)
@@ -243,7 +246,7 @@ class Pool(Upkeep):
                 return None
             if use is None:
                 self._require_nobody_left_behind(record, lease)
-            path = self._ready(current, cancel)
+            path = self._ready(current, kernel, cancel)
             self._on_step("activate")
             active = self._with_reserve(
                 lambda: self.registry.activate(record.id, kernelspec, self.clock())
@@ -296,7 +299,7 @@ class Pool(Upkeep):
         if left:
             raise held(record, self._leave_to(lease, tuple(process.pid for process in left)))
 
-    def _ready(self, record: Record, cancel: threading.Event) -> Path:
+    def _ready(self, record: Record, kernel: str, cancel: threading.Event) -> Path:
         """See to it that the volume's files are on disk: there, made, or brought back."""
         self._on_step("files")
         path = self.layout.volume(record.id)
@@ -309,7 +312,9 @@ class Pool(Upkeep):
                 )
                 self._take_place(record, cancel)
             else:
-                self._bring_back(record, backup, cancel, self._tell_restore(record, backup.bytes))
+                self._bring_back(
+                    record, backup, cancel, self._tell_restore(record, kernel, backup.bytes)
+                )
         try:
             volume.make(path)
         except OSError as error:
@@ -318,9 +323,11 @@ class Pool(Upkeep):
             volume.make(path)
         return path
 
-    def _tell_restore(self, record: Record, total: int) -> Callable[[int, int | None], None]:
+    def _tell_restore(
+        self, record: Record, kernel: str, total: int
+    ) -> Callable[[int, int | None], None]:
         def tell(done: int, of: int | None) -> None:
-            self._emit(Kind.RESTORE_PROGRESS, record, done=done, total=of or total)
+            self._emit(Kind.RESTORE_PROGRESS, record, kernel, done=done, total=of or total)
 
         return tell
 

@@ -89,6 +89,14 @@ class Registry:
             (session,),
         )
 
+    def names(self, volume_id: str) -> list[str]:
+        """Return the name of the volume with this id, and the names it was last renamed away from."""
+        rows = self._rows(
+            "SELECT session FROM volumes WHERE id = ? UNION SELECT session FROM former_names WHERE id = ?",
+            (volume_id, volume_id),
+        )
+        return [row[0] for row in rows]
+
     def get(self, volume_id: str) -> Record | None:
         """Return the volume with this id."""
         return self._one("SELECT * FROM volumes WHERE id = ?", (volume_id,))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -119,7 +119,7 @@ def checked(name: object, origin: str) -> str:
     return name
 
 
-def caller_session(env: Mapping[str, str], volume_session: str | None) -> str | None:
+def caller_session(env: Mapping[str, str], volume_names: Collection[str]) -> str | None:
     """Return the session that the caller named, unless it is only what a surrounding kernel left in the environment.
 
     A kernel's own environment names its volume. A process started in it (papermill in a cell, say) inherits the
@@ -129,11 +129,11 @@ def caller_session(env: Mapping[str, str], volume_session: str | None) -> str | 
     ----------
     env
         The environment given for the kernel.
-    volume_session
-        The session of the volume that `env` lies in, if any.
+    volume_names
+        The names, former ones too, of the volume that `env` lies in, if any: a notebook may have been renamed since.
     """
     name = env.get(SESSION_VARIABLE)
-    return None if name is not None and name == volume_session else name
+    return None if name in volume_names else name
 
 
 def server_path(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None:

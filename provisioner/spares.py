@@ -13,7 +13,7 @@ from threading import Event
 from . import environment, volume
 from .errors import VolumeHeld
 from .event import log
-from .hydration.step import Launch, Progress
+from .hydration.step import Launch, Pristine, Progress
 from .lease import Purpose
 from .options import KernelOptions
 from .pool import Acquired, Pool
@@ -106,12 +106,28 @@ def _make(
                 notebook=None,
                 progress=progress,
                 cancel=leased.cancel,
+                template=_template(pool, record.kernelspec),
             )
             pool.registry.set_spare(record.id, Spare.READY)
         except BaseException:
             pool.discard(leased)
             raise
     log.info("A spare volume for %r is ready.", record.kernelspec)
+
+
+def _template(pool: Pool, kernelspec: str) -> Pristine | None:
+    """Return a spare that is ready, to copy from; the one that is claimed last, so most likely to stay one."""
+    ready = [r for r in pool.registry.spares(kernelspec) if r.spare is Spare.READY]
+    if not ready:
+        return None
+    spare = ready[-1]
+
+    def is_pristine() -> bool:
+        # A claim takes the mark away, and any other use of a volume is counted, before a file is touched.
+        now = pool.registry.get(spare.id)
+        return now is not None and now.spare is Spare.READY and now.generation == 0
+
+    return Pristine(volume.state_directory(pool.path(spare)), is_pristine)
 
 
 def _has_drifted(pool: Pool, record: Record, options: KernelOptions, launch: Launch) -> bool:
