@@ -399,7 +399,8 @@ class Upkeep(Custody):
         marked = {name.split(".", 1)[0] for name in staged}
         marked.update(name.split(".", 1)[0] for name in self.trash.waiting())
         marked.update(record.id for record in self.registry.unborn())
-        marked.update(record.id for record in self.registry.active())
+        # Looked at first: asking for a lease that is held takes a moment, and most of these are.
+        marked.update(r.id for r in self.registry.active() if not self.is_in_use(r))
         for volume_id in sorted(marked):
             # What is in use, or being made right now, is nobody's business.
             with contextlib.suppress(VolumeHeld):

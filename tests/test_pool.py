@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from provisioner import lease as leases
 from provisioner.config import VolumePool
 from provisioner.errors import (
     BadSession,
@@ -27,10 +29,11 @@ from provisioner.errors import (
     VolumeNotFound,
 )
 from provisioner.event import Event, Kind
-from provisioner.lease import Purpose
+from provisioner.lease import Lease, Purpose
 from provisioner.pool import Acquired, Pool, pool_of
 from provisioner.record import State
 from provisioner.session import VOLUME_VARIABLE, Clues, choose
+from provisioner.sweep import sweep
 
 from .disks import SmallDisk
 from .processes import kill, line_of, running, tell
@@ -377,6 +380,32 @@ def test_those_whom_a_killed_server_left_behind_keep_the_volume_from_the_next(
     process.kill()
     process.wait()
     pool.release(acquire(pool))
+
+
+def test_a_sweep_asks_for_no_volume_that_is_in_use(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking takes a twentieth of a second for each: with hundreds of kernels, a sweep would take half a minute."""
+    used = [acquire(pool, f"s{number}", f"k{number}") for number in range(3)]
+    asked: list[str] = []
+    take = leases.take
+
+    def counting(path: Path, *arguments: Any, **options: Any) -> Lease | None:
+        asked.append(path.name)
+        return take(path, *arguments, **options)
+
+    monkeypatch.setattr(leases, "take", counting)
+    other = Pool(pool.settings)
+    sweep(other)
+    assert asked == []
+    pool.release(used[0])
+    pool.registry.activate(used[0].record.id, "python3", pool.clock())
+    sweep(other)
+    assert used[0].record.id in asked, "its record says active while nobody holds it"
+    assert not {used[1].record.id, used[2].record.id} & set(asked)
+    for acquired in used[1:]:
+        pool.release(acquired)
+    other.close()
 
 
 # -- names ---------------------------------------------------------------------------------------------------------

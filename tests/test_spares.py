@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from provisioner import environment
 from provisioner.config import VolumePool
 from provisioner.pool import Acquired, Pool
 from provisioner.record import Spare, State
+from provisioner.server.warming import Warming
 from provisioner.spares import warm
 from provisioner.sweep import sweep
 
@@ -147,6 +150,7 @@ MAKER = """
 import sys, threading
 from provisioner.config import load_settings
 from provisioner.pool import Pool
+from provisioner.server.warming import Warming
 from provisioner.spares import warm
 warm(Pool(load_settings()), sys.argv[1], 2, progress=lambda *a: None, cancel=threading.Event())
 """
@@ -186,3 +190,28 @@ def test_a_spare_whose_maker_was_killed_is_neither_claimed_nor_left(
     assert pool.registry.spares(NAME) == []
     assert not pool.path(half[0]).exists()
     assert [r.state for r in pool.volumes()] == [State.ACTIVE]
+
+
+@pytest.mark.usefixtures("kernelspec")
+def test_a_server_makes_spares_and_makes_anew_what_was_claimed(tmp_path: Path) -> None:
+    pool = pool_at(tmp_path, spares={NAME: 1})
+    log = logging.getLogger("test")
+    warming = Warming(pool, lambda: pool.settings, log, after=timedelta(milliseconds=1))
+    warming.start()
+    try:
+        first = wait_for_spare(pool, "")
+        claimed = pool.acquire("mine", NAME, kernel="k")
+        assert claimed.record.id == first
+        assert wait_for_spare(pool, first) != first
+    finally:
+        assert warming.stop(30)
+
+
+def wait_for_spare(pool: Pool, other_than: str) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for record in pool.registry.spares(NAME):
+            if record.spare is Spare.READY and record.id != other_than:
+                return record.id
+        time.sleep(0.05)
+    raise AssertionError("no spare was made")

@@ -83,7 +83,11 @@ class Archive:
         archive, end = self._archive, self._archive.trailer.manifest_at
         while archive.offset < end:
             entry = read_entry(archive)
-            count.add(entry)
+            if entry.kind == header.FILE:
+                count.files += 1
+                count.bytes += entry.size
+            else:
+                count.add(entry)
             if count.exceeds(self.manifest):
                 raise damaged("it holds more than its manifest says")
             if first != (not entry.path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import adler32
 
@@ -19,10 +20,11 @@ from provisioner.backup.xattr import kept
 
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8sc100s8s247s")
 _USUAL_LENGTH = 3 * BLOCK
-_USUAL_RECORD = re.compile(rb"30 mtime=([0-9]{10})\.([0-9]{9})\n")
-_USUAL_NUMBERS = re.compile(
-    rb"([0-7]{7})\0[0-7]{7}\0[0-7]{7}\0([0-7]{11})\0[0-7]{11}\0([0-7]{6})\0 "
-)
+_USUAL_OWNER = re.compile(rb"(?:[0-7]{7}\0){3}")
+_USUAL_START = header.MTIME_BLOCK + b"30 mtime="
+_USUAL_MIDDLE = b"\n" + header.MTIME_PADDING
+_USUAL = struct.Struct("<521s10sc9s483s100s24s11s13x8s356s").unpack
+_SUMMED = slice(2 * BLOCK, 2 * BLOCK + 148)
 _UNUSUAL_STARTS = {b"", b"/", b"."}
 _OCTAL = re.compile(rb"[0-7]+")
 _MTIME = re.compile(rb"(-?)(\d{1,18})(?:\.(\d{9}))?")
@@ -102,33 +104,40 @@ def _usual_file(blocks: bytes) -> Entry | None:
 
     Usual is what :meth:`HeaderWriter.file` writes: one record, the mtime, and a plain header.
     """
-    record = _USUAL_RECORD.match(blocks, BLOCK)
-    numbers = _USUAL_NUMBERS.match(blocks, 2 * BLOCK + 100)
-    if (
-        record is None
-        or numbers is None
-        or not blocks.startswith(header.MTIME_BLOCK)
-        or not blocks.startswith(header.MTIME_PADDING, BLOCK + header.MTIME_LENGTH)
-        or not blocks.endswith(header.FILE_REST)
-    ):
+    if len(blocks) != _USUAL_LENGTH:
         return None
-    path = blocks[2 * BLOCK : 2 * BLOCK + 100].rstrip(b"\0")
-    mode, stored, checksum = numbers.groups()
-    size = int(stored, 8)
-    summed = (adler32(blocks[2 * BLOCK : 2 * BLOCK + 148]) & 0xFFFF) + header.FILE_SHARE
+    start, seconds, dot, fraction, middle, name, owner, size, checksum, rest = _USUAL(blocks)
+    path = name.rstrip(b"\0")
+    mode = _mode(owner)
     if (
-        summed != int(checksum, 8)
+        start != _USUAL_START
+        or middle != _USUAL_MIDDLE
+        or rest != header.FILE_REST
+        or checksum != b"%06o\0 " % ((adler32(blocks[_SUMMED]) & 0xFFFF) + header.FILE_SHARE)
+        or mode is None
+        or dot != b"."
+        or not (seconds + fraction + size).isdigit()
         or path[:1] in _UNUSUAL_STARTS
-        or path.endswith(b"/")
-        or b"//" in path
+        or path[-1:] == b"/"
         or b"/." in path
+        or b"//" in path
         or b"\0" in path
     ):
         return None
-    mtime_ns = int(b"".join(record.groups()))
+    try:
+        stored = int(size, 8)
+    except ValueError:  # an 8 or a 9
+        return None
+    mtime_ns = int(seconds + fraction)
     if mtime_ns >= _END_OF_TIME:
         return None
-    return Entry(path, header.FILE, int(mode, 8), size, size, mtime_ns, b"", (), None)
+    return Entry(path, header.FILE, mode, stored, stored, mtime_ns, b"", (), None)
+
+
+@lru_cache(maxsize=1024)
+def _mode(owner: bytes) -> int | None:
+    """Read the mode, and check the owner, of a usual header; a tree has few different ones."""
+    return int(owner[:7], 8) if _USUAL_OWNER.fullmatch(owner) else None
 
 
 def _read_any(archive: Decompressor) -> Entry:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
+from .. import environment
+from ..errors import ConfigError
+from ..hydration.condition import StepState
 from ..pool import Pool
 from ..record import Record
 from .listing import described, holder_of, since
@@ -24,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     pool = open_pool(args)
     record = find_volume(pool, args.session)
     if args.json:
-        print_json(described(pool, record))
+        print_json({**described(pool, record), "environment": _described_environment(pool, record)})
     else:
         print_fields(fields(pool, record, pool.clock()))
     return 0
@@ -45,6 +50,38 @@ def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str
     yield "generation", str(record.generation)
     yield "pinned", "yes: never pruned or evicted" if record.pinned else ""
     yield "note", record.note
+    yield from _environment_fields(pool, record, now)
+
+
+def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield a line for each step of hydration: how the volume stands with it, since when, and why."""
+    try:
+        states = environment.state(pool, record, os.environ)
+    except ConfigError as error:
+        yield "environment", str(error)
+        return
+    for state in states:
+        why = f": {', '.join(state.changed)} changed" if state.changed else ""
+        when = f", hydrated {_when(state.at, now)}" if state.at else ""
+        yield f"environment ({state.name})", f"{state.condition.value}{why}{when}"
+
+
+def _described_environment(pool: Pool, record: Record) -> list[dict[str, Any]] | str:
+    """Return the steps of hydration in JSON's types; a text where the kernelspec declares nonsense."""
+    try:
+        return [_described_state(state) for state in environment.state(pool, record, os.environ)]
+    except ConfigError as error:
+        return str(error)
+
+
+def _described_state(state: StepState) -> dict[str, Any]:
+    return {
+        "step": state.name,
+        "condition": state.condition.name.lower(),
+        "hydrated": None if state.at is None else state.at.isoformat(),
+        "inputs": list(state.inputs),
+        "changed": list(state.changed),
+    }
 
 
 def _when(moment: datetime | None, now: datetime) -> str:

@@ -1,0 +1,1 @@
+"""Hydration: what brings a volume's environment to what its kernelspec declares."""

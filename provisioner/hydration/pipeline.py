@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -68,6 +68,7 @@ def hydrate(
     cancel: Event,
     force: bool = False,
     clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Hydrated:
     """Bring a volume's environment to what the steps declare, and return the launch inside it.
 
@@ -94,6 +95,8 @@ def hydrate(
         Hydrate also what the volume has, asking remote sources anew.
     clock
         Seconds that only grow.
+    now
+        The time of day that is recorded with what was done.
 
     Raises
     ------
@@ -102,8 +105,8 @@ def hydrate(
     Cancelled
         `cancel` was set; nothing of the hydration runs any more.
     """
-    run = _Run(replace(place, refresh=force), launch, session, progress, cancel, clock)
-    if not force and (hydrated := run.look(steps)):
+    run = _Run(replace(place, refresh=force), launch, session, progress, cancel, clock, now)
+    if not force and (hydrated := _look(steps, run.place, launch, clock)):
         return hydrated
     with _locked(place.state / _LOCK, progress, cancel):
         return run.bring(steps)
@@ -111,11 +114,21 @@ def hydrate(
 
 def look(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated | None:
     """Return the launch within its environment if the volume has all of it, else None; starts no process."""
-    return _Run(place, launch, "", _tell_nobody, Event(), time.monotonic).look(steps)
+    return _look(steps, place, launch, time.monotonic)
 
 
-def _tell_nobody(step: str, message: str, fraction: float | None = None) -> None:
-    """Tell nobody."""
+def _look(
+    steps: Sequence[Step], place: Place, launch: Launch, clock: Callable[[], float]
+) -> Hydrated | None:
+    records, report = recorded(place), []
+    for step in steps:
+        begin = clock()
+        if not _is_hit(step, records, place, launch):
+            return None
+        launch = within(step, place, launch)
+        took = timedelta(seconds=clock() - begin)
+        report.append(StepReport(step.name, hit=True, took=took))
+    return Hydrated(launch, tuple(report))
 
 
 @dataclass(frozen=True)
@@ -126,32 +139,21 @@ class _Run:
     progress: Progress
     cancel: Event
     clock: Callable[[], float]
-
-    def look(self, steps: Sequence[Step]) -> Hydrated | None:
-        """Return the launch if the volume has all of it."""
-        records = _read(self.place)
-        launch, report = self.launch, []
-        for step in steps:
-            begin = self.clock()
-            if not _is_hit(step, records, self.place, launch):
-                return None
-            launch = self._apply(step, launch)
-            report.append(StepReport(step.name, hit=True, took=self._since(begin)))
-        return Hydrated(launch, tuple(report))
+    now: Callable[[], datetime]
 
     def bring(self, steps: Sequence[Step]) -> Hydrated:
         """Do what is missing, step by step; the caller holds the lock."""
         launch, report = self.launch, []
         for step in steps:
             begin = self.clock()
-            records = _read(self.place)
+            records = recorded(self.place)
             if not self.place.refresh and _is_hit(step, records, self.place, launch):
                 outcome = StepReport(step.name, hit=True, took=self._since(begin))
             else:
-                changed = _changed(step, records, self.place, launch)
+                changed = changed_inputs(step, records, self.place, launch)
                 warning = self._hydrate(step, launch, records)
                 outcome = StepReport(step.name, False, self._since(begin), changed, warning)
-            launch = self._apply(step, launch)
+            launch = within(step, self.place, launch)
             report.append(outcome)
         return Hydrated(launch, tuple(report))
 
@@ -165,7 +167,11 @@ class _Run:
         try:
             step.hydrate(self.place, launch, self.progress, self.cancel)
             inputs = step.inputs(self.place, launch) if isinstance(step, Traceable) else {}
-            done = {"key": step.key(self.place, launch), "inputs": dict(inputs)}
+            done = {
+                "key": step.key(self.place, launch),
+                "inputs": dict(inputs),
+                "at": self.now().isoformat(),
+            }
         except HydrationFailed as error:
             self._record(step, earlier)
             if not self._may_be_stale(step, launch, records):
@@ -177,7 +183,7 @@ class _Run:
         return ""
 
     def _record(self, step: Step, record: Mapping[str, Any] | None) -> None:
-        records = _read(self.place)
+        records = recorded(self.place)
         records.pop(step.name, None)
         if record is not None:
             records[step.name] = dict(record)
@@ -197,18 +203,20 @@ class _Run:
             f"{step.name}: {error.args[0]} (to repeat it: {repeat})", tail=error.tail
         )
 
-    def _apply(self, step: Step, launch: Launch) -> Launch:
-        """Apply a step, and keep account of what steps have set: later hooks may see that."""
-        after = step.environment(self.place, launch)
-        added = {n: v for n, v in launch.added.items() if n in after.env}
-        added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
-        return replace(after, added=added)
-
     def _since(self, begin: float) -> timedelta:
         return timedelta(seconds=self.clock() - begin)
 
 
-def _read(place: Place) -> dict[str, Any]:
+def within(step: Step, place: Place, launch: Launch) -> Launch:
+    """Apply a step, and keep account of what steps have set: later hooks may see that."""
+    after = step.environment(place, launch)
+    added = {n: v for n, v in launch.added.items() if n in after.env}
+    added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
+    return replace(after, added=added)
+
+
+def recorded(place: Place) -> dict[str, Any]:
+    """Return what the volume says of each step, by the step's name."""
     records = read_record(place.record(_RECORD))
     return {name: record for name, record in records.items() if isinstance(record, dict)}
 
@@ -223,7 +231,7 @@ def _is_hit(step: Step, records: Mapping[str, Any], place: Place, launch: Launch
         return False  # `hydrate` fails likewise, and is where failures are answered
 
 
-def _changed(
+def changed_inputs(
     step: Step, records: Mapping[str, Any], place: Place, launch: Launch
 ) -> tuple[str, ...]:
     """Name the inputs that are not as they were recorded; none where nothing was recorded."""

@@ -6,7 +6,7 @@ handed all that it may read. Steps run in a fixed order, each seeing the launch 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -34,6 +34,26 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Pristine:
+    """A hydrated volume of the same kernelspec that nobody has used: what it has may be copied.
+
+    A step copies only what its key is the same for, and what it knows to be free of the volume's path; what
+    only hooks have made is made by the hooks again.
+
+    Parameters
+    ----------
+    state
+        The template's state directory.
+    is_pristine
+        Asked after the copying: whether still nobody has used that volume. It is not leased, for whoever
+        claims it must not wait; so what was copied counts only after this has said yes.
+    """
+
+    state: Path
+    is_pristine: Callable[[], bool]
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a step works.
 
@@ -46,11 +66,14 @@ class Place:
         to the user and moves with the volume; nothing in it may be trusted to be as it was left.
     refresh
         Ask for everything anew, also what is intact: `hydrate` then takes no short cut.
+    template
+        A volume to copy from, where that is faster.
     """
 
     volume: Path
     state: Path
     refresh: bool = False
+    template: Pristine | None = None
 
     @property
     def environment(self) -> Path:

@@ -170,7 +170,7 @@ def hydration_data(event: Event) -> dict[str, Any]:
     elif event.kind is Kind.HYDRATED:
         data.update(action="done", fraction=1.0, seconds=float(details.get("seconds", 0.0)))
     elif event.kind is Kind.FAILED:
-        data.update(action="failed")
+        data.update(action="failed", code=str(details.get("code", "")))
     return data
 
 

@@ -29,6 +29,7 @@ from .metrics import Metrics
 from .operations import Operations
 from .page import page_handlers
 from .starts import end_starts
+from .warming import Warming
 from .whereabouts import CONTENTS_SCHEMA, Whereabouts
 from .wiring import Wiring
 from .workers import Workers
@@ -88,6 +89,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         # A look soon after each start: how long a kernel may be idle is then known, and shown.
         self.kernels.on_new = lambda: loop.call_soon_threadsafe(self.culler.wake)
         self.maintenance = Maintenance(pool, lambda: pool.settings, log, self.metrics.swept)
+        self.warming = Warming(pool, lambda: pool.settings, log)
         self.jobs = Jobs(pool.clock)
         self._follow_notebooks(server)
         self._culling: asyncio.Task[None] | None = None
@@ -105,6 +107,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         """Called once the event loop runs."""
         self._culling = asyncio.create_task(self.culler.run())
         self.maintenance.start()
+        self.warming.start()
 
     async def stop_extension(self) -> None:
         """Called when the server stops, before its kernels are shut down. Never backs up, never fails."""
@@ -114,6 +117,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
             self._culling.cancel()
         await asyncio.gather(
             self._ended(asyncio.to_thread(self.maintenance.stop, _STOP_SECONDS)),
+            self._ended(asyncio.to_thread(self.warming.stop, _STOP_SECONDS)),
             self._ended(asyncio.to_thread(self.jobs.stop, _STOP_SECONDS)),
             self._ended(self._end_starts()),
         )

@@ -12,6 +12,7 @@ from ..sweep import Report, sweep
 from .jobs import Job, Jobs, Progress
 from .listing import Listing
 from .refusals import NotConfirmed, NotFound
+from .wording import size
 
 
 class Operations:
@@ -38,7 +39,7 @@ class Operations:
 
         def work(cancel: threading.Event, progress: Progress) -> str:
             made = self._pool.back_up(record.id, cancel=cancel, progress=progress)
-            return f"{made.name}: {made.files} files, {made.bytes} bytes in {made.size}"
+            return f"{made.files} files, {size(made.bytes)}, now {size(made.size)} in {made.name}"
 
         return self._jobs.start("backup", work, volume=record.id, session=record.session)
 

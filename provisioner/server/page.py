@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
@@ -18,6 +18,7 @@ from .handlers import AUTH_RESOURCE
 from .models import View, moment, short_name
 from .refusals import NotFound, status_of
 from .wiring import Wiring
+from .wording import size, span
 
 _SAID = {
     "backup": "The backup has begun.",
@@ -151,28 +152,6 @@ def _expiry(view: View, now: datetime) -> str:
 
 def _when(moment_: datetime, now: datetime) -> str:
     return "any moment now" if moment_ <= now else f"in {span(moment_ - now)}"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it: three digits at most."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 999.5:
-            return (
-                f"{value:.0f} {unit}" if unit == "bytes" or value >= 99.5 else f"{value:.2g} {unit}"
-            )
-        value /= 1000
-    return f"{value:.3g} TB"
-
-
-def span(duration: timedelta) -> str:
-    """Return a length of time as people read it, in its largest unit."""
-    seconds = max(0, round(duration.total_seconds()))
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = round(seconds / length)
-        if seconds >= length:
-            return f"{count} {unit}" + ("s" if count != 1 else "")
-    return f"{seconds} second" + ("s" if seconds != 1 else "")
 
 
 def page_handlers(wiring: Wiring) -> list[tuple[str, type[PageHandler], dict[str, Any]]]:

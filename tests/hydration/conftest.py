@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.hydration.plan import _step_factory
 from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place
+from tests.hydration.example import install_example
 from tests.hydration.nix_store import NixStore, make_store
 from tests.hydration.starts import make_place, plain_environment
+from tests.tools import require
 
 
 @pytest.fixture
@@ -41,6 +44,7 @@ def launch(environment: dict[str, str]) -> Launch:
 @pytest.fixture(scope="session")
 def nix_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
     """One store for the whole session, offline, apart from the machine's own."""
+    require("nix", "install the package nix-bin")
     root = tmp_path_factory.mktemp("nix")
     yield make_store(root)
     remove_tree(root)
@@ -81,3 +85,14 @@ def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uv_launch(launch: Launch, index: Mapping[str, str]) -> Launch:
     """A launch whose environment lets uv find packages."""
     return Launch(launch.argv, {**launch.env, **index, "PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def example_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package of somebody else's that adds two options."""
+    install_example(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    _step_factory.cache_clear()
+    yield
+    _step_factory.cache_clear()
+    sys.modules.pop("example_data", None)

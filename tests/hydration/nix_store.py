@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.tools import require
 
 _SYSTEM = f"{platform.machine().replace('arm64', 'aarch64')}-{sys.platform}"
 
@@ -100,8 +101,7 @@ class NixStore:
         return [target for target in targets if "/nix/root-" not in target]
 
     def run(self, *command: str) -> str:
-        program = shutil.which(command[0])
-        assert program is not None, "the tests need Nix: install the package nix-bin"
+        program = require(command[0], "install the package nix-bin")
         env = {"PATH": "/usr/bin:/bin", "HOME": str(self.root), **self.env}
         return subprocess.run(
             [program, *command[1:]], env=env, check=True, stdout=subprocess.PIPE, text=True

@@ -21,6 +21,7 @@ from tests.hydration.starts import (
     processes_started,
     run,
 )
+from tests.tools import require
 
 Nix = tuple[NixStore, Launch]
 
@@ -199,6 +200,7 @@ def test_private_files_outside_version_control_do_not_matter_in_a_git_repository
     flake = store.flake(tmp_path / "flake", "from git")
     (flake / ".env").write_text("PASSWORD=hush")
     (flake / ".env").chmod(0o600)
+    require("git", "install git")
     for command in (["git", "init", "-q"], ["git", "add", "flake.nix"]):
         store.run("env", "-C", str(flake), *command)
     for number, reference in enumerate((str(flake), f"git+file://{flake}")):

@@ -4,7 +4,6 @@ import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from provisioner.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.hydration.command import BootstrapCommand
 from provisioner.hydration.pipeline import hydrate
-from provisioner.hydration.plan import HydrationOptions, _step_factory, plan
+from provisioner.hydration.plan import HydrationOptions, plan
 from provisioner.hydration.step import Launch, Place, Progress
 from tests.hydration.nix_store import NixStore
 from tests.hydration.starter import watch_points
@@ -301,61 +300,6 @@ def test_a_damaged_record_is_no_hit(place: Place, launch: Launch, text: str) -> 
     step = Recorder()
     run([step], place, launch)
     assert step.hydrated == 1
-
-
-EXAMPLE = '''
-from pathlib import Path
-from dataclasses import replace
-from provisioner.errors import ConfigError
-
-class Data:
-    """Puts a data set into the volume."""
-
-    name = "example-data"
-
-    def __init__(self, text):
-        self.text = text
-
-    def key(self, place, launch):
-        return self.text
-
-    def intact(self, place, launch):
-        return (place.volume / "data.txt").exists()
-
-    def hydrate(self, place, launch, progress, cancel):
-        progress(self.name, "fetching", 0.5)
-        (place.volume / "data.txt").write_text(self.text)
-
-    def environment(self, place, launch):
-        return replace(launch, env={**launch.env, "DATA": str(place.volume / "data.txt")})
-
-def data(value):
-    if not isinstance(value, str):
-        raise ConfigError("example_data must be a text: write it in quotes")
-    return Data(value)
-
-def nothing(value):
-    return object()
-'''
-
-
-@pytest.fixture
-def example_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package of somebody else's that adds two options."""
-    site = tmp_path / "site"
-    (site / "example_data-1.0.dist-info").mkdir(parents=True)
-    (site / "example_data.py").write_text(EXAMPLE)
-    info = site / "example_data-1.0.dist-info"
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: example-data\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[provisioner.hydration_steps]\n"
-        "example_data = example_data:data\nexample_nothing = example_data:nothing\n"
-    )
-    monkeypatch.syspath_prepend(str(site))
-    _step_factory.cache_clear()
-    yield
-    _step_factory.cache_clear()
-    sys.modules.pop("example_data", None)
 
 
 @pytest.mark.usefixtures("example_package")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from ...config import VolumePool
 from ...errors import RootUnusable
+from ...hydration.clone import can_reflink
 from ...reserve import SIZE, Reserve
 from ...root import file_system, network_file_system, prepare
 from ..terminal import size
@@ -21,9 +20,6 @@ from .finding import Finding, Level
 
 _LITTLE = 1_000_000_000
 """Bytes below which free space is called little: less than many an environment takes."""
-
-_FICLONE = 0x40049409
-"""The ioctl by which Linux lets two files share their blocks; ioctl_ficlone(2)."""
 
 
 def check_storage(settings: VolumePool) -> Iterator[Finding]:
@@ -96,26 +92,10 @@ def _space(root: Path) -> Iterator[Finding]:
 
 
 def _reflinks(root: Path) -> Finding:
-    can = _can_reflink(root)
-    said = "are shared between copies (reflinks)" if can else "are copied whole (no reflinks)"
+    if can_reflink(root / "staging"):
+        said = "an environment is cloned by reflinks: copies share blocks until one is written to"
+    elif sys.platform == "darwin" and file_system(root) == "apfs":
+        said = "an environment is copied; uv installs by reflinks (clones)"
+    else:
+        said = "an environment is cloned by hard links where that is safe, and copied else (no reflinks)"
     return Finding(Level.INFO, "files", said)
-
-
-def _can_reflink(root: Path) -> bool:
-    if sys.platform == "darwin":
-        return file_system(root) == "apfs"
-    import fcntl
-
-    with (
-        tempfile.TemporaryFile(dir=root / "staging") as source,
-        tempfile.TemporaryFile(dir=root / "staging") as copy,
-    ):
-        source.write(b"\0" * 4096)
-        source.flush()
-        try:
-            fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
-        except OSError as error:
-            if error.errno in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV}:
-                return False
-            raise
-    return True

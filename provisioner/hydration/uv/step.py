@@ -12,6 +12,7 @@ from typing import Any, Literal
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from provisioner.errors import HydrationFailed
+from provisioner.hydration.clone import clone, link
 from provisioner.hydration.interpreter import interpreter, runs_python
 from provisioner.hydration.records import digest, digest_text, read_record, write_record
 from provisioner.hydration.removal import remove_tree
@@ -19,7 +20,6 @@ from provisioner.hydration.step import Launch, Place, Progress
 from provisioner.hydration.uv.declaration import Declaration
 from provisioner.hydration.uv.tool import Uv
 from provisioner.hydration.uv.tree import (
-    clone,
     drop_stale_bytecode,
     recover,
     relocate,
@@ -91,10 +91,11 @@ class UvEnvironment:
             record = _record(place.environment)
             usable = _is_usable(place.environment)
             if record.get("key") != self.key(place, launch) or not usable or place.refresh:
-                self._build(place, launch, progress, cancel)
+                if not self._copy_template(place, launch, progress, cancel):
+                    self._build(place, launch, progress, cancel)
             elif record["prefix"] != str(place.environment):
                 progress(self.name, "the volume has moved; correcting the environment's scripts")
-                relocate(place.environment, Path(str(record["prefix"])))
+                relocate(place.environment, Path(str(record["prefix"])), place.environment)
                 self._write_record(place.environment, place, launch)
         finally:
             for leftover in (_new(place), _old(place)):
@@ -119,7 +120,7 @@ class UvEnvironment:
         extends = _record(place.environment).get("interpreter") == os.path.realpath(base)
         if extends and _is_usable(place.environment):
             progress(self.name, "copying the environment by links, to change the copy", 0.1)
-            clone(place.environment, new, cancel)
+            link(place.environment, new, cancel)
         else:
             progress(self.name, f"making a virtual environment of {base}", 0.1)
             uv.create(base, new)
@@ -133,6 +134,35 @@ class UvEnvironment:
         self._write_record(new, place, launch)
         progress(self.name, "putting the environment in place", 0.95)
         swap(place.environment, new, _old(place))
+
+    def _copy_template(
+        self, place: Place, launch: Launch, progress: Progress, cancel: Event
+    ) -> bool:
+        """Take the environment of a volume that nobody has used; return whether there was one to take.
+
+        It is the same one: of the same key, with nothing installed since. Its absolute paths are those of its
+        own scripts, which are corrected; a module's bytecode has its path too, which Python corrects itself.
+        """
+        if place.template is None or place.refresh or os.path.lexists(place.environment):
+            return False
+        theirs, new = place.template.state / place.environment.name, _new(place)
+        record = _record(theirs)
+        if record.get("key") != self.key(place, launch) or record["prefix"] != str(theirs):
+            return False
+        progress(self.name, "copying the environment of another volume of this kernelspec", 0.1)
+        try:
+            if not _is_usable(theirs) or sorted(_installed(theirs)) != record["installed"]:
+                return False
+            remove_tree(new)
+            clone(theirs, new, cancel)
+            relocate(new, theirs, place.environment)
+        except OSError:
+            return False  # claimed or retired meanwhile; or if we cannot write here, uv will say so
+        if not place.template.is_pristine():
+            return False
+        self._write_record(new, place, launch)
+        swap(place.environment, new, _old(place))
+        return True
 
     def _uv(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> Uv:
         env = {**tool_environment(launch.env), **launch.added}

@@ -1,47 +1,12 @@
-"""A virtual environment as files: copied by links, put in place, made to fit a new place."""
+"""A virtual environment as files: put in place, rid of stale bytecode, made to fit a new place."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from threading import Event
-
-from provisioner.errors import Cancelled
 
 _HEAD = 4096  # bytes of a script in which its interpreter is named
-
-
-def clone(source: Path, target: Path, cancel: Event) -> None:
-    """Copy an environment by hard links, so that it can be changed while the old one stays.
-
-    Installers replace files and do not write into them (nor do we into our record); uv's own links into
-    its cache rely on that as well. Where links are impossible (another file system, too many of them),
-    files are copied.
-
-    Raises
-    ------
-    Cancelled
-        `cancel` was set; the target is incomplete then.
-    """
-    for directory, folders, names in os.walk(source):
-        if cancel.is_set():
-            raise Cancelled("hydration was cancelled; start the kernel again to resume it")
-        there = target / Path(directory).relative_to(source)
-        there.mkdir(mode=0o755)
-        here = Path(directory)
-        for name in [*names, *(n for n in folders if (here / n).is_symlink())]:
-            _link(here / name, there / name)
-
-
-def _link(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.symlink_to(source.readlink())
-    elif source.is_file():
-        try:
-            target.hardlink_to(source)
-        except OSError:
-            shutil.copy2(source, target)
 
 
 def drop_stale_bytecode(old: Path, new: Path) -> None:
@@ -86,13 +51,22 @@ def recover(environment: Path, old: Path) -> None:
         old.rename(environment)
 
 
-def relocate(environment: Path, before: Path) -> None:
+def relocate(directory: Path, before: Path, after: Path) -> None:
     """Correct the scripts of an environment that lay elsewhere before; doing it twice changes nothing.
 
     What uv installs finds its interpreter by itself. What `pip` installs names it by its full path.
+
+    Parameters
+    ----------
+    directory
+        Where the environment is now.
+    before
+        The place that its scripts name.
+    after
+        The place that they shall name: the directory itself, or where it will be put.
     """
-    old, new = f"{before}/bin/".encode(), f"{environment}/bin/".encode()
-    for script in (environment / "bin").iterdir():
+    old, new = os.fsencode(before / "bin") + b"/", os.fsencode(after / "bin") + b"/"
+    for script in (directory / "bin").iterdir():
         if script.is_symlink() or not script.is_file():
             continue
         content = script.read_bytes()

@@ -15,9 +15,7 @@ export function activate(context, palette) {
     app.commands.addCommand(id, {
       label: ({ isPalette }) => {
         const volume = subject(context, isPalette);
-        return isPalette
-          ? command.paletteLabel(volume)
-          : command.label(volume);
+        return isPalette ? command.paletteLabel(volume) : command.label(volume);
       },
       isEnabled: ({ isPalette }) => {
         const volume = subject(context, isPalette);
@@ -55,8 +53,7 @@ function commandsOf({ trans, actions }) {
       act: (volume) => actions.backUp(volume),
     },
     "jupyter-volumes:pin": {
-      label: (volume) =>
-        volume?.pinned ? trans.__("Unpin") : trans.__("Pin"),
+      label: (volume) => (volume?.pinned ? trans.__("Unpin") : trans.__("Pin")),
       paletteLabel: (volume) =>
         volume?.pinned
           ? trans.__("Unpin This Notebook's Volume")

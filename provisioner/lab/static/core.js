@@ -37,7 +37,9 @@ export function activate(lab, app, translator, tracker) {
   const volumes = new Volumes(lab, api, events);
   const summary = new Summary(trans, format);
   const current = new Current(lab, app, volumes, tracker);
-  const context = { lab, app, trans, format, api, events };
+  /** The volumes of jobs that this page follows: what it says of them it says once. */
+  const followed = new Set();
+  const context = { lab, app, trans, format, api, events, followed };
   const actions = new Actions({ ...context, volumes, summary });
   return { ...context, volumes, summary, current, actions };
 }

@@ -21,12 +21,7 @@ export async function confirmed({ lab, trans, summary }, volume) {
       "div",
       { class: "jp-Volumes-deletion" },
       element("p", {}, loss(trans, summary, volume)),
-      element(
-        "label",
-        {},
-        trans.__("Type %1 to confirm:", volume.name),
-        field,
-      ),
+      element("label", {}, trans.__("Type %1 to confirm:", volume.name), field),
     ),
   });
   body.getValue = () => field.value;

@@ -19,22 +19,18 @@ export function optional() {
 export function activate(context) {
   const hydrations = new Hydrations(context);
   context.events.subscribe("hydration", (event) => hydrations.tell(event));
-  context.events.subscribe("volume", ({ action, kernel_id: kernel }) => {
-    if (action === "released") {
-      hydrations.forget(kernel);
-    }
-  });
+  context.events.subscribe("volume", (event) => hydrations.note(event));
   // The end is told by an event, which a websocket that is reconnecting misses.
   context.app.serviceManager.kernels.runningChanged.connect((_, models) => {
     for (const { id, execution_state: state } of models) {
       if (state === "idle" || state === "busy") {
-        hydrations.end(id);
+        hydrations.kernelRuns(id);
       }
     }
   });
 }
 
-/** The notifications about starts under way: one for each kernel. */
+/** The notifications about volumes that are made ready: one for each, restored and hydrated for whichever kernel. */
 class Hydrations {
   #context;
   #starts = new Map();
@@ -43,37 +39,63 @@ class Hydrations {
     this.#context = context;
   }
 
-  tell({ action, kernel_id: kernel, volume, session, ...event }) {
-    const key = kernel || volume;
+  /** Called with what is told of a restore or a hydration. */
+  tell({ action, volume, session, ...event }) {
+    if (this.#context.followed.has(volume)) {
+      return;
+    }
     if (action === "progress") {
-      this.#startOf(key, session).progress(event);
-    } else if (action === "failed") {
-      this.#startOf(key, session).fail(event);
-      this.#starts.delete(key);
+      this.#startOf(volume, session).progress(event);
+    } else if (action === "failed" && event.code !== "cancelled") {
+      this.#startOf(volume, session).fail(event);
+      this.#starts.delete(volume);
+    } else if (action === "done") {
+      this.#end(volume);
     } else {
-      this.end(key);
+      this.#forget(volume);
     }
   }
 
-  end(key) {
-    this.#starts.get(key)?.succeed();
-    this.#starts.delete(key);
-  }
-
-  forget(key) {
-    this.#starts.get(key)?.dismiss();
-    this.#starts.delete(key);
-  }
-
-  #startOf(key, session) {
-    if (!this.#starts.has(key)) {
-      this.#starts.set(key, new Start(this.#context, session));
+  /** Called with what else happens to volumes. */
+  note({ action, volume }) {
+    const start = this.#starts.get(volume);
+    if (action === "released") {
+      this.#forget(volume);
+    } else if (action === "acquired") {
+      start?.goOn();
+    } else if (action === "restored") {
+      // It may have been for its own sake; if it was for a kernel, that goes on at once.
+      start?.rest(() => this.#end(volume));
     }
-    return this.#starts.get(key);
+  }
+
+  kernelRuns(kernel) {
+    for (const [volume, start] of this.#starts) {
+      if (start.kernel === kernel) {
+        this.#end(volume);
+      }
+    }
+  }
+
+  #end(volume) {
+    this.#starts.get(volume)?.succeed();
+    this.#starts.delete(volume);
+  }
+
+  #forget(volume) {
+    this.#starts.get(volume)?.dismiss();
+    this.#starts.delete(volume);
+  }
+
+  #startOf(volume, session) {
+    if (!this.#starts.has(volume)) {
+      this.#starts.set(volume, new Start(this.#context, session));
+    }
+    return this.#starts.get(volume);
   }
 }
 
-/** The start of one kernel. */
+/** The making ready of one volume. */
 class Start {
   #trans;
   #format;
@@ -82,6 +104,10 @@ class Start {
   #begun = Date.now();
   #last = null;
   #timer = null;
+  #pause = null;
+
+  /** The kernel that it is for; empty as long as that is not known. */
+  kernel = "";
 
   constructor({ lab, trans, format }, session) {
     this.#trans = trans;
@@ -92,14 +118,25 @@ class Start {
   }
 
   progress(event) {
+    this.goOn();
+    this.kernel ||= event.kernel_id;
     this.#last = event;
     if (this.#notice.isShown) {
       this.#show();
     }
   }
 
+  /** Call `end` unless it goes on within a moment. */
+  rest(end) {
+    this.#pause = setTimeout(end, PATIENCE);
+  }
+
+  goOn() {
+    clearTimeout(this.#pause);
+  }
+
   succeed() {
-    clearTimeout(this.#timer);
+    this.#stop();
     if (this.#notice.isShown) {
       const span = this.#format.span(Date.now() - this.#begun);
       this.#notice.succeed(
@@ -109,13 +146,23 @@ class Start {
   }
 
   fail({ message }) {
-    clearTimeout(this.#timer);
-    this.#notice.fail(message);
+    this.#stop();
+    // What a program said last tells most; the line above its output says what to do.
+    const lines = message.split("\n").filter((line) => line.trim());
+    this.#notice.fail(
+      message,
+      this.#trans.__("%1 is not started.\n%2", this.#name, lines.at(-1)),
+    );
   }
 
   dismiss() {
-    clearTimeout(this.#timer);
+    this.#stop();
     this.#notice.dismiss();
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#pause);
   }
 
   #show() {

@@ -10,8 +10,9 @@ const LOOK = 400;
  * @param words - what is said: `doing`, and `done` when it has succeeded
  */
 export async function follow(context, job, { doing, done }) {
-  const { lab, api, trans, format } = context;
+  const { lab, api, trans, format, followed } = context;
   const notice = new Notice(lab, trans);
+  followed.add(job.volume);
   try {
     let now = job;
     while (now.state === "running") {
@@ -26,6 +27,8 @@ export async function follow(context, job, { doing, done }) {
     }
   } catch (error) {
     notice.fail(error.message);
+  } finally {
+    followed.delete(job.volume);
   }
 }
 

@@ -35,7 +35,9 @@ export class Notice {
       this.#waiting = message;
       return;
     }
-    this.#show(message, "in-progress", { autoClose: this.#isHidden() ? 0 : false });
+    this.#show(message, "in-progress", {
+      autoClose: this.#isHidden() ? 0 : false,
+    });
     this.#timer = setTimeout(() => {
       this.#timer = null;
       const waiting = this.#waiting;
@@ -49,26 +51,32 @@ export class Notice {
   /** Say that the work is done, and go after a while. */
   succeed(message) {
     this.#stop();
-    this.#show(message, "success", { autoClose: this.#isHidden() ? 0 : FAREWELL });
+    this.#show(message, "success", {
+      autoClose: this.#isHidden() ? 0 : FAREWELL,
+    });
   }
 
-  /** Say why the work failed, and stay; what has no room is shown on demand. */
-  fail(message) {
-    this.#stop();
-    const [line, ...tail] = message.split("\n");
-    const isWhole = tail.length === 0 && line.length <= ROOM;
-    const actions = [
-      {
-        label: this.#trans.__("Show Details"),
-        callback: (event) => {
-          event.preventDefault();
-          void this.#explain(message);
-        },
+  /**
+   * Say that the work failed, and stay.
+   *
+   * @param message - the whole of it, the tail of a program's output below the first line
+   * @param line - what is shown at once; the rest is on demand
+   */
+  fail(message, line = message) {
+    // Anew: JupyterLab does not show what it is told of a toast that a person has just hidden.
+    this.dismiss();
+    this.#id = null;
+    const isWhole = line === message && line.length <= ROOM;
+    const explain = {
+      label: this.#trans.__("Show Details"),
+      callback: (event) => {
+        event.preventDefault();
+        void this.#explain(message);
       },
-    ];
+    };
     this.#show(line, "error", {
       autoClose: false,
-      actions: isWhole ? [] : actions,
+      actions: isWhole ? [] : [explain],
     });
   }
 
@@ -89,7 +97,10 @@ export class Notice {
   #show(message, type, options) {
     const { Notification } = this.#lab.apputils;
     const id = this.#id;
-    if (id === null || !Notification.update({ id, message, type, ...options })) {
+    if (
+      id === null ||
+      !Notification.update({ id, message, type, ...options })
+    ) {
       this.#id = Notification.emit(message, type, options);
     }
   }

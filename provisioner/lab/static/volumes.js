@@ -25,6 +25,8 @@ export class Volumes {
       factory: async () => {
         this.#asked = Date.now();
         this.all = (await api.list()).sort(byLiveliness);
+        // Those who are told may ask again at once: an answer that took long is fresh nevertheless.
+        this.#asked = Date.now();
         this.changed.emit();
       },
       frequency: { interval: INTERVAL, backoff: true, max: 10 * INTERVAL },

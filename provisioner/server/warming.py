@@ -1,0 +1,96 @@
+"""Keeps spare volumes ready, in the background: made anew a little after a kernel has claimed one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from logging import Logger
+
+from ..config import VolumePool
+from ..errors import VolumeError
+from ..event import Event, Kind
+from ..pool import Pool
+from ..spares import warm
+
+_AFTER = timedelta(seconds=5)
+"""How long after a start spares are made: the user's own kernel has the machine to itself until it is up."""
+
+_LOOK = timedelta(minutes=5)
+"""How often it is looked whether spares are missing or out of date when no kernel was started."""
+
+
+class Warming:
+    """One thread that keeps as many spares ready as `VolumePool.spares` says.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    settings
+        Returns the settings as they are now.
+    log
+        The server's log.
+    after
+        How long after the start of a new volume its kernelspec's spares are made.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: Callable[[], VolumePool],
+        log: Logger,
+        after: timedelta = _AFTER,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._log = log
+        self._after = after.total_seconds()
+        self._wake = threading.Event()
+        self._cancel = threading.Event()
+        self._unsubscribe = pool.events.subscribe(self._on_event)
+        # A daemon: what is half-made when the server ends, the next sweep deletes.
+        self._thread = threading.Thread(target=self._run, name="volumes-spares", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first spares are made a little later, when a server's start is over."""
+        self._wake.set()
+        self._thread.start()
+
+    def stop(self, within: float) -> bool:
+        """Cancel what is being made; return whether it ended within so many seconds."""
+        self._unsubscribe()
+        self._cancel.set()
+        self._wake.set()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(within)
+        return not self._thread.is_alive()
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind is Kind.ACQUIRED and event.details.get("new"):
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._cancel.is_set():
+            self._wake.wait(_LOOK.total_seconds())
+            self._wake.clear()
+            if self._cancel.wait(self._after):
+                return
+            for kernelspec, wanted in self._settings().spares.items():
+                self._warm(kernelspec, wanted)
+
+    def _warm(self, kernelspec: str, wanted: int) -> None:
+        def tell(step: str, message: str, fraction: float | None = None) -> None:
+            self._log.debug("Making a spare for %r: %s: %s", kernelspec, step, message)
+
+        try:
+            made = warm(self._pool, kernelspec, wanted, progress=tell, cancel=self._cancel)
+        except (VolumeError, OSError) as error:
+            if not self._cancel.is_set():
+                self._log.warning("No spare for %r could be made: %s", kernelspec, error)
+        except Exception:  # noqa: BLE001 - one kernelspec that fails must not end the making for all
+            self._log.exception("No spare for %r could be made", kernelspec)
+        else:
+            if made:
+                self._log.info("Made %d spare volumes for %r", made, kernelspec)

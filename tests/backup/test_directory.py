@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from provisioner.backup import (
+    BackupName,
+    destination_for,
+    estimate,
+    read_summary,
+    restore_backup,
+    verify_backup,
+    write_backup,
+)
+from provisioner.backup.removal import remove_tree
+from provisioner.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
+from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
+
+NAME = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    plant_everything(tmp_path / "volume")
+    return tmp_path / "volume"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,nr_inodes=1000", "tmpfs", disk],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.fail(f"this test needs the right to mount a tmpfs (root): {mounted.stderr}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_backups_and_their_directory_are_private(volume: Path, tmp_path: Path) -> None:
+    place = destination_for(tmp_path / "new" / "backups")
+    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    directory = tmp_path / "new" / "backups"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / str(NAME)).stat().st_mode) == 0o600
+
+
+def test_a_backup_is_listed_summarised_verified_and_deleted(volume: Path, tmp_path: Path) -> None:
+    place = destination_for(f"file://{tmp_path}/backups")
+    assert place.backups() == []
+    backup = write_backup(volume, place, ABOUT, cancel=threading.Event())
+    (tmp_path / "backups" / "notes.txt").write_text("not a backup")
+    assert [(b.name, b.size) for b in place.backups()] == [(NAME, backup.size)]
+    assert read_summary(place, NAME) == backup.manifest
+    assert verify_backup(place, NAME, cancel=threading.Event()) == backup.manifest
+    place.delete(NAME)
+    place.delete(NAME)
+    assert place.backups() == []
+    with pytest.raises(BackupMissing, match="has no backup"):
+        read_summary(place, NAME)
+
+
+def test_a_second_backup_of_the_same_name_is_refused(volume: Path, tmp_path: Path) -> None:
+    place = destination_for(tmp_path / "backups")
+    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    with pytest.raises(BackupFailed, match="exists already"):
+        write_backup(volume, place, ABOUT, cancel=threading.Event())
+    assert os.listdir(tmp_path / "backups") == [str(NAME)]
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_what_the_disk_changed_never_gets_its_final_name(
+    volume: Path, tmp_path: Path, decode: bool
+) -> None:
+    backups = tmp_path / "backups"
+
+    def spoil(step: str) -> None:
+        if step == "put:flushed":
+            (partial,) = backups.iterdir()
+            with partial.open("r+b") as file:
+                file.seek(partial.stat().st_size // 2)
+                byte = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte ^ 1]))
+
+    with pytest.raises(BackupDamaged):
+        write_backup(
+            volume,
+            destination_for(backups),
+            ABOUT,
+            cancel=threading.Event(),
+            decode=decode,
+            on_step=spoil,
+        )
+    assert list(backups.iterdir()) == []
+
+
+def test_the_final_name_appears_only_after_the_check(volume: Path, tmp_path: Path) -> None:
+    seen: dict[str, list[str]] = {}
+
+    def look(step: str) -> None:
+        seen[step] = sorted(name[:9] for name in os.listdir(tmp_path / "backups"))
+
+    write_backup(
+        volume,
+        destination_for(tmp_path / "backups"),
+        ABOUT,
+        cancel=threading.Event(),
+        on_step=look,
+    )
+    names = [step for step in seen if step.startswith("put:")]
+    assert names == [
+        "put:created",
+        "put:written",
+        "put:flushed",
+        "put:checked",
+        "put:renamed",
+        "put:done",
+    ]
+    assert seen["put:checked"] == [".partial-"]
+    assert seen["put:renamed"] == ["vol-1-202"]
+
+
+CHILD = """
+import os, signal, sys, threading
+from pathlib import Path
+from provisioner.backup import destination_for, write_backup
+from tests.backup.trees import ABOUT
+def stop(step):
+    if step == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+write_backup(Path(sys.argv[1]), destination_for(sys.argv[2]), ABOUT,
+             cancel=threading.Event(), on_step=stop)
+"""
+STEPS = (
+    "put:created",
+    "backup:directory",
+    "backup:manifest",
+    "put:written",
+    "put:flushed",
+    "put:checked",
+    "put:renamed",
+    "put:done",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_writer_killed_at_any_step_leaves_a_whole_backup_or_nothing_after_a_sweep(
+    volume: Path, tmp_path: Path, step: str
+) -> None:
+    place = destination_for(tmp_path / "backups")
+    command: list[str | Path] = [sys.executable, "-c", CHILD, volume, tmp_path / "backups", step]
+    root = Path(__file__).parents[2]
+    assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
+    place.sweep_partials(MOMENT)
+    left = os.listdir(tmp_path / "backups")
+    if step in {"put:renamed", "put:done"}:
+        assert left == [str(NAME)]
+        verify_backup(place, NAME, cancel=threading.Event())
+    else:
+        assert left == []
+        write_backup(volume, place, ABOUT, cancel=threading.Event())
+    restore_backup(place, NAME, tmp_path / "restored", cancel=threading.Event())
+    assert see(tmp_path / "restored") == see(volume)
+
+
+def test_a_sweep_spares_what_a_live_writer_holds(tmp_path: Path) -> None:
+    place = destination_for(tmp_path / "backups")
+    swept: list[list[str]] = []
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"content")
+        swept.append(place.sweep_partials(MOMENT))
+
+    place.put(NAME, write, lambda stream, written: swept.append(place.sweep_partials(MOMENT)))
+    assert swept == [[], []]
+    assert (tmp_path / "backups" / str(NAME)).read_bytes() == b"content"
+
+
+def test_a_sweep_takes_what_nobody_holds_and_nothing_else(tmp_path: Path) -> None:
+    place = destination_for(tmp_path)
+    assert place.sweep_partials(MOMENT) == []
+    (tmp_path / ".partial-dead").touch()
+    (tmp_path / ".partial-live").touch()
+    (tmp_path / str(NAME)).touch()
+    with (tmp_path / ".partial-live").open("r+b") as live:
+        fcntl.flock(live, fcntl.LOCK_EX)
+        assert place.sweep_partials(MOMENT) == [".partial-dead"]
+    assert sorted(os.listdir(tmp_path)) == [".partial-live", str(NAME)]
+
+
+def test_a_full_disk_says_how_much_was_needed_and_keeps_no_half_file(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "data").write_bytes(os.urandom(20 << 20))
+    needed = estimate(volume)
+    assert needed > 20 << 20
+    with pytest.raises(DiskFull, match=f"needs up to {needed:,} bytes"):
+        write_backup(volume, destination_for(small_disk), ABOUT, cancel=threading.Event())
+    assert os.listdir(small_disk) == []
+    free = destination_for(small_disk / "not" / "yet").free_bytes()
+    assert free is not None
+    assert 7 << 20 < free <= 8 << 20
+
+
+def test_a_restore_that_cannot_fit_is_refused_before_it_begins(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "data").write_bytes(bytes(range(256)) * (80 << 10))
+    place = destination_for(tmp_path / "backups")
+    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    steps: list[str] = []
+    with pytest.raises(DiskFull, match="are needed"):
+        restore_backup(
+            place, NAME, small_disk / "restored", cancel=threading.Event(), on_step=steps.append
+        )
+    assert steps == []
+    assert os.listdir(small_disk) == []
+
+
+def test_a_disk_that_fills_during_a_restore_keeps_no_half_volume(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "data").write_bytes(os.urandom(6 << 20))
+    place = destination_for(tmp_path / "backups")
+    write_backup(volume, place, ABOUT, cancel=threading.Event())
+
+    def fill(step: str) -> None:
+        if step == "restore:created":
+            (small_disk / "other").write_bytes(bytes(4 << 20))
+
+    with pytest.raises(DiskFull, match="became full"):
+        restore_backup(place, NAME, small_disk / "restored", cancel=threading.Event(), on_step=fill)
+    assert os.listdir(small_disk) == ["other"]
+
+
+def test_a_tree_of_too_many_files_is_refused_before_it_begins(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    for number in range(1100):
+        (volume / str(number)).touch()
+    place = destination_for(tmp_path / "backups")
+    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    with pytest.raises(DiskFull, match="more files"):
+        restore_backup(place, NAME, small_disk / "restored", cancel=threading.Event())
+
+
+def test_attributes_do_not_keep_files_from_a_file_system_without_any(
+    volume: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    mounted = subprocess.run(["mount", "-t", "ramfs", "ramfs", plain], check=False)
+    if mounted.returncode:
+        pytest.fail("this test needs the right to mount a ramfs (root)")
+    try:
+        place = destination_for(tmp_path / "backups")
+        write_backup(volume, place, ABOUT, cancel=threading.Event())
+        (plain / "probe").touch()
+        with pytest.raises(OSError, match="not supported"):
+            os.setxattr(plain / "probe", "user.x", b"")
+        restore_backup(place, NAME, plain / "restored", cancel=threading.Event())
+        before, after = (see(top, exactly=False) for top in (volume, plain / "restored"))
+        assert {p: s.content for p, s in before.items()} == {p: s.content for p, s in after.items()}
+    finally:
+        subprocess.run(["umount", plain], check=True)
+
+
+def test_a_destination_that_cannot_be_written_is_named(volume: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackupFailed, match=str(tmp_path / "file")):
+        write_backup(volume, destination_for(tmp_path / "file"), ABOUT, cancel=threading.Event())
+
+
+def test_the_estimate_is_never_below_the_real_size(volume: Path, tmp_path: Path) -> None:
+    place = destination_for(tmp_path / "backups")
+    backup = write_backup(volume, place, ABOUT, cancel=threading.Event())
+    assert backup.size < estimate(volume) < 50 << 20
+
+
+def test_a_locked_tree_is_removed_and_what_its_links_point_to_stays(
+    volume: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (volume / "link").symlink_to(tmp_path / "kept")
+    (volume / "a").chmod(0)
+    volume.chmod(0o500)
+    remove_tree(volume)
+    remove_tree(volume)
+    assert not volume.exists()
+    assert (tmp_path / "kept" / "file").exists()
+    shutil.rmtree(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vol.tar.zst",
+        "vol-20260230T000000Z.g1.tar.zst",
+        "vol-20260304T050607Z.g01.tar.zst",
+        "-20260304T050607Z.g1.tar.zst",
+        ".partial-0-vol-20260304T050607Z.g1.tar.zst",
+        "a/b-20260304T050607Z.g1.tar.zst",
+        "vol-20260304T050607Z.g1.tar.zst\n",
+        "vol-٢0260304T050607Z.g1.tar.zst",
+    ],
+)
+def test_only_names_that_we_would_give_are_names_of_backups(text: str) -> None:
+    assert BackupName.parse(text) is None
+
+
+@pytest.mark.parametrize("volume_id", ["", ".x", "a/b", "a b", "ü", "x" * 129, "a\n"])
+def test_volume_ids_that_fit_no_file_name_are_refused(volume_id: str) -> None:
+    with pytest.raises(BackupFailed):
+        BackupName(volume_id, MOMENT, 0)

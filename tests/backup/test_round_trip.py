@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from provisioner.backup import About, BackupName, destination_for, restore_backup, write_backup
+from provisioner.backup.archive import verify
+from provisioner.backup.extractor import extract
+from provisioner.backup.header import FILE, HeaderWriter, Made
+from provisioner.backup.removal import remove_tree
+from provisioner.errors import VolumeError
+from tests.backup.trees import ABOUT, MOMENT, archive_of, plant_everything, see
+
+MANIFEST = b".volume-backup.json"
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    top = tmp_path / "volume"
+    plant_everything(top)
+    return top
+
+
+def test_everything_that_matters_survives_a_round_trip(everything: Path, tmp_path: Path) -> None:
+    before = see(everything)
+    data, written = archive_of(everything)
+    restored = extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+    after = see(tmp_path / "restored")
+    assert after.keys() == before.keys()
+    for path, seen in before.items():
+        assert after[path] == seen, path
+    assert restored == written.manifest
+    assert restored.skipped.count == 2
+    assert not restored.partial
+
+
+def test_the_test_tree_really_has_holes_attributes_and_links(everything: Path) -> None:
+    seen = see(everything)
+    assert seen[b"sparse"].holes != ((0, 4 << 20),)
+    assert seen[b"plain.txt"].xattrs
+    assert len(seen[b"plain.txt"].names) == 3
+
+
+def test_a_backup_can_be_read_with_plain_tar(everything: Path, tmp_path: Path) -> None:
+    before = see(everything, exactly=False)
+    (tmp_path / "b.tar.zst").write_bytes(archive_of(everything)[0])
+    (tmp_path / "by tar").mkdir()
+    subprocess.run(["zstd", "-tq", tmp_path / "b.tar.zst"], check=True)
+    done = subprocess.run(
+        ["tar", "--zstd", "-C", tmp_path / "by tar", "-xpf", tmp_path / "b.tar.zst"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # A file from before 1970 is restored, and remarked upon.
+    assert all("implausibly old time stamp" in line for line in done.stderr.splitlines())
+    after = see(tmp_path / "by tar", exactly=False)
+    assert after.keys() == before.keys()
+    for path in before.keys() - {MANIFEST}:
+        assert after[path] == before[path], path
+    assert b'"volume": "vol-1"' in (after[MANIFEST].content or b"")
+
+
+def test_plain_tar_restores_attributes_when_asked(everything: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.tar.zst").write_bytes(archive_of(everything)[0])
+    (tmp_path / "by tar").mkdir()
+    command: list[str | Path] = [
+        "tar",
+        "--xattrs",
+        "--zstd",
+        "-C",
+        tmp_path / "by tar",
+        "-xf",
+        tmp_path / "b.tar.zst",
+    ]
+    subprocess.run(command, check=True)
+    assert os.getxattr(tmp_path / "by tar" / "plain.txt", "user.colour") == b"blue\0green\n"
+
+
+def test_ten_cycles_lose_nothing(everything: Path, tmp_path: Path) -> None:
+    place = destination_for(tmp_path / "backups")
+    current = everything
+    for cycle in range(10):
+        (current / f"new in {cycle}").write_text(str(cycle))
+        before = see(current)
+        about = About("v", "s", "k", cycle, MOMENT)
+        backup = write_backup(current, place, about, cancel=threading.Event())
+        current = tmp_path / f"cycle {cycle}"
+        restore_backup(place, backup.name, current, cancel=threading.Event())
+        assert see(current) == before
+
+
+def test_a_tree_deeper_than_the_number_of_open_files_survives(tmp_path: Path) -> None:
+    top = tmp_path / "volume"
+    deep = top / "/".join("d" for _ in range(400))
+    deep.mkdir(parents=True)
+    (deep / "bottom").write_bytes(b"bottom")
+    before = see(top)
+    few = len(os.listdir("/proc/self/fd")) + 160
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        data, _ = archive_of(top)
+        extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+        remove_tree(top)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert see(tmp_path / "restored") == before
+    assert not top.exists()
+
+
+def test_setuid_and_setgid_of_files_are_dropped_and_sticky_kept(tmp_path: Path) -> None:
+    top = tmp_path / "volume"
+    top.mkdir()
+    (top / "setuid").write_bytes(b"x")
+    (top / "setuid").chmod(0o6755)
+    (top / "shared").mkdir()
+    (top / "shared").chmod(0o3770)
+    data, _ = archive_of(top)
+    extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+    assert stat.S_IMODE((tmp_path / "restored" / "setuid").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "restored" / "shared").stat().st_mode) == 0o3770
+
+
+def test_restored_files_belong_to_whoever_restores(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.fail("this test needs root to make a file of another user")
+    top = tmp_path / "volume"
+    top.mkdir()
+    (top / "theirs").write_bytes(b"x")
+    os.chown(top / "theirs", 12345, 54321)
+    data, _ = archive_of(top)
+    extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+    assert (tmp_path / "restored" / "theirs").stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("size", [8 << 30, (8 << 30) + 1, 1 << 40])
+def test_files_beyond_8_gib_fit_into_a_header(size: int) -> None:
+    status = Made(0o644, 0, 0, size, 1_700_000_000_500_000_000)
+    block = HeaderWriter().member(b"huge", FILE, status, size)
+    with tarfile.open(fileobj=BytesIO(block + bytes(1024))) as archive:
+        member = archive.next()
+    assert member is not None
+    assert (member.name, member.size) == ("huge", size)
+
+
+def test_a_sparse_file_beyond_8_gib_comes_back(tmp_path: Path) -> None:
+    top = tmp_path / "volume"
+    top.mkdir()
+    with (top / "huge").open("wb") as file:
+        file.seek(9 << 30)
+        file.write(b"end")
+    data, _ = archive_of(top)
+    assert len(data) < 100_000
+    extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+    status = (tmp_path / "restored" / "huge").stat()
+    assert status.st_size == (9 << 30) + 3
+    assert status.st_blocks < 1000
+    with (tmp_path / "restored" / "huge").open("rb") as file:
+        file.seek(9 << 30)
+        assert file.read() == b"end"
+
+
+def test_large_ids_survive_for_plain_tar(tmp_path: Path) -> None:
+    status = Made(0o644, 3_000_000, 4_000_000_000, 0, 0)
+    block = HeaderWriter().member(b"f", FILE, status)
+    with tarfile.open(fileobj=BytesIO(block + bytes(1024))) as archive:
+        member = archive.next()
+    assert member is not None
+    assert (member.uid, member.gid) == (3_000_000, 4_000_000_000)
+
+
+def test_verify_returns_what_was_written(everything: Path) -> None:
+    data, written = archive_of(everything)
+    assert verify(BytesIO(data), cancel=threading.Event()) == written.manifest
+    assert written.size == len(data)
+
+
+def test_nothing_is_restored_over_an_existing_directory(everything: Path, tmp_path: Path) -> None:
+    data, _ = archive_of(everything)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(VolumeError, match="choose a new directory"):
+        extract(BytesIO(data), tmp_path / "there", cancel=threading.Event())
+    assert (tmp_path / "there").is_dir()
+
+
+def test_importing_the_package_loads_no_compressor() -> None:
+    code = "import sys, provisioner.backup; sys.exit('zstandard' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_backup_is_named_after_volume_moment_and_generation(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    place = destination_for(tmp_path / "backups")
+    backup = write_backup(tmp_path / "volume", place, ABOUT, cancel=threading.Event())
+    assert str(backup.name) == "vol-1-20260304T050607Z.g7.tar.zst"
+    assert [stored.name for stored in place.backups()] == [backup.name]
+    assert BackupName.parse(str(backup.name)) == backup.name

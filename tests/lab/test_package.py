@@ -1,0 +1,53 @@
+"""What is installed: the labextension, whole, without a build."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+import provisioner
+
+from .browsing import LABEXTENSION, Laboratory, laboratory, place_with_lab
+
+STATIC = LABEXTENSION / "static"
+PACKAGE = json.loads((LABEXTENSION / "package.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def bare(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    """A server that offers the labextension but has not loaded the server extension."""
+    place = place_with_lab(tmp_path_factory.mktemp("bare") / "home")
+    without = "--ServerApp.jpserver_extensions={'provisioner.server': False}"
+    with laboratory(browser, place, without) as opened:
+        yield opened
+
+
+def test_the_labextension_has_the_version_of_the_package() -> None:
+    assert PACKAGE["version"] == provisioner.__version__
+    assert PACKAGE["jupyterlab"]["_build"]["load"].endswith(f"?v={provisioner.__version__}")
+
+
+def test_every_module_that_is_imported_is_there_and_every_module_is_imported() -> None:
+    imported = {PACKAGE["jupyterlab"]["_build"]["load"].split("?")[0].removeprefix("static/")}
+    for module in STATIC.glob("*.js"):
+        imported |= set(re.findall(r'(?:from "\./|new URL\(")([\w.]+)"', module.read_text()))
+    assert imported == {path.name for path in Path(STATIC).iterdir()}
+
+
+def test_without_the_server_extension_there_is_no_section_and_no_error(bare: Laboratory) -> None:
+    asked: list[str] = []
+    bare.page.on("request", lambda request: asked.append(request.url))
+    bare.notebook("plain.ipynb", kernel="python3")
+    bare.open_idle("plain.ipynb")
+    bare.page.locator('.lm-TabBar-tab[data-id="jp-running-sessions"]').click()
+    titles = bare.page.locator("#jp-running-sessions .lm-AccordionPanel-title")
+    titles.filter(has_text="Kernels").wait_for()
+    assert titles.filter(has_text="Volumes").count() == 0
+    assert bare.page.evaluate("'jupyter-volumes' in window._JUPYTERLAB")
+    assert [url for url in asked if "api/volumes" in url] == []
+    assert bare.complaints == []

@@ -1,0 +1,1 @@
+"""The server extension: real servers, real kernels."""

@@ -1,0 +1,236 @@
+"""Servers and kernels that end, in good order or not; and what the next ones find."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from provisioner.config import VolumePool
+from provisioner.pool import Pool
+
+from .serving import KERNEL, Place, Server, eventually, served
+
+BLOCKING = "--AsyncMappingKernelManager.use_pending_kernels=False"
+PENDING = "--AsyncMappingKernelManager.use_pending_kernels=True"
+STOPS_WITHIN = 5.0
+HANG = str(40_000 + os.getpid())
+"""Seconds; so many that it tells the processes of these tests from all others."""
+
+
+def both_modes(test: Any) -> Any:
+    return pytest.mark.parametrize("mode", [PENDING, BLOCKING], ids=["pending", "blocking"])(test)
+
+
+@both_modes
+def test_a_server_with_a_failed_start_still_stops(place: Place, mode: str) -> None:
+    fails = place.kernelspec("fails", bootstrap_command=["sh", "-c", "echo broken >&2; exit 3"])
+    server = Server(place, mode)
+    try:
+        server.begin("a.ipynb", kernel=fails)
+        eventually(lambda: "broken" in server.log, what="the failure is told")
+        volume = eventually(lambda: _stopped(server, "a.ipynb"))
+        assert volume["kernels"] == []
+        assert server.get("/api/status").ok
+    finally:
+        took = server.stop()
+    assert took < STOPS_WITHIN
+    assert server.process.returncode == 0
+
+
+@both_modes
+def test_a_server_with_a_hanging_start_still_stops_and_gives_the_volume_back(
+    place: Place, mode: str
+) -> None:
+    hangs = place.kernelspec("hangs", bootstrap_command=["sleep", HANG])
+    server = Server(place, mode)
+    try:
+        begun = threading.Thread(target=_try_to_begin, args=(server, hangs), daemon=True)
+        begun.start()
+        eventually(_sleepers, what="the hydration hangs")
+        volume = eventually(lambda: server.volume("a.ipynb"))
+        assert volume["state"] == "active"
+    finally:
+        took = server.stop()
+    assert took < STOPS_WITHIN
+    assert not _sleepers()
+    begun.join(10)
+    with served(place) as after:
+        found = after.volume("a.ipynb")
+        assert found is not None
+        assert found["state"] == "stopped"
+        assert "did not stop in good order" not in server.log
+
+
+def test_a_server_with_a_running_kernel_and_a_backup_under_way_stops(place: Place) -> None:
+    server = Server(place)
+    try:
+        first = server.start("big.ipynb")
+        server.run(
+            first["kernel"]["id"],
+            "import os\nfor n in range(60): open(f'f{n}', 'wb').write(os.urandom(4_000_000))",
+        )
+        server.ask("DELETE", f"/api/sessions/{first['id']}")
+        big = eventually(lambda: _stopped(server, "big.ipynb"))
+        server.start("other.ipynb")
+        assert server.ask("POST", f"/api/volumes/{big['id']}/backup").status_code == 202
+    finally:
+        took = server.stop()
+    assert took < STOPS_WITHIN
+    assert not list(place.root.glob("backups/**/*.tar.zst"))
+
+
+def test_closing_a_notebook_ends_its_hydration(place: Place) -> None:
+    hangs = place.kernelspec("hangs", bootstrap_command=["sleep", HANG])
+    with served(place) as server:
+        session = server.begin("a.ipynb", kernel=hangs).json()
+        eventually(_sleepers, what="the hydration hangs")
+        began = time.monotonic()
+        assert server.ask("DELETE", f"/api/sessions/{session['id']}").status_code == 204
+        eventually(lambda: not _sleepers(), 5, "the hydration ends")
+        assert time.monotonic() - began < 5
+        eventually(lambda: _stopped(server, "a.ipynb"))
+        # The notebook can be opened again at once.
+        server.start("a.ipynb")
+
+
+def test_cells_run_during_a_long_start_are_not_lost(place: Place) -> None:
+    slow = place.kernelspec("slow", bootstrap_command=["sleep", "4"])
+    with served(place) as server:
+        began = time.monotonic()
+        session = server.begin("a.ipynb", kernel=slow).json()
+        assert time.monotonic() - began < 3
+        assert server.run(session["kernel"]["id"], "print(6 * 7)", 40) == "42\n"
+
+
+def test_a_failed_start_shows_its_reason_to_whoever_connects(place: Place) -> None:
+    fails = place.kernelspec("fails", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
+    with served(place) as server:
+        kernel = server.begin("a.ipynb", kernel=fails).json()["kernel"]["id"]
+        with pytest.raises(Exception, match="500"):
+            server.wait_for_kernel(kernel)
+        reason = server.get(f"/api/kernels/{kernel}").json()["reason"]
+        assert "no wheel" in reason
+
+
+def test_files_outlive_restarts_shutdowns_and_servers(place: Place) -> None:
+    place.notebook("a.ipynb")
+    count = "open('n', 'a').write('x'); print(len(open('n').read()))"
+    with served(place) as server:
+        session = server.start("a.ipynb")
+        kernel = session["kernel"]["id"]
+        assert server.run(kernel, count) == "1\n"
+        assert server.ask("POST", f"/api/kernels/{kernel}/restart").ok
+        assert eventually(lambda: server.run(kernel, count)) == "2\n"
+        server.ask("DELETE", f"/api/sessions/{session['id']}")
+        eventually(lambda: _stopped(server, "a.ipynb"))
+        assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "3\n"
+    with served(place) as server:
+        assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "4\n"
+
+
+def test_changing_the_kernel_keeps_the_volume(place: Place) -> None:
+    other = place.kernelspec("other")
+    with served(place) as server:
+        session = server.start("a.ipynb")
+        server.run(session["kernel"]["id"], "open('mine', 'w').close()")
+        changed = server.ask(
+            "PATCH", f"/api/sessions/{session['id']}", {"kernel": {"name": other}}
+        ).json()
+        assert changed["kernel"]["id"] != session["kernel"]["id"]
+        said = server.run(changed["kernel"]["id"], "import os; print(os.listdir())", 40)
+        assert "mine" in said
+        volume = eventually(
+            lambda: next(
+                (v for v in server.volumes() if v["kernels"] == [changed["kernel"]["id"]]), None
+            )
+        )
+        assert volume["session"] == place.session("a.ipynb")
+
+
+def test_of_two_servers_on_one_root_the_second_is_told_who_holds_the_volume(place: Place) -> None:
+    place.notebook("a.ipynb")
+    with served(place) as first, served(place) as second:
+        session = first.start("a.ipynb")
+        kernel = second.begin("a.ipynb").json()["kernel"]["id"]
+        with pytest.raises(Exception, match="500"):
+            second.wait_for_kernel(kernel)
+        reason = second.get(f"/api/kernels/{kernel}").json()["reason"]
+        assert session["kernel"]["id"] in reason
+        assert str(first.process.pid) in reason
+        seen = second.volume("a.ipynb")
+        assert seen is not None
+        assert (seen["state"], seen["kernels"]) == ("active", [])
+        first.ask("DELETE", f"/api/sessions/{session['id']}")
+        eventually(lambda: _stopped(second, "a.ipynb"))
+        second.start("b/../a.ipynb")
+
+
+def test_a_thousand_volumes_are_listed_within_a_second_by_the_server_after_a_killed_one(
+    place: Place,
+) -> None:
+    hangs = place.kernelspec("hangs", bootstrap_command=["sleep", HANG])
+    server = Server(place)
+    try:
+        running = server.start("running.ipynb")
+        server.run(running["kernel"]["id"], "open('kept', 'w').write('x')")
+        _fill(place, 1000)
+        server.begin("hanging.ipynb", kernel=hangs)
+        eventually(_sleepers, what="the hydration hangs")
+        server.ask("POST", "/api/volumes/sweep")
+    finally:
+        server.kill()
+    eventually(lambda: not _sleepers(), what="the hydration's processes are gone")
+    with served(place) as after:
+        began = time.monotonic()
+        volumes = after.volumes()
+        assert time.monotonic() - began < 1.0
+        assert len(volumes) == 1002
+        assert {v["state"] for v in volumes if v["name"].startswith("many")} <= {
+            "stopped",
+            "pruned",
+        }
+        # The killed server's kernel notices within a second or two, and then gives the volume up.
+        eventually(lambda: _stopped(after, "running.ipynb"))
+        session = after.start("running.ipynb")
+        assert "kept" in after.run(session["kernel"]["id"], "import os; print(os.listdir())")
+        after.start("hanging.ipynb")
+
+
+def _fill(place: Place, count: int) -> None:
+    settings = VolumePool(root=str(place.root), max_volumes=5000)
+    pool = Pool(settings, clock=lambda: datetime.now(timezone.utc))
+    for n in range(count):
+        made = pool.acquire(f"many/{n}.ipynb", KERNEL, kernel=f"k{n}")
+        Path(made.path, "data").write_text("x")
+        pool.release(made)
+    pool.close()
+
+
+def _try_to_begin(server: Server, kernel: str) -> None:
+    try:
+        server.begin("a.ipynb", kernel=kernel)
+    except OSError:
+        return  # the server stopped before it answered
+
+
+def _stopped(server: Server, path: str) -> dict[str, Any] | None:
+    volume = server.volume(path)
+    return volume if volume is not None and volume["state"] == "stopped" else None
+
+
+def _sleepers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[1:] == [HANG] and process.status() != "zombie":
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
