@@ -26,6 +26,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+from traitlets import TraitError
 
 from . import environment, notebook, session
 from .config import load_settings
@@ -237,9 +238,11 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
     def _follow_rename(self, pool: Pool, acquired: Acquired, chosen: Session) -> Acquired:
         """The binding is made once: a notebook renamed during the session takes its volume along.
 
-        A volume that was asked for by name keeps that name: others may ask for it too.
+        A volume that was asked for by name keeps that name: others may ask for it too. Where the notebook is still
+        there under its old name it was saved under another; the volume stays with it.
         """
-        renamed = chosen.name != acquired.record.session
+        old = acquired.record.session
+        renamed = chosen.name != old and not os.path.exists(old)
         if renamed and self._named_by is chosen.source is Source.NOTEBOOK:
             record = pool.relabel(acquired.record.id, chosen.name)
             if record is not None:
@@ -329,8 +332,11 @@ class VolumeProvisioner(KernelOptions, KernelProvisionerBase):  # type: ignore[m
 
     def _mark_active(self) -> None:
         """A kernel that is being made ready has no connections and no activity; a culler must not take it for idle."""
-        if self.parent is not None and getattr(self.parent, "last_activity", None) is not None:
-            self.parent.last_activity = datetime.now(timezone.utc)
+        with contextlib.suppress(
+            TraitError
+        ):  # a trait that has no value yet raises when it is read
+            if self.parent is not None and getattr(self.parent, "last_activity", None) is not None:
+                self.parent.last_activity = datetime.now(timezone.utc)
 
     # -- options and launcher --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from .session import (
 if TYPE_CHECKING:
     from .hydration.uv import InlineScript
 
-_LOCAL_DRIVES = frozenset({"", "RTC"})
+LOCAL_DRIVES = frozenset({"", "RTC"})
 """Contents drives that show the server's own files: the default one, and that of real-time collaboration."""
 
 _LARGEST_NOTEBOOK = 512 * 1024 * 1024
@@ -64,7 +64,7 @@ def locate(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None
     told = env.get(NOTEBOOK_VARIABLE, "")
     drive, colon, _ = told.partition(":")
     # A colon further on belongs to a file's name: drives have no slash.
-    if colon and "/" not in drive and drive not in _LOCAL_DRIVES:
+    if colon and "/" not in drive and drive not in LOCAL_DRIVES:
         return told
     if local is None:
         return None

@@ -170,9 +170,7 @@ class Pool(Upkeep):
             self._on_step("release")
             use.kernels.remove(acquired.kernel)
             use.lease.describe(leases.without_kernel(use.lease.holder, acquired.kernel, process))
-            if use.kernels:
-                return
-            if not self._await_left_behind(acquired, use):
+            if not use.kernels and not self._await_left_behind(acquired, use):
                 self._leave(volume_id, use)
         self._emit(Kind.RELEASED, acquired.record, acquired.kernel)
 

@@ -11,6 +11,7 @@ import pytest
 from provisioner.config import VolumePool
 from provisioner.pool import Pool
 
+from .signals import take_back_signals
 from .upkeep.world import Clock
 
 
@@ -43,3 +44,8 @@ def pool(root: Path, clock: Clock) -> Iterator[Pool]:
     pool = Pool(VolumePool(root=str(root)), clock)
     yield pool
     pool.close()
+
+
+def pytest_configure() -> None:
+    """Before anything is started."""
+    take_back_signals()

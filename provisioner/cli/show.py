@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     pool = open_pool(args)
     record = find_volume(pool, args.session)
     if args.json:
-        print_json({**described(pool, record), "environment": _described_environment(pool, record)})
+        print_json({**described(pool, record), **_described_environment(pool, record)})
     else:
         print_fields(fields(pool, record, pool.clock()))
     return 0
@@ -66,12 +66,13 @@ def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[t
         yield f"environment ({state.name})", f"{state.condition.value}{why}{when}"
 
 
-def _described_environment(pool: Pool, record: Record) -> list[dict[str, Any]] | str:
-    """Return the steps of hydration in JSON's types; a text where the kernelspec declares nonsense."""
+def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
+    """Return the steps of hydration in JSON's types; or why the kernelspec's cannot be told."""
     try:
-        return [_described_state(state) for state in environment.state(pool, record, os.environ)]
+        states = environment.state(pool, record, os.environ)
     except ConfigError as error:
-        return str(error)
+        return {"environment": None, "environment_fault": str(error)}
+    return {"environment": [_described_state(state) for state in states]}
 
 
 def _described_state(state: StepState) -> dict[str, Any]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
+
+_LOCAL_REFERENCE = re.compile(
+    r"(?P<scheme>path:)?(?P<path>\.{1,2}(/[^?#]*)?|[^:?#]*\.nix)(?P<rest>([?#].*)?)", re.DOTALL
+)
+"""A path from the current directory, as people type it: `.`, `../flake#shell`, `path:./flake`, `shell.nix`."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,14 @@ def _words(text: str) -> list[str]:
         ) from None
 
 
+def _reference(text: str) -> str:
+    """Return a Nix reference that means the same from any directory; one in kernel.json starts at the volume."""
+    local = _LOCAL_REFERENCE.fullmatch(text)
+    if local is None:
+        return text
+    return f"{local['scheme'] or ''}{os.path.abspath(local['path'])}{local['rest']}"
+
+
 OPTIONS: Sequence[Option] = (
     Option(
         "--workdir",
@@ -152,7 +166,7 @@ OPTIONS: Sequence[Option] = (
         {"metavar": "TIME"},
     ),
     Option(
-        "--requirement",
+        "--requirements",
         "requirements",
         "a Python requirement that uv installs into each volume; may be repeated",
         {"action": "append", "metavar": "REQUIREMENT"},
@@ -182,6 +196,7 @@ OPTIONS: Sequence[Option] = (
         "nix_profile",
         "a flake reference, a shell.nix, a store path or a profile directory",
         {"metavar": "REFERENCE"},
+        _reference,
     ),
     Option(
         "--nix-watch",

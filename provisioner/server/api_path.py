@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from ..notebook import _LOCAL_DRIVES as LOCAL_DRIVES
-from ..notebook import canonical
+from ..notebook import LOCAL_DRIVES, canonical
 
 
 def of_session(path: str, name: str | None) -> str:

@@ -77,7 +77,7 @@ def test_what_hydration_takes_can_be_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cli(
-        "kernelspec", "add", "mine", "--from", "python3", "--requirement", "numpy", "--requirement", "pandas<3",
+        "kernelspec", "add", "mine", "--from", "python3", "--requirements", "numpy", "--requirements", "pandas<3",
         "--bootstrap-command", "sh -c 'echo a b'", "--bootstrap-timeout", "5m", "--nix-watch", "a.nix",
     )  # fmt: skip
 
@@ -87,6 +87,33 @@ def test_what_hydration_takes_can_be_given(
         "bootstrap_timeout": "5m",
         "nix_watch": [str(tmp_path / "a.nix")],
     }
+
+
+@pytest.mark.parametrize(
+    ("flag", "given", "option", "value"),
+    [
+        ("--nix-profile", "./flake#shell", "nix_profile", "{here}/flake#shell"),
+        ("--nix-profile", "path:./flake", "nix_profile", "path:{here}/flake"),
+        ("--nix-profile", ".", "nix_profile", "{here}"),
+        ("--nix-profile", "nix/shell.nix", "nix_profile", "{here}/nix/shell.nix"),
+        ("--nix-profile", "nixpkgs#hello", "nix_profile", "nixpkgs#hello"),
+        ("--nix-profile", "github:us/env?dir=a#b", "nix_profile", "github:us/env?dir=a#b"),
+        ("--nix-profile", "/nix/store/x", "nix_profile", "/nix/store/x"),
+        ("--stale", "warn", "stale", "warn"),
+        ("--requirements-file", "r.txt", "requirements", "{here}/r.txt"),
+        ("--requires-python", ">=3.10", "requires_python", ">=3.10"),
+        ("--pyproject", "project", "pyproject", "{here}/project"),
+    ],
+)
+def test_what_is_typed_as_a_path_starts_at_the_current_directory(
+    cli: Cli, kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    flag: str, given: str, option: str, value: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    called = cli("kernelspec", "add", "mine", "--from", "python3", flag, given)
+
+    config = _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"]
+    assert (called.code, config) == (0, {option: value.format(here=tmp_path)})
 
 
 @pytest.mark.parametrize(
@@ -100,8 +127,8 @@ def test_what_hydration_takes_can_be_given(
         (["--from", "python3", "--env", "A"], "NAME=VALUE"),
         (["--from", "python3", "--bootstrap-command", "'"], "quotes"),
         (["--from", "python3", "--bootstrap-timeout", "0"], "bootstrap_timeout"),
-        (["--from", "python3", "--requirement", "a", "--requirements-file", "b"], "contradicts"),
-        (["--from", "python3", "--requirement", "a", "--pyproject", "b"], "both given"),
+        (["--from", "python3", "--requirements", "a", "--requirements-file", "b"], "contradicts"),
+        (["--from", "python3", "--requirements", "a", "--pyproject", "b"], "both given"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_and_nothing_is_added(

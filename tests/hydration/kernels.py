@@ -48,10 +48,12 @@ class World:
         (directory / "kernel.json").write_text(json.dumps(content))
         return kernelspec
 
-    def environment(self, session: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    def environment(
+        self, session: str | None, env: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """Return what a caller hands to a kernel of this session."""
         named = {} if session is None else {"JUPYTER_VOLUME_SESSION": session}
-        return {**self.env, **named, **env}
+        return {**self.env, **named, **(env or {})}
 
     @asynccontextmanager
     async def kernel(
@@ -60,7 +62,7 @@ class World:
         session: str | None = None,
         *,
         config: Config | None = None,
-        **env: str,
+        env: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Kernel]:
         """Start a kernel, and shut it down in the end."""
         manager = AsyncKernelManager(kernel_name=kernelspec, config=config or Config())
@@ -91,9 +93,12 @@ class World:
 
     def assert_given_back(self, session: str) -> None:
         """Show that nobody has the volume: neither the table nor the lock says so."""
-        record = self.record(session)
-        assert record.state is State.STOPPED
-        assert not lease.is_held(self.pool.layout.lease(record.id))
+        assert self.record(session).state is State.STOPPED
+        assert not self.is_leased(session)
+
+    def is_leased(self, session: str) -> bool:
+        """Whether any process holds the volume's lease."""
+        return lease.is_held(self.pool.layout.lease(self.record(session).id))
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,13 @@ class Kernel:
     """A kernel that runs."""
 
     manager: AsyncKernelManager
+
+    @classmethod
+    def of(cls, several: AsyncMultiKernelManager, kernel_id: str) -> Kernel:
+        """Return one of the kernels of a manager of several."""
+        manager = several.get_kernel(kernel_id)
+        assert isinstance(manager, AsyncKernelManager)
+        return cls(manager)
 
     async def ask(self, code: str) -> str:
         """Run code; return what it prints."""

@@ -416,3 +416,10 @@ def test_another_languages_kernel_keeps_its_program(
     )
     assert ran.stdout == b"apple 1.0\n"
     assert os.environ["PATH"] in inside.launch.env["PATH"]
+
+
+def test_an_environment_is_not_marked_as_a_cache_that_backups_leave_out(
+    script: Launch, uv_cache: Path, place: Place
+) -> None:
+    run(uv(uv_cache, "apple"), place, script)
+    assert not list(place.environment.glob("CACHEDIR.TAG"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 import provisioner
 
@@ -16,6 +16,23 @@ from .browsing import LABEXTENSION, Laboratory, laboratory, place_with_lab
 
 STATIC = LABEXTENSION / "static"
 PACKAGE = json.loads((LABEXTENSION / "package.json").read_text())
+
+
+WITHOUT_TWO = """
+window._JUPYTERLAB = new Proxy({}, {
+    set(containers, name, container) {
+        const { init } = container;
+        if (name === 'jupyter-volumes') {
+            const broken = { '1': { get: async () => { throw new Error('broken'); } } };
+            container.init = scope =>
+                init({ ...scope, '@jupyterlab/statusbar': undefined, '@jupyterlab/running': broken });
+        }
+        containers[name] = container;
+        return true;
+    }
+});
+"""
+"""Run before JupyterLab: this extension finds neither the status bar's module nor a sound one of the panel's."""
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +68,24 @@ def test_without_the_server_extension_there_is_no_section_and_no_error(bare: Lab
     assert bare.page.evaluate("'jupyter-volumes' in window._JUPYTERLAB")
     assert [url for url in asked if "api/volumes" in url] == []
     assert bare.complaints == []
+
+
+def test_a_module_that_is_missing_or_broken_disables_only_what_needs_it(lab: Laboratory) -> None:
+    lab.notebook("partly.ipynb")
+    page = lab.page.context.new_page()
+    page.add_init_script(WITHOUT_TWO)
+    partly = Laboratory(lab.server, page)
+    page.on("pageerror", lambda error: partly.hear(str(error)))
+    try:
+        partly.open_idle("partly.ipynb")
+        partly.run_command("Show Details of This Notebook's Volume")
+        expect(partly.dialog).to_contain_text(lab.server.place.session("partly.ipynb"))
+        page.keyboard.press("Escape")
+        expect(partly.status).to_have_count(0)
+        page.locator('.lm-TabBar-tab[data-id="jp-running-sessions"]').click()
+        titles = page.locator("#jp-running-sessions .lm-AccordionPanel-title")
+        titles.filter(has_text="Kernels").wait_for()
+        assert titles.filter(has_text="Volumes").count() == 0
+        assert partly.complaints == []
+    finally:
+        page.close()

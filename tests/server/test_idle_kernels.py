@@ -109,7 +109,7 @@ def test_a_busy_kernel_one_with_an_open_notebook_and_one_without_volume_are_left
         listener = stack.enter_context(listening(quick))
         busy = quick.start("busy.ipynb")["kernel"]["id"]
         with quick.listening(f"/api/kernels/{busy}/channels") as channel:
-            send_code(channel, "import time; time.sleep(20); open('done', 'w').close()")
+            send_code(channel, "import time; time.sleep(14); open('done', 'w').close()")
         watched = quick.start("open.ipynb")["kernel"]["id"]
         open_notebook = stack.enter_context(quick.listening(f"/api/kernels/{watched}/channels"))
         plain = quick.start("plain.ipynb", kernel="python3")["kernel"]["id"]

@@ -14,7 +14,7 @@ from provisioner.server.handlers import OPENAPI, handlers
 
 from .serving import TOKEN, Server
 
-EXAMPLES = "25"
+EXAMPLES = "12"
 
 
 def test_the_description_is_a_valid_openapi_document() -> None:

@@ -13,6 +13,8 @@ from provisioner.sweep import sweep
 
 from .world import World, kill_at, steps_of
 
+Work = Callable[[World, Pool], None]
+
 FILES = {"kept.txt": "the bytes that a user wrote", "more.txt": "and more of them"}
 
 
@@ -72,7 +74,7 @@ def long_stopped(world: World) -> None:
     world.clock.advance(days=30)
 
 
-WAYS: dict[str, tuple[Callable[[World], None], Callable[[World, Pool], None], dict[str, Any]]] = {
+WAYS: dict[str, tuple[Callable[[World], None], Work, dict[str, Any]]] = {
     "backup": (stopped, back_up, {}),
     "backup of a change": (changed_since, back_up_again, {"keep_backups": 1}),
     "prune": (backed_up, prune, {}),
@@ -84,6 +86,11 @@ WAYS: dict[str, tuple[Callable[[World], None], Callable[[World, Pool], None], di
 }
 
 
+def doing(work: Work, world: World) -> Callable[[Callable[[str], None]], None]:
+    """Return the work as another process would do it, given what is told its steps."""
+    return lambda on_step: work(world, world.new_pool(on_step))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_process_killed_at_any_step_loses_nothing_and_leaves_nothing(
     way: str, tmp_path: Path
@@ -91,13 +98,13 @@ def test_a_process_killed_at_any_step_loses_nothing_and_leaves_nothing(
     prepare, work, settings = WAYS[way]
     trial = World(tmp_path / "trial", **settings)
     prepare(trial)
-    steps = steps_of(lambda on_step: work(trial, trial.new_pool(on_step)))
+    steps = steps_of(doing(work, trial))
     assert steps, "the work names no steps at which it could be stopped"
     for number, step in enumerate(steps):
         world = World(tmp_path / str(number), **settings)
         prepare(world)
         before = dict(world.written["a"])
-        died = kill_at(number, lambda on_step, world=world: work(world, world.new_pool(on_step)))
+        died = kill_at(number, doing(work, world))
         assert died, f"{way}: not killed at {step}"
         again = World(tmp_path / str(number), **settings)
         again.clock.now = world.clock.now
@@ -118,5 +125,5 @@ def test_the_ways_have_more_than_forty_steps_to_be_killed_at(tmp_path: Path) -> 
     for number, (prepare, work, settings) in enumerate(WAYS.values()):
         world = World(tmp_path / str(number), **settings)
         prepare(world)
-        count += len(set(steps_of(lambda on_step, w=world, do=work: do(w, w.new_pool(on_step)))))
+        count += len(set(steps_of(doing(work, world))))
     assert count >= 40

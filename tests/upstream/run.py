@@ -25,6 +25,7 @@ from pathlib import Path
 
 from provisioner.lease import is_held
 
+from ..signals import take_back_signals
 from .outcome import Outcome, Verdict, read_outcomes, summary
 from .suite import RUNNERS, SUITES, Suite, fetch, make_environment, scripts
 
@@ -126,6 +127,7 @@ class Workplace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; return the exit code."""
     options = _parser().parse_args(arguments)
+    take_back_signals()
     chosen = [suite for suite in SUITES if options.suite in {suite.distribution, "all"}]
     modes = [Mode.VOLUME] if options.only_volume else [Mode.LOCAL, Mode.VOLUME]
     differences = 0

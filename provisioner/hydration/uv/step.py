@@ -124,6 +124,8 @@ class UvEnvironment:
         else:
             progress(self.name, f"making a virtual environment of {base}", 0.1)
             uv.create(base, new)
+            # uv marks its environments as caches, which backups leave out; what is installed by hand lies nowhere else.
+            (new / "CACHEDIR.TAG").unlink(missing_ok=True)
         self._check_version(new)
         progress(self.name, "installing", 0.2)
         self.declaration.install(uv, new / "bin/python", place.volume, _also(launch))
