@@ -697,9 +697,12 @@ def test_all_kernels_of_a_process_share_one_pool_for_a_root(root: Path, tmp_path
     assert pool_of(VolumePool(root=str(tmp_path / "other"))) is not pool
 
 
-def test_a_fork_has_a_pool_of_its_own_and_its_end_releases_nothing(root: Path) -> None:
+@pytest.mark.parametrize("made_by", [pool_of, Pool])
+def test_a_fork_has_a_pool_of_its_own_and_its_end_releases_nothing(
+    root: Path, made_by: Callable[[VolumePool], Pool]
+) -> None:
     settings = VolumePool(root=str(root))
-    pool = pool_of(settings)
+    pool = made_by(settings)
     acquired = acquire(pool)
     child = os.fork()
     if child == 0:

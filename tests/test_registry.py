@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -278,6 +279,7 @@ def test_a_fork_opens_the_table_for_itself_and_loses_nothing_when_its_parent_goe
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(60)
         code = 1
         try:
             os.close(write)
@@ -315,6 +317,7 @@ def test_a_fork_made_while_other_threads_write_is_not_stuck(registry: Registry) 
         for _ in range(5):
             child = os.fork()
             if child == 0:
+                signal.alarm(60)
                 registry.volumes()
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0

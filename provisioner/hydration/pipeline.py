@@ -151,6 +151,8 @@ class _Run:
                 outcome = StepReport(step.name, hit=True, took=self._since(begin))
             else:
                 changed = changed_inputs(step, records, self.place, launch)
+                if changed:
+                    self.progress(step.name, f"{', '.join(changed)} changed; hydrating again")
                 warning = self._hydrate(step, launch, records)
                 outcome = StepReport(step.name, False, self._since(begin), changed, warning)
             launch = within(step, self.place, launch)

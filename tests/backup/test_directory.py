@@ -27,6 +27,8 @@ from provisioner.backup.removal import remove_tree
 from provisioner.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
 from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
 
+from ..tools import do_without
+
 NAME = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
 
 
@@ -48,7 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         check=False,
     )
     if mounted.returncode:
-        pytest.fail(f"this test needs the right to mount a tmpfs (root): {mounted.stderr}")
+        do_without(f"this test needs the right to mount a tmpfs (root): {mounted.stderr}")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
@@ -276,7 +278,7 @@ def test_attributes_do_not_keep_files_from_a_file_system_without_any(
     plain.mkdir()
     mounted = subprocess.run(["mount", "-t", "ramfs", "ramfs", plain], check=False)
     if mounted.returncode:
-        pytest.fail("this test needs the right to mount a ramfs (root)")
+        do_without("this test needs the right to mount a ramfs (root)")
     try:
         place = destination_for(tmp_path / "backups")
         write_backup(volume, place, ABOUT, cancel=threading.Event())

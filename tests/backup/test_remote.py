@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -38,6 +37,8 @@ from provisioner.errors import (
 )
 from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
 
+from ..tools import require
+
 
 def _free_port() -> int:
     with socket.socket() as listener:
@@ -67,9 +68,7 @@ def _running(command: list[str | Path], port: int, log: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a directory on an sftp server."""
-    sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if sshd is None:
-        pytest.fail("this test needs sshd: apt-get install openssh-server")
+    sshd = require("sshd", "install the package openssh-server")
     home = tmp_path_factory.mktemp("sshd")
     home.chmod(0o700)
     for name in ("host", "user"):

@@ -20,6 +20,8 @@ from provisioner.backup.removal import remove_tree
 from provisioner.errors import VolumeError
 from tests.backup.trees import ABOUT, MOMENT, archive_of, plant_everything, see
 
+from ..tools import require
+
 MANIFEST = b".volume-backup.json"
 
 
@@ -54,7 +56,9 @@ def test_a_backup_can_be_read_with_plain_tar(everything: Path, tmp_path: Path) -
     before = see(everything, exactly=False)
     (tmp_path / "b.tar.zst").write_bytes(archive_of(everything)[0])
     (tmp_path / "by tar").mkdir()
-    subprocess.run(["zstd", "-tq", tmp_path / "b.tar.zst"], check=True)
+    subprocess.run(
+        [require("zstd", "install the package zstd"), "-tq", tmp_path / "b.tar.zst"], check=True
+    )
     done = subprocess.run(
         ["tar", "--zstd", "-C", tmp_path / "by tar", "-xpf", tmp_path / "b.tar.zst"],
         check=True,

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from provisioner.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.hydration.command import BootstrapCommand
+from provisioner.hydration.condition import Condition, examine
 from provisioner.hydration.pipeline import hydrate
 from provisioner.hydration.plan import HydrationOptions, plan
 from provisioner.hydration.step import Launch, Place, Progress
@@ -246,6 +247,24 @@ class Recorder:
         return launch
 
 
+class Sets(Recorder):
+    """A step that sets a variable."""
+
+    name = "sets"
+
+    def environment(self, place: Place, launch: Launch) -> Launch:
+        return replace(launch, env={**launch.env, "VALUE": self._key})
+
+
+class Needs(Recorder):
+    """A step whose key is a variable that an earlier step sets."""
+
+    name = "needs"
+
+    def key(self, place: Place, launch: Launch) -> str:
+        return launch.env["VALUE"]
+
+
 def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) -> None:
     seconds = iter([1.0, 4.0])
     hydrated = hydrate(
@@ -259,6 +278,42 @@ def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) 
         clock=lambda: next(seconds),
     )
     assert hydrated.report[0].took == timedelta(seconds=3)
+
+
+def test_what_has_changed_is_told_before_it_is_done_again(place: Place, launch: Launch) -> None:
+    told = Told()
+    for command in ("one", "two"):
+        run([BootstrapCommand(("echo", command))], place, launch, progress=told)
+    changed = "bootstrap: bootstrap_command changed; hydrating again"
+    assert told.lines.index(changed) < told.lines.index("bootstrap: two")
+    assert told.lines.count(changed) == 1
+
+
+def test_a_record_tells_when_a_step_was_done(place: Place, launch: Launch) -> None:
+    moments = iter([datetime(2026, 3, 1, 12, tzinfo=timezone.utc)])
+    for _ in range(2):  # the second time it is a hit, which is no other moment
+        hydrate(
+            [Recorder()],
+            place,
+            launch,
+            session="s",
+            progress=Told(),
+            cancel=Event(),
+            now=lambda: next(moments),
+        )
+        (state,) = examine([Recorder()], place, launch)
+        assert state.condition is Condition.FRESH
+        assert state.at == datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+def test_each_step_is_examined_within_those_before_it(place: Place, launch: Launch) -> None:
+    steps = [Sets("one"), Needs("one")]
+    run(steps, place, launch)
+    assert [state.condition for state in examine(steps, place, launch)] == [Condition.FRESH] * 2
+    steps = [Sets("two"), Needs("two")]
+    states = list(examine(steps, place, launch))
+    assert [state.condition for state in states] == [Condition.CHANGED] * 2
+    assert [state.changed for state in states] == [(), ()], "these steps name no inputs"
 
 
 def test_force_hydrates_what_is_there(place: Place, launch: Launch) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from ..tools import require
 from .browsing import FLAGS, Laboratory, laboratory, place_with_lab
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One browser for all tests of this folder."""
-    chromium = shutil.which("chromium")
-    assert chromium, "install Chromium: apt-get install chromium"
+    chromium = require("chromium", "install the package chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

@@ -20,6 +20,7 @@ import requests
 import websocket
 import zstandard
 
+from ..tools import require
 from .serving import KERNEL, eventually, execute
 
 PAGE = Path(__file__).parents[2] / "docs" / "jupyterhub.md"
@@ -34,8 +35,7 @@ class Hub:
         self.homes = home / "homes"
         self.token = secrets.token_hex(16)
         self.port, hub_port, api_port = _free_ports(3)
-        proxy = shutil.which("configurable-http-proxy")
-        assert proxy, "configurable-http-proxy is needed: npm install -g configurable-http-proxy"
+        proxy = require("configurable-http-proxy", "npm install -g configurable-http-proxy")
         block = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
         assert block is not None
         own = f"""
