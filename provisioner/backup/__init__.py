@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from provisioner.backup.destination import Destination, Stored, destination_for
+    from provisioner.backup.destination import Destination, Stored
     from provisioner.backup.exclusion import Exclusions
     from provisioner.backup.manifest import About, Manifest, Noted
     from provisioner.backup.name import BackupName
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         verify_backup,
         write_backup,
     )
+    from provisioner.backup.place import destination_for
     from provisioner.backup.removal import remove_tree
     from provisioner.backup.space import estimate
 
@@ -51,7 +52,7 @@ _HOME = {
     "Manifest": "manifest",
     "Noted": "manifest",
     "Stored": "destination",
-    "destination_for": "destination",
+    "destination_for": "place",
     "estimate": "space",
     "read_summary": "operation",
     "remove_tree": "removal",

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 from provisioner.backup.name import BackupName
@@ -87,22 +86,3 @@ class Destination(Protocol):
 
     def sweep_partials(self, now: datetime) -> list[str]:
         """Delete what killed writers left, never what a live one still writes; return the names."""
-
-
-def destination_for(place: str | Path) -> Destination:
-    """Find the destination for a directory or an ``fsspec`` URL; neither needs to exist yet.
-
-    Raises
-    ------
-    ConfigError
-        If the URL's scheme is unknown or needs a package that is not installed.
-    """
-    text = str(place)
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme == "file":
-        from provisioner.backup.directory import DirectoryDestination
-
-        return DirectoryDestination(Path(rest if separator else text).expanduser())
-    from provisioner.backup.remote import RemoteDestination
-
-    return RemoteDestination(text)
