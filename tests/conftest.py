@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.config import VolumePool
-from provisioner.pool import Pool
+from provisioner.config import VolumePool, load_settings
+from provisioner.pool import Pool, pool_of
 
+from .kernels import MUTE, install
 from .signals import take_back_signals
 from .upkeep.world import Clock
 
@@ -49,3 +50,20 @@ def pool(root: Path, clock: Clock) -> Iterator[Pool]:
 def pytest_configure() -> None:
     """Before anything is started."""
     take_back_signals()
+
+
+@pytest.fixture
+def here(root: Path) -> Iterator[Pool]:
+    """The pool of this process, in which all kernels of a test have their volumes."""
+    install("mute", MUTE)
+    pool = pool_of(load_settings())
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def another_process(here: Pool) -> Iterator[Pool]:
+    """The same volumes, as another process sees them."""
+    pool = Pool(here.settings)
+    yield pool
+    pool.close()

@@ -16,7 +16,12 @@ from jupyter_client.manager import KernelManager
 
 from provisioner.environment import PROVISIONER
 from provisioner.kernel import VolumeProvisioner
+from provisioner.pool import Pool
+from provisioner.record import State
 from provisioner.session import SESSION_VARIABLE
+
+REAL = "python3-volume"
+"""The kernelspec of a real kernel."""
 
 MUTE = ["sleep", "600"]
 """The command line of a kernel that runs and says nothing."""
@@ -51,11 +56,16 @@ def provisioner_of(manager: KernelManager) -> VolumeProvisioner:
     return provisioner
 
 
-def process_of(manager: KernelManager) -> psutil.Process:
-    """Return the process of a kernel."""
+def pid_of(manager: KernelManager) -> int:
+    """Return the number of the process that a kernel has, or had last."""
     pid = getattr(provisioner_of(manager)._launcher, "pid", None)
     assert isinstance(pid, int)
-    return psutil.Process(pid)
+    return pid
+
+
+def process_of(manager: KernelManager) -> psutil.Process:
+    """Return the process of a kernel."""
+    return psutil.Process(pid_of(manager))
 
 
 @contextlib.contextmanager
@@ -96,3 +106,15 @@ def ask(client: BlockingKernelClient, expression: str, code: str = "") -> Any:
     value = reply["content"]["user_expressions"]["value"]
     assert value["status"] == "ok", value
     return ast.literal_eval(value["data"]["text/plain"])
+
+
+def session_with(**options: Any) -> str | None:
+    """Return the session of a kernel that is started so."""
+    with kernel(session=None, **options) as manager:
+        return provisioner_of(manager).session
+
+
+def require_free(pool: Pool) -> None:
+    """Require that no volume is in use."""
+    assert [r.session for r in pool.volumes() if pool.is_in_use(r)] == []
+    assert [r.session for r in pool.volumes() if r.state is State.ACTIVE] == []

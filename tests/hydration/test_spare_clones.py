@@ -101,11 +101,11 @@ def _orchard(
     orchard.pool.close()
 
 
-def install_plum(orchard: Orchard, record: Record) -> None:
+def install(orchard: Orchard, record: Record, *what: str) -> None:
     """Install a package by pip, whose scripts name their interpreter by its full path."""
     target = orchard.environment(record) / "bin/python"
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", target, "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--find-links", orchard.shop, "plum"], check=True)
+    subprocess.run([*pip, "--no-index", "--find-links", orchard.shop, *what], check=True)
 
 
 def test_the_second_spare_is_copied_without_a_process_and_runs_by_itself(orchard: Orchard) -> None:
@@ -133,8 +133,12 @@ def test_the_second_spare_is_copied_without_a_process_and_runs_by_itself(orchard
 
 
 def test_no_file_of_a_copy_names_the_place_of_the_template(orchard: Orchard) -> None:
+    orchard.warm(1)
+    install(orchard, orchard.spares()[0], "--force-reinstall", "apple==1.0")
     orchard.warm(2)
+    assert orchard.has_copied()
     first, second = orchard.spares()
+    assert str(orchard.pool.path(first)) in (orchard.environment(first) / "bin/apple").read_text()
     named = str(orchard.pool.path(first)).encode()
     naming = [
         path
@@ -147,7 +151,7 @@ def test_no_file_of_a_copy_names_the_place_of_the_template(orchard: Orchard) -> 
 def test_what_changes_in_one_volume_stays_in_it(orchard: Orchard) -> None:
     orchard.warm(2)
     first, second = orchard.spares()
-    install_plum(orchard, first)
+    install(orchard, first, "plum")
     assert not (orchard.packages(second) / "plum.py").exists()
     changed = ("pyvenv.cfg", "hydrated.json", "bin/apple")
     for name in changed:
@@ -171,7 +175,7 @@ def test_a_spare_that_somebody_has_used_is_no_template(orchard: Orchard) -> None
 
 def test_a_spare_in_which_a_hook_has_installed_something_is_no_template(orchard: Orchard) -> None:
     orchard.warm(1)
-    install_plum(orchard, orchard.spares()[0])
+    install(orchard, orchard.spares()[0], "plum")
     orchard.warm(2)
     assert not (orchard.packages(orchard.spares()[1]) / "plum.py").exists()
     assert any("making a virtual environment" in line for line in orchard.lines)
@@ -235,6 +239,7 @@ def test_on_a_file_system_with_reflinks_not_even_an_edit_in_place_is_shared(
             orchard.warm(2)
             assert orchard.has_copied()
             first, second = orchard.spares()
+            assert (orchard.packages(first) / "apple.py").stat().st_nlink == 1, "not the cache's"
             with (orchard.packages(first) / "apple.py").open("a") as file:
                 file.write("VERSION = 'edited'\n")
             assert "edited" not in (orchard.packages(second) / "apple.py").read_text()

@@ -69,6 +69,21 @@ def visit(cli: Cli, notebook: Path, *instead: str) -> list[str]:
     return texts(notebook)
 
 
+def remove(cli: Cli, notebook: Path) -> None:
+    """Remove it all again, as the notebook's last cell says."""
+    last = "".join(json.loads(notebook.read_text())["cells"][-1]["source"])
+    commands = [
+        text
+        for text in last.split("`")
+        if text.startswith(("jupyter volumes prune", "jupyter volumes kernelspec"))
+    ]
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command)[2:]
+        called = cli(*words, *(["--yes"] if words[0] == "prune" else []))  # a terminal would ask
+        assert called.code == 0, called.err
+
+
 @pytest.fixture
 def nix_on_the_machine(nix_session: NixStore, monkeypatch: pytest.MonkeyPatch) -> NixStore:
     for name, value in nix_session.env.items():
@@ -90,6 +105,11 @@ def test_the_nix_tour_runs_in_its_shell_and_a_second_visit_asks_nix_nothing(
         assert visit(cli, desk / "nix.ipynb") == first
     assert len(started) == 1
     assert "ipykernel_launcher" in started[0]
+    with (desk / "nix/flake.nix").open("a") as flake:
+        flake.write("# changed\n")
+    shown = cli("show", "nix.ipynb").out
+    assert f"out of date: {desk / 'nix/flake.nix'} changed" in shown
+    remove(cli, desk / "nix.ipynb")
 
 
 def test_the_shell_from_nixpkgs_is_the_same(
@@ -120,6 +140,7 @@ def test_the_uv_tour_has_its_packages_and_keeps_those_of_its_reader(
     assert first[2] == "tour_guest is not yet installed\n"
     assert second[2] == "tour_guest is here from an earlier visit\n"
     assert "Ada lives in .volume/env/lib/" in second[5]
+    remove(cli, desk / "uv.ipynb")
 
 
 @pytest.mark.parametrize(("name", "cure"), [("nix", "nixos.org"), ("uv", "pip install uv")])

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from provisioner.errors import HydrationFailed
+from provisioner.hydration.clone import can_reflink
 from provisioner.hydration.process import Ended, run_hook
 
 # They describe some other interpreter than the one that uv is given.
@@ -113,8 +114,11 @@ class Uv:
     def _linking(self) -> Mapping[str, str]:
         if sys.platform == "darwin":
             return {}  # APFS clones are uv's default there, and better still
-        same = self.cache.stat().st_dev == self.log.parent.stat().st_dev
-        return {"UV_LINK_MODE": "hardlink" if same else "copy"}
+        if self.cache.stat().st_dev != self.log.parent.stat().st_dev:
+            return {"UV_LINK_MODE": "copy"}
+        # Reflinks take a tenth of a second more for 10,000 files, and a file edited in place stays the
+        # volume's own. Where there are none, uv's attempt at each file would cost more than the links.
+        return {"UV_LINK_MODE": "clone" if can_reflink(self.cache) else "hardlink"}
 
     @staticmethod
     def _demand(ended: Ended, what: str) -> None:

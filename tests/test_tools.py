@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tools import require
+
+HINT = "install the package of that name"
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)]
+)
+def test_a_missing_program_fails_in_ci_and_is_passed_over_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match=f"no-such-program: {HINT}"):
+        require("no-such-program", HINT)
+
+
+def test_a_program_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Path(sys.executable)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert require(program.name, HINT) == str(program)
