@@ -12,7 +12,7 @@ from typing import Any
 from . import lease as leases
 from . import recovery, volume
 from .config import VolumePool
-from .errors import RegistryUnusable, VolumeError, VolumeNotFound
+from .errors import RegistryUnusable, VolumeNotFound
 from .event import Event, Hub, Kind, log
 from .lease import Holder
 from .policy import Due, due
@@ -208,7 +208,7 @@ class Catalog:
         for destination in self.settings.destinations:
             try:
                 rescan(registry, destination)
-            except (VolumeError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
                 log.warning("The backups could not be looked through: %s", error)
 
     def _with_reserve(self, work: Callable[[], Any]) -> Any:

@@ -188,8 +188,13 @@ def declared(kernelspec: str, env: Mapping[str, str]) -> tuple[KernelOptions, La
         raise ConfigError(
             f"kernel.json of {kernelspec!r}: metadata.kernel_provisioner is no mapping; correct it."
         )
+    config = stanza.get("config", {})
+    if not isinstance(config, dict):
+        raise ConfigError(
+            f"kernel.json of {kernelspec!r}: the provisioner's config is no mapping; correct it."
+        )
     if stanza.get("provisioner_name") == PROVISIONER:
-        options.take(stanza.get("config", {}), kernelspec)
+        options.take(config, kernelspec)
     program, *rest = spec.argv
     expanded = {k: Template(v).safe_substitute(env) for k, v in spec.env.items()}
     return options, Launch((interpreter_of(program), *rest), {**env, **expanded})

@@ -223,7 +223,8 @@ def _compare_disk(pool: Pool, cancel: threading.Event) -> list[str]:
     on_disk = {path.name: path for path in pool.layout.volumes.iterdir() if path.is_dir()}
     records = {record.id: record for record in pool.registry.volumes()}
     for volume_id, path in on_disk.items():
-        if volume_id not in records:
+        # Looked at again: a prune may have come between.
+        if volume_id not in records and path.exists():
             pool.registry.adopt(found_record(pool.layout, path, pool.clock()))
             done.append(f"{path}: entered into the table")
     for record in records.values():

@@ -195,6 +195,7 @@ class Vault:
                 log.warning("%s", error)
                 continue
             made = _entry(str(stored.name), self._url, stored.size, manifest, now)
+            self._registry.adopt(_pruned(manifest))
             self._registry.add_backup(made)
             found.append(made.name)
         return found
@@ -254,18 +255,21 @@ def rescan(registry: Registry, url: str) -> None:
         except VolumeError as error:
             log.warning("%s", error)
             continue
-        about = manifest.about
-        registry.adopt(
-            Record(
-                about.volume,
-                about.session,
-                about.kernelspec,
-                State.PRUNED,
-                about.generation,
-                about.created,
-            )
-        )
+        registry.adopt(_pruned(manifest))
         registry.add_backup(_entry(str(stored.name), url, stored.size, manifest, None))
+
+
+def _pruned(manifest: archives.Manifest) -> Record:
+    """Return the record of a volume of which only a backup is known."""
+    about = manifest.about
+    return Record(
+        about.volume,
+        about.session,
+        about.kernelspec,
+        State.PRUNED,
+        about.generation,
+        about.created,
+    )
 
 
 def _file_name(backup: BackupRecord) -> archives.BackupName:

@@ -6,8 +6,9 @@ import signal
 
 
 def take_back_signals() -> None:
-    """Take SIGINT and SIGHUP again: every kernel would inherit that they are ignored, and could not be interrupted."""
+    """Take SIGINT, SIGHUP and SIGQUIT again: every kernel would inherit that they are ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
