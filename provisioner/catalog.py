@@ -21,6 +21,7 @@ from .registry import Registry
 from .reserve import Reserve
 from .root import prepare
 from .session import checked
+from .trash import Trash
 from .vault import Vault, rescan
 from .volume import Layout, VolumeRecord
 
@@ -197,7 +198,9 @@ class Catalog:
                 layout = prepare(settings.root_path, allow_network=settings.allow_network_root)
                 registry = self._with_space(
                     layout.root,
-                    lambda: recovery.open_registry(layout, self.clock, self._find_backups),
+                    lambda: recovery.open_registry(
+                        layout, self.clock, self._find_backups, lambda: _relieve(layout)
+                    ),
                 )
                 self._opened = (layout, registry)
                 Reserve(layout.root).fill()
@@ -220,7 +223,7 @@ class Catalog:
         try:
             return work()
         except RegistryUnusable as error:
-            if "disk full" not in str(error) or not Reserve(root).spend():
+            if "disk full" not in str(error) or not _relieve(Layout(root)):
                 raise
             return work()
 
@@ -257,3 +260,8 @@ class Catalog:
 
         near = get_close_matches(session, [r.session for r in self.registry.volumes()], 3)
         return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def _relieve(layout: Layout) -> bool:
+    """Make room on a full disk for the table: what was to be deleted anyway goes now, then the space kept back."""
+    return Trash(layout.trash).empty() > 0 or Reserve(layout.root).spend()

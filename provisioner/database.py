@@ -44,6 +44,8 @@ class Database:
         How long to wait for another process.
     create
         Whether to make the file if it does not exist. Never for one that others may be opening: it would be empty.
+    relieve
+        Called when the disk is full; makes room, and returns whether there was any to make.
 
     Raises
     ------
@@ -58,11 +60,13 @@ class Database:
         recover: Recover | None = None,
         patience: timedelta = PATIENCE,
         create: bool = False,
+        relieve: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
         self._migrations = migrations
         self._recover = recover
         self._patience = patience
+        self._relieve = relieve
         self._mode = "rwc" if create else "rw"
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -123,7 +127,7 @@ class Database:
     def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
         deadline = time.monotonic() + self._patience.total_seconds()
         pause = 0.001
-        recovered = False
+        recovered = relieved = False
         with self._guard:
             while True:
                 connection = self._follow()
@@ -137,6 +141,10 @@ class Database:
                         recovered = True
                         self.close()
                         self._recover(True)
+                    elif self._relieve is not None and not relieved and self._is_full(error):
+                        relieved = True
+                        if not self._relieve():
+                            raise self._unusable(error) from error
                     else:
                         raise self._unusable(error) from error
 
@@ -229,6 +237,9 @@ class Database:
         """Let threads use the file again; each side opens it for itself."""
         self._guard.release()
 
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        return "full" in str(error) or _is_on_full_disk(self.path)
+
     def _unusable(self, error: sqlite3.Error) -> RegistryUnusable:
         return RegistryUnusable(f"{self.path} {self._diagnosis(error)}")
 
@@ -243,7 +254,7 @@ class Database:
             return "cannot be written (read-only); make it and its directory writable for you."
         if _is_damage(error):
             return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
-        if "full" in said or _is_on_full_disk(self.path):
+        if self._is_full(error):
             return "cannot grow (disk full); free some space and try again."
         if "unable to open" in said:
             return (

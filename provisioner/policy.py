@@ -100,7 +100,8 @@ def eviction_order(records: Iterable[Record]) -> list[Record]:
 def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> list[BackupRecord]:
     """Return the backups of one volume that may go.
 
-    Only what is older than a whole, verified backup may go, so the newest of those always stays.
+    Only what is older than a whole, verified backup may go, so the newest of those always stays; and all but the
+    newest of the partial ones made since.
 
     Parameters
     ----------
@@ -113,9 +114,15 @@ def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> l
     """
     if keep.count is None and keep.age is None:
         return []
-    sound = 0
+    sound = partial = 0
     gone = []
     for backup in backups:
+        if backup.partial and not sound:
+            # Of those made since the last whole one, the newest has all that the others have.
+            partial += 1
+            if partial > 1:
+                gone.append(backup)
+            continue
         beyond_count = sound >= (keep.count or 1)
         beyond_age = keep.age is None or now - backup.created > keep.age
         if sound and beyond_count and beyond_age:

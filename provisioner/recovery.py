@@ -23,7 +23,10 @@ _REBUILD_SECONDS = 300.0
 
 
 def open_registry(
-    layout: Layout, clock: Callable[[], datetime], find_more: Callable[[Registry], None]
+    layout: Layout,
+    clock: Callable[[], datetime],
+    find_more: Callable[[Registry], None],
+    relieve: Callable[[], bool],
 ) -> Registry:
     """Open the table of a root; rebuild it first if it is missing though there are volumes, or is damaged.
 
@@ -37,6 +40,8 @@ def open_registry(
         Tells the time.
     find_more
         Enters what lies elsewhere than under the root: the backups.
+    relieve
+        Makes room on a full disk; returns whether there was any to make.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def open_registry(
     def ensure(thorough: bool) -> None:
         ensure_registry(layout, clock(), find_more, thorough=thorough)
 
-    return Registry(path, recover=ensure)
+    return Registry(path, recover=ensure, relieve=relieve)
 
 
 def ensure_registry(
@@ -131,6 +136,10 @@ def _is_volume(directory: Path) -> bool:
     """Whether something under `volumes` can be one: a directory with a name that the table can hold."""
     try:
         directory.name.encode()
+        # What follows a dot is ours to add, to names in the staging directory and the trash.
+        if "." in directory.name:
+            log.warning("%s is a copy that somebody made; it is left alone.", directory)
+            return False
     except UnicodeEncodeError:
         log.warning("%r has a name that no volume has; it is left alone.", str(directory))
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ class Registry:
         How long to wait for another process that writes.
     create
         Whether to make the file if it does not exist.
+    relieve
+        Called when the disk is full; makes room, and returns whether there was any to make.
 
     Raises
     ------
@@ -44,9 +46,10 @@ class Registry:
         recover: Recover | None = None,
         patience: timedelta = PATIENCE,
         create: bool = False,
+        relieve: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
-        self._database = Database(path, MIGRATIONS, recover, patience, create)
+        self._database = Database(path, MIGRATIONS, recover, patience, create, relieve)
         self._write = self._database.write
 
     def close(self) -> None:
@@ -355,6 +358,11 @@ class Registry:
                 "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [stored(getattr(backup, field.name)) for field in fields(backup)],
             )
+            # A volume whose record was lost counts from its backups on: an old one never passes for a later state.
+            connection.execute(
+                "UPDATE volumes SET generation = max(generation, ?) WHERE id = ?",
+                (backup.generation, backup.id),
+            )
             _count_backups(connection, backup.id)
             connection.execute(
                 "UPDATE volumes SET bytes = ? WHERE id = ? AND generation = ?",
@@ -362,6 +370,18 @@ class Registry:
             )
 
         self._write(work)
+
+    def set_verified(self, backup: BackupRecord, moment: datetime | None) -> None:
+        """Record when a backup was last found whole, or that it is not; one that was deleted meanwhile stays so."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE backups SET verified = ? WHERE name = ? AND destination = ?",
+                (stored(moment), backup.name, backup.destination),
+            )
+            _count_backups(connection, backup.id)
+
+        self._database.write(work)
 
     def remove_backup(self, backup: BackupRecord) -> None:
         """Forget a backup that was deleted or found damaged; its volume may count as not backed up again; atomic."""
@@ -379,10 +399,10 @@ class Registry:
         """Return the backups of one volume, or all, newest first."""
         if volume_id is None:
             return self._database.read(
-                "SELECT * FROM backups ORDER BY created DESC, generation DESC", (), to_backup
+                "SELECT * FROM backups ORDER BY generation DESC, created DESC", (), to_backup
             )
         return self._database.read(
-            "SELECT * FROM backups WHERE id = ? ORDER BY created DESC, generation DESC",
+            "SELECT * FROM backups WHERE id = ? ORDER BY generation DESC, created DESC",
             (volume_id,),
             to_backup,
         )

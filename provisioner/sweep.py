@@ -126,12 +126,14 @@ def _carry_out(pool: Pool, cancel: threading.Event) -> Iterator[Step]:
     for found in due:
         # Looked up anew: a backup takes minutes, and people do not stand still.
         record = pool.registry.get(found.id)
+        tried: set[Action] = set()
         while record is not None and not cancel.is_set():
             action = policy.next_action(
                 record, pool.settings.policy(record.kernelspec), pool.clock()
             )
-            if action is None:
+            if action is None or action in tried:
                 break
+            tried.add(action)
             done = _do(
                 pool,
                 _step(action, record, pool.settings.policy(record.kernelspec), pool.clock()),

@@ -69,10 +69,10 @@ class Upkeep(Custody):
 
     def _back_up(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
         record = leased.record
-        if record.is_backed_up:
+        if self.vault.has_current(record):
             current = self.vault.newest(record)
-            if current is not None and current.generation == record.generation:
-                return current
+            assert current is not None
+            return current
         if not record.generation or not self.layout.volume(record.id).exists():
             raise BackupFailed(
                 f"The volume of {record.session!r} has no files on disk, so there is nothing to back up; "
@@ -177,14 +177,22 @@ class Upkeep(Custody):
         VolumeHeld
             If the volume is in use.
         """
-        with self.leased(volume_id, Purpose.PRUNE) as leased:
-            record = self._prune(leased, force)
-        self.trash.empty_in_background()
-        return record
+        try:
+            with self.leased(volume_id, Purpose.PRUNE) as leased:
+                return self._prune(leased, force)
+        finally:
+            # Also where the table could not be written: on a full disk this is what makes room.
+            self.trash.empty_in_background()
 
     def _prune(self, leased: Leased, force: bool = False, kind: Kind = Kind.PRUNED) -> Record:
-        record = leased.record
-        if not record.is_backed_up and not force:
+        record = self._record(leased.record.id)
+        if record.pinned and (not force or kind is Kind.EVICTED):
+            raise NotBackedUp(
+                f"The volume of {record.session!r} is pinned; unpin it first with `jupyter volumes unpin`."
+            )
+        if leased.cancel.is_set() and not force:
+            raise Cancelled(f"{record.session!r} is wanted by a kernel, and stays.")
+        if not force and not self.vault.has_current(record):
             raise NotBackedUp(
                 f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
@@ -212,24 +220,24 @@ class Upkeep(Custody):
 
     def delete(self, volume_id: str) -> None:
         """Delete a stopped volume with its files and all its backups, at its owner's word."""
-        with self.leased(volume_id, Purpose.PRUNE) as leased:
-            for backup in self.registry.backups(volume_id):
-                self.vault.drop(backup)
-            self._prune(replace(leased, record=self._record(volume_id)), force=True)
-        self.trash.empty_in_background()
+        try:
+            with self.leased(volume_id, Purpose.PRUNE) as leased:
+                for backup in self.registry.backups(volume_id):
+                    self.vault.drop(backup)
+                self._prune(leased, force=True)
+        finally:
+            self.trash.empty_in_background()
 
     # -- making room -----------------------------------------------------------------------------------------
 
     def evict(self, record: Record, cancel: threading.Event | None = None) -> None:
         """Make room: back a stopped volume up if that has not been done, then delete its files."""
         with self.leased(record.id, Purpose.BACKUP, cancel) as leased:
-            if not leased.record.is_backed_up and leased.record.generation:
-                if self._back_up(leased).partial:
-                    raise NotBackedUp(
-                        f"The volume of {record.session!r} cannot make room: its backup is partial; "
-                        "`jupyter volumes backups` tells what could not be read."
-                    )
-                leased = replace(leased, record=self._record(record.id))
+            if leased.record.generation and self._back_up(leased).partial:
+                raise NotBackedUp(
+                    f"The volume of {record.session!r} cannot make room: its backup is partial; "
+                    "`jupyter volumes backups` tells what could not be read."
+                )
             self._prune(leased, force=leased.record.spare is not None, kind=Kind.EVICTED)
 
     def make_room(self, places: int, cancel: threading.Event) -> int:
@@ -241,6 +249,8 @@ class Upkeep(Custody):
         for record in policy.eviction_order(self.volumes()):
             if self._free_places() >= places or cancel.is_set():
                 break
+            if not record.is_backed_up and record.retry and record.retry > self.clock():
+                continue  # its backup failed a moment ago: nobody waits for it to fail again
             try:
                 self.evict(record, cancel)
             except VolumeHeld:
@@ -279,7 +289,7 @@ class Upkeep(Custody):
         with self.leased(volume_id, Purpose.RESTORE, cancel) as leased:
             chosen = self.choose_backup(leased.record, backup)
             if self.layout.volume(volume_id).exists():
-                if not leased.record.is_backed_up and self._back_up(leased).partial:
+                if leased.record.generation and self._back_up(leased).partial:
                     raise NotBackedUp(
                         f"The files of {leased.record.session!r} cannot be replaced: not all could be backed up; "
                         "restore to another place with --to."
@@ -401,11 +411,16 @@ class Upkeep(Custody):
         marked.update(record.id for record in self.registry.unborn())
         # Looked at first: asking for a lease that is held takes a moment, and most of these are.
         marked.update(r.id for r in self.registry.active() if not self.is_in_use(r))
+        # Before anything is written: on a full disk this is what makes room.
+        self.trash.empty(cancel)
         for volume_id in sorted(marked):
-            # What is in use, or being made right now, is nobody's business.
-            with contextlib.suppress(VolumeHeld):
+            try:
                 if (said := self.put_right(volume_id)) is not None:
                     done.append(said)
+            except VolumeHeld:
+                continue  # in use, or being made right now: nobody's business
+            except (VolumeError, OSError) as error:
+                log.warning("What was left of %s cannot be put right yet: %s", volume_id, error)
         if any(name.endswith(".backup") for name in staged):
             done += self.tidy_destinations(cancel)
         self.trash.empty()
@@ -418,7 +433,7 @@ class Upkeep(Custody):
             try:
                 vault = self.vault_at(destination)
                 vault.clear(self.clock())
-                found += vault.reclaim(self.clock(), cancel)
+                found += vault.reclaim(cancel)
             except (VolumeError, OSError) as error:
                 log.warning("A backup destination cannot be tidied: %s", error)
         return [f"{name}: a whole backup, entered" for name in found]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from . import backup as archives
-from .errors import BackupDamaged, DiskFull, RestoreFailed, VolumeError
+from .errors import BackupDamaged, BackupMissing, DiskFull, RestoreFailed, VolumeError
 from .event import log
 from .record import BackupRecord, Record, State
 from .registry import Registry
@@ -102,9 +101,33 @@ class Vault:
         return made
 
     def newest(self, record: Record) -> BackupRecord | None:
-        """Return the newest whole backup of a volume, else the newest of all."""
+        """Return the backup of a volume that is whole and of the highest generation: clocks may have been set back."""
         backups = self._registry.backups(record.id)
-        return next((b for b in backups if not b.partial), backups[0] if backups else None)
+        return max(
+            backups,
+            key=lambda b: (not b.partial, b.generation, b.verified is not None, b.created),
+            default=None,
+        )
+
+    def has_current(self, record: Record) -> bool:
+        """Whether the verified backup of a volume's present generation is really there, as long as it was.
+
+        One that has gone no longer counts. A destination out of reach is an error, not an answer.
+        """
+        if not record.is_backed_up:
+            return False
+        for backup in self._registry.backups(record.id):
+            if backup.generation == record.generation and backup.verified and not backup.partial:
+                try:
+                    place = archives.destination_for(backup.destination)
+                    with place.open(_file_name(backup)) as stream:
+                        if stream.seek(0, os.SEEK_END) in {None, backup.size}:
+                            return True
+                except BackupMissing:
+                    pass
+                log.warning("The backup %s has gone, or is not what it was.", backup.name)
+                self._registry.remove_backup(backup)
+        return False
 
     def restore_to(
         self,
@@ -134,8 +157,8 @@ class Vault:
                 progress=progress,
                 on_step=lambda step: self._on_step(f"restore:{step}"),
             )
-        except BackupDamaged as error:
-            raise BackupDamaged(f"{error} {self._advice(backup)}") from error
+        except (BackupDamaged, BackupMissing) as error:
+            raise type(error)(f"{error} {self._advice(backup)}") from error
 
     def summary(self, backup: BackupRecord) -> archives.Manifest:
         """Return what a backup says of itself; reads its end only."""
@@ -165,9 +188,14 @@ class Vault:
                 progress=progress,
             )
         except BackupDamaged:
-            self._registry.add_backup(replace(backup, verified=None))
+            self._registry.set_verified(backup, None)
             raise
-        self._registry.add_backup(replace(backup, verified=now))
+        except BackupMissing:
+            self._registry.remove_backup(backup)
+            raise
+        # What was only found at the destination is good for a restore; for a prune only what this root made counts.
+        if backup.verified is not None:
+            self._registry.set_verified(backup, now)
 
     def drop(self, backup: BackupRecord) -> None:
         """Delete a backup; forgotten first, so that the table never names one that is gone."""
@@ -180,11 +208,14 @@ class Vault:
         """Delete what killed processes left at the destination."""
         self.destination.sweep_partials(now)
 
-    def reclaim(self, now: datetime, cancel: threading.Event) -> list[str]:
-        """Enter whole backups whose maker was killed before it could enter them; return their names."""
+    def reclaim(self, cancel: threading.Event) -> list[str]:
+        """Enter whole backups that the table does not know, for restores; return their names.
+
+        Their maker was killed before it could enter them, or they are of another root: they let nothing be pruned.
+        """
         known = {backup.name for backup in self._registry.backups()}
         found = []
-        for stored in self.destination.backups():
+        for stored in reversed(self.destination.backups()):
             if cancel.is_set():
                 break
             if str(stored.name) in known:
@@ -194,7 +225,7 @@ class Vault:
             except VolumeError as error:
                 log.warning("%s", error)
                 continue
-            made = _entry(str(stored.name), self._url, stored.size, manifest, now)
+            made = _entry(str(stored.name), self._url, stored.size, manifest, None)
             self._registry.adopt(_pruned(manifest))
             self._registry.add_backup(made)
             found.append(made.name)
@@ -216,10 +247,13 @@ class Vault:
         older = [
             b
             for b in self._registry.backups(damaged.id)
-            if b.created < damaged.created and not b.partial
+            if b.name != damaged.name and b.generation <= damaged.generation and not b.partial
         ]
         if not older:
-            return "There is no older backup of this volume."
+            return (
+                "There is no older backup; to start empty under this name, run "
+                "`jupyter volumes prune SESSION --force --backups`."
+            )
         return (
             f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
             f"`jupyter volumes restore SESSION --backup {older[0].name}`."
@@ -249,7 +283,7 @@ def rescan(registry: Registry, url: str) -> None:
     They count as backups of the present generation only once they were verified again.
     """
     destination = archives.destination_for(url)
-    for stored in destination.backups():
+    for stored in reversed(destination.backups()):
         try:
             manifest = archives.read_summary(destination, stored.name)
         except VolumeError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 
 from ..errors import NotBackedUp
-from ..record import Record
+from ..record import Record, State
 from .selection import add_session_argument, find_volume, open_pool
 from .terminal import print_json
 
@@ -18,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="also without a backup, once the name is typed"
     )
+    parser.add_argument(
+        "--backups", action="store_true", help="with --force: delete its backups as well"
+    )
     parser.add_argument("--yes", action="store_true", help="with --force: ask for nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -26,9 +30,15 @@ def run(args: argparse.Namespace) -> int:
     """Prune at once; the deleting itself goes on in the background."""
     pool = open_pool(args)
     record = find_volume(pool, args.session)
-    if args.force and not record.is_backed_up and not args.yes:
+    if args.backups and not args.force:
+        raise NotBackedUp("Backups are deleted only with --force; nothing was deleted.")
+    if args.force and (args.backups or not record.is_backed_up) and not args.yes:
         _require_name(record)
-    gone = pool.prune(record.id, force=args.force)
+    if args.backups:
+        pool.delete(record.id)
+        gone = replace(record, state=State.PRUNED)
+    else:
+        gone = pool.prune(record.id, force=args.force)
     # This process ends now; what it renamed away is deleted by one that outlives it.
     subprocess.Popen(
         [sys.executable, "-m", "provisioner.trash", str(pool.layout.trash)],
@@ -49,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
 def _require_name(record: Record) -> None:
     if not sys.stdin.isatty():
         raise NotBackedUp(
-            f"The files of {record.session!r} have no backup of their generation {record.generation}; "
-            "to delete them all the same without a terminal, add --yes."
+            f"What would be deleted of {record.session!r} cannot be brought back; "
+            "to delete it all the same without a terminal, add --yes."
         )
     typed = input(
-        f"The files of {record.session!r} have no current backup and cannot be brought back.\n"
-        "Type the session's name to delete them: "
+        f"What is deleted of {record.session!r} cannot be brought back: it has no (other) current backup.\n"
+        "Type the session's name to delete it: "
     )
     if typed != record.session:
         raise NotBackedUp("That is not the session's name; nothing was deleted.")

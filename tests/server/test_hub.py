@@ -70,6 +70,8 @@ c.JupyterHub.cleanup_servers = True
         self.log_path = home / "hub.log"
         env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")},
+            # The Hub starts `jupyterhub-singleuser` by its name.
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
             "HUB_HOMES": str(self.homes),
             "HUB_SWEPT_ROOTS": str(swept),
         }

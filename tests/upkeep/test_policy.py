@@ -106,7 +106,7 @@ def backup(days_old: float, *, partial: bool = False, verified: bool = True) -> 
         ([backup(1, partial=True), backup(2), backup(3)], Keep(1, None), ["b3"]),
         ([backup(1, verified=False), backup(2)], Keep(1, None), []),
         ([backup(1), backup(2, partial=True)], Keep(1, None), ["b2"]),
-        ([backup(1, partial=True), backup(2, partial=True)], Keep(1, None), []),
+        ([backup(1, partial=True), backup(2, partial=True)], Keep(1, None), ["b2"]),
     ],
 )
 def test_older_backups_go_only_after_a_newer_whole_one(
