@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ..errors import VolumeError
 from ..lease import Holder
 from ..pool import Pool
 from ..record import Record, State
@@ -17,6 +19,11 @@ from .terminal import Column, ago, print_json, print_table, size, until
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `list`."""
     parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="also look whose environment is out of date, and name what has changed",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,7 +33,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json([described(pool, record) for record in records])
     elif records:
-        print_table(columns(pool, pool.clock()), records)
+        shown = list(columns(pool, pool.clock()))
+        if args.environment:
+            shown.append(Column("ENVIRONMENT", lambda record: environment_of(pool, record)))
+        print_table(shown, records)
     else:
         print(f"No volumes yet under {pool.layout.root}.")
     return 0
@@ -69,6 +79,24 @@ def described(pool: Pool, record: Record) -> dict[str, Any]:
         "prune_due": _written(pool.due(record).prune),
         "note": record.note,
     }
+
+
+def environment_of(pool: Pool, record: Record) -> str:
+    """Return what is out of date in a volume's environment, and which of its inputs changed; empty if nothing is."""
+    # Imported here: a plain listing reads no kernelspec.
+    from ..environment import state
+    from ..hydration.condition import Condition
+
+    try:
+        states = state(pool, record, os.environ)
+    except VolumeError as error:
+        return str(error)
+    return "; ".join(
+        f"{step.name}: {', '.join(step.changed) or step.condition.value}"
+        + (" changed" if step.changed else "")
+        for step in states
+        if step.condition is not Condition.FRESH
+    )
 
 
 def backed_up(pool: Pool, record: Record, now: datetime) -> str:

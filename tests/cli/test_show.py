@@ -104,3 +104,10 @@ def test_a_volume_without_files_has_no_environment(cli: Cli) -> None:
     cli("prune", "mine")
     assert not acquired.path.exists()
     assert environment(cli) == {}
+
+
+def test_list_names_what_makes_an_environment_out_of_date(cli: Cli, volume: Path) -> None:
+    cli("hydrate", "mine")
+    assert "setup.sh" not in cli("list", "--environment").out
+    (volume / "setup.sh").write_text("touch made again\n")
+    assert f"bootstrap: {volume / 'setup.sh'} changed" in cli("list", "--environment").out
