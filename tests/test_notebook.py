@@ -49,7 +49,7 @@ def test_a_nested_run_does_not_ask_for_the_volume_it_lies_in(tmp_path: Path) -> 
     inherited = {
         SESSION_VARIABLE: str(notebook),
         SERVER_VARIABLE: str(notebook),
-        VOLUME_VARIABLE: "/root/volumes/v1-0",
+        VOLUME_VARIABLE: "/srv/volumes/v1-0",
     }
     assert gather("k", inherited, inherited, {str(notebook)}) == Clues("k")
 

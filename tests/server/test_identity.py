@@ -40,21 +40,21 @@ def test_a_session_has_the_api_path_of_its_notebook(
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("a.ipynb", "/root/a.ipynb"),
-        ("RTC:sub/a.ipynb", "/root/sub/a.ipynb"),
-        ("sub/a:b.ipynb", "/root/sub/a:b.ipynb"),
+        ("a.ipynb", "/srv/books/a.ipynb"),
+        ("RTC:sub/a.ipynb", "/srv/books/sub/a.ipynb"),
+        ("sub/a:b.ipynb", "/srv/books/sub/a:b.ipynb"),
         ("s3:bucket/a.ipynb", None),
     ],
 )
 def test_only_local_drives_have_files(path: str, expected: str | None) -> None:
-    assert api_path.local_file(path, "/root") == expected
+    assert api_path.local_file(path, "/srv/books") == expected
 
 
 def test_a_session_under_the_root_has_an_api_path_and_no_other() -> None:
-    assert api_path.to_api("/root/sub/a.ipynb", "/root") == "sub/a.ipynb"
-    assert api_path.to_api("/rootless/a.ipynb", "/root") is None
+    assert api_path.to_api("/srv/books/sub/a.ipynb", "/srv/books") == "sub/a.ipynb"
+    assert api_path.to_api("/srv/bookshelf/a.ipynb", "/srv/books") is None
     assert api_path.to_api("/a.ipynb", "/") == "a.ipynb"
-    assert api_path.to_api("s3:a.ipynb", "/root") is None
+    assert api_path.to_api("s3:a.ipynb", "/srv/books") is None
 
 
 def test_a_session_manager_that_the_user_set_is_kept_and_gets_identity_added() -> None:
