@@ -130,7 +130,8 @@ def test_a_folder_renamed_takes_the_volumes_of_all_its_notebooks_along(server: S
         server.ask("DELETE", f"/api/sessions/{session['id']}")
         before[path] = _id(server, path)
     _rename(server, "old", "new")
-    eventually(lambda: server.volume("new/below/two.ipynb"), what="the volumes are relabelled")
+    moved = ("new/one.ipynb", "new/below/two.ipynb")
+    eventually(lambda: all(map(server.volume, moved)), what="the volumes are relabelled")
     assert _id(server, "new/one.ipynb") == before["old/one.ipynb"]
     assert _id(server, "new/below/two.ipynb") == before["old/below/two.ipynb"]
     assert _id(server, "older/three.ipynb") == before["older/three.ipynb"]
