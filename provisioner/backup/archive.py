@@ -11,6 +11,7 @@ from provisioner.backup import header
 from provisioner.backup.decompressor import Decompressor, damaged
 from provisioner.backup.entry import Entry, read_entry
 from provisioner.backup.manifest import MEMBER, Manifest, printable
+from provisioner.backup.usual import usual_files
 
 
 @dataclass
@@ -66,11 +67,10 @@ class Archive:
     def __init__(self, decompressor: Decompressor) -> None:
         self._archive = decompressor
         self._unread = 0
-        self._padded = 0
         self.manifest = decompressor.trailer.manifest
 
     def entries(self) -> Iterator[Entry]:
-        """Hand out each member; its content may be read before the next one is asked for.
+        """Hand out each member; content that it does not hold may be read before asking for the next.
 
         Raises
         ------
@@ -78,52 +78,44 @@ class Archive:
             At the first thing that is not as a backup must be; at the latest after the last member,
             so that what was made of the members before must not be used until this ends.
         """
-        count = _Count()
-        first = True
+        count, most = _Count(), self.manifest
         archive, end = self._archive, self._archive.trailer.manifest_at
+        first = read_entry(archive)
+        if first.name:
+            raise damaged("it does not begin with the volume's own directory")
+        count.add(first)
+        yield first
         while archive.offset < end:
-            entry = read_entry(archive)
-            if entry.kind == header.FILE:
+            for entry in usual_files(archive, end):
                 count.files += 1
                 count.bytes += entry.size
-            else:
-                count.add(entry)
-            if count.exceeds(self.manifest):
-                raise damaged("it holds more than its manifest says")
-            if first != (not entry.path):
-                raise damaged("it does not begin with the volume's own directory, or has it twice")
-            first = False
-            self._unread = self._padded = _content_length(entry)
-            yield entry
-            self._skip()
+                if count.files > most.files or count.bytes > most.bytes:
+                    raise damaged("it holds more than its manifest says")
+                yield entry
+            if archive.offset < end:
+                yield from self._unusual(count)
         if archive.offset != end or not count.equals(self.manifest):
             raise damaged("it does not hold what its manifest says")
         self._read_manifest()
         archive.finish()
 
+    def _unusual(self, count: _Count) -> Iterator[Entry]:
+        entry = read_entry(self._archive)
+        if not entry.name:
+            raise damaged("it has the volume's own directory twice")
+        count.add(entry)
+        if count.exceeds(self.manifest):
+            raise damaged("it holds more than its manifest says")
+        self._unread = length = _content_length(entry)
+        yield entry
+        for _ in self.content(self._unread):
+            pass
+        self._archive.skip_padding(length)
+
     def content(self, length: int) -> Iterator[bytes | memoryview]:
         """Read the next ``length`` bytes of the current member's content."""
         self._unread -= length
         return self._archive.pieces(length)
-
-    def content_at_once(self, length: int) -> bytes:
-        """Read the next ``length`` bytes, few enough for memory, of the current member."""
-        if length != self._unread:
-            self._unread -= length
-            return self._archive.take(length)
-        zeros = header.padding(length)
-        data = self._archive.take(length + len(zeros))
-        if not data.endswith(zeros):
-            raise damaged("there is something where nothing should be")
-        self._unread = self._padded = 0
-        return data[:length]
-
-    def _skip(self) -> None:
-        if self._unread:
-            for _ in self.content(self._unread):
-                pass
-        if self._padded:
-            self._archive.skip_padding(self._padded)
 
     def _read_manifest(self) -> None:
         entry = read_entry(self._archive)

@@ -19,7 +19,7 @@ from provisioner.errors import BackupDamaged, Cancelled
 _MAX_WINDOW = 8 << 20
 # Large pieces: after each, the reading thread waits for the interpreter lock, up to 5 ms.
 _PIECE = 2 << 20
-_READ = 512 << 10
+_READ = 4 << 20
 _AHEAD = 4
 _POLL_SECONDS = 0.1
 
@@ -79,8 +79,9 @@ class Decompressor:
         self._stop = threading.Event()
         self._pieces: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
         self._thread = threading.Thread(target=self._read_ahead, name="backup-reader", daemon=True)
-        self._current = b""
-        self._at = 0
+        #: What was decompressed last, and how much of it has been taken.
+        self.piece = b""
+        self.at = 0
         self._before = 0
 
     def __enter__(self) -> Decompressor:
@@ -99,32 +100,24 @@ class Decompressor:
     @property
     def offset(self) -> int:
         """Bytes of the archive taken so far."""
-        return self._before + self._at
+        return self._before + self.at
 
     def take(self, length: int) -> bytes:
         """Take exactly ``length`` bytes, all in memory: for headers and other small things."""
-        at = self._at
-        data = self._current[at : at + length]
+        at = self.at
+        data = self.piece[at : at + length]
         if len(data) == length:
-            self._at = at + length
+            self.at = at + length
             return data
         return b"".join(self.pieces(length))
-
-    def peek(self, length: int) -> bytes:
-        """Look at the next bytes without taking them: at ``length`` of them, or at fewer."""
-        return self._current[self._at : self._at + length]
-
-    def pass_over(self, length: int) -> None:
-        """Take bytes that :meth:`peek` has shown."""
-        self._at += length
 
     def pieces(self, length: int) -> Iterator[bytes | memoryview]:
         """Take exactly ``length`` bytes, piece by piece."""
         while length:
-            if self._at == len(self._current):
+            if self.at == len(self.piece):
                 self._next()
-            piece = memoryview(self._current)[self._at : self._at + length]
-            self._at += len(piece)
+            piece = memoryview(self.piece)[self.at : self.at + length]
+            self.at += len(piece)
             length -= len(piece)
             yield piece
 
@@ -155,8 +148,8 @@ class Decompressor:
         piece = self._get()
         if not piece:
             raise damaged("it ends too early")
-        self._before += len(self._current)
-        self._current, self._at = piece, 0
+        self._before += len(self.piece)
+        self.piece, self.at = piece, 0
         if self._before + len(piece) > self.trailer.tar_bytes:
             raise damaged("it is longer than recorded")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-from functools import lru_cache
 from typing import NamedTuple
 from zlib import adler32
 
@@ -19,13 +18,6 @@ from provisioner.backup.manifest import printable
 from provisioner.backup.xattr import kept
 
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8sc100s8s247s")
-_USUAL_LENGTH = 3 * BLOCK
-_USUAL_OWNER = re.compile(rb"(?:[0-7]{7}\0){3}")
-_USUAL_START = header.MTIME_BLOCK + b"30 mtime="
-_USUAL_MIDDLE = b"\n" + header.MTIME_PADDING
-_USUAL = struct.Struct("<521s10sc9s483s100s24s11s13x8s356s").unpack
-_SUMMED = slice(2 * BLOCK, 2 * BLOCK + 148)
-_UNUSUAL_STARTS = {b"", b"/", b"."}
 _OCTAL = re.compile(rb"[0-7]+")
 _MTIME = re.compile(rb"(-?)(\d{1,18})(?:\.(\d{9}))?")
 _DECIMAL = re.compile(rb"\d{1,18}")
@@ -35,7 +27,8 @@ _MAX_PATH = 1 << 16
 _MAX_NAME = 255
 _MAX_TARGET = 4096
 _BILLION = 1_000_000_000
-_END_OF_TIME = 1 << 63
+END_OF_TIME = 1 << 63
+"""Nanoseconds since the epoch that no file system keeps any more."""
 _SPARSE = b"GNU.sparse."
 _OTHER_KINDS = {
     b"3": "a device node",
@@ -53,8 +46,10 @@ class Entry(NamedTuple):
 
     Parameters
     ----------
-    path
-        Relative, without ``.``, ``..`` or ``/`` at its end; ``b""`` is the top directory.
+    parent
+        Path of its directory, relative, without ``.`` or ``..``; ``b""`` is the top directory.
+    name
+        In that directory; ``b""`` is the top directory itself.
     kind
         One of the kinds of :mod:`provisioner.backup.header`.
     mode
@@ -71,9 +66,12 @@ class Entry(NamedTuple):
         Names and values of extended attributes.
     extents
         Offsets and lengths of a sparse file's data; None for a file without holes.
+    content
+        Of a small file, where it was read along with its headers; None if it still follows them.
     """
 
-    path: bytes
+    parent: bytes
+    name: bytes
     kind: bytes
     mode: int
     size: int
@@ -82,6 +80,12 @@ class Entry(NamedTuple):
     link: bytes
     xattrs: tuple[tuple[bytes, bytes], ...]
     extents: tuple[tuple[int, int], ...] | None
+    content: bytes | None = None
+
+    @property
+    def path(self) -> bytes:
+        """Relative path; ``b""`` is the top directory."""
+        return self.parent + b"/" + self.name if self.parent else self.name
 
 
 def read_entry(archive: Decompressor) -> Entry:
@@ -92,55 +96,6 @@ def read_entry(archive: Decompressor) -> Entry:
     BackupDamaged
         If it is not a member that a backup of ours has.
     """
-    usual = _usual_file(archive.peek(_USUAL_LENGTH))
-    if usual is not None:
-        archive.pass_over(_USUAL_LENGTH)
-        return usual
-    return _read_any(archive)
-
-
-def _usual_file(blocks: bytes) -> Entry | None:
-    """Read the headers of a usual file in a fifth of the time of :func:`_read_any`, or decline.
-
-    Usual is what :meth:`HeaderWriter.file` writes: one record, the mtime, and a plain header.
-    """
-    if len(blocks) != _USUAL_LENGTH:
-        return None
-    start, seconds, dot, fraction, middle, name, owner, size, checksum, rest = _USUAL(blocks)
-    path = name.rstrip(b"\0")
-    mode = _mode(owner)
-    if (
-        start != _USUAL_START
-        or middle != _USUAL_MIDDLE
-        or rest != header.FILE_REST
-        or checksum != b"%06o\0 " % ((adler32(blocks[_SUMMED]) & 0xFFFF) + header.FILE_SHARE)
-        or mode is None
-        or dot != b"."
-        or not (seconds + fraction + size).isdigit()
-        or path[:1] in _UNUSUAL_STARTS
-        or path[-1:] == b"/"
-        or b"/." in path
-        or b"//" in path
-        or b"\0" in path
-    ):
-        return None
-    try:
-        stored = int(size, 8)
-    except ValueError:  # an 8 or a 9
-        return None
-    mtime_ns = int(seconds + fraction)
-    if mtime_ns >= _END_OF_TIME:
-        return None
-    return Entry(path, header.FILE, mode, stored, stored, mtime_ns, b"", (), None)
-
-
-@lru_cache(maxsize=1024)
-def _mode(owner: bytes) -> int | None:
-    """Read the mode, and check the owner, of a usual header; a tree has few different ones."""
-    return int(owner[:7], 8) if _USUAL_OWNER.fullmatch(owner) else None
-
-
-def _read_any(archive: Decompressor) -> Entry:
     records: dict[bytes, bytes] = {}
     block = archive.take(BLOCK)
     if block[156:157] == header.EXTENDED:
@@ -169,10 +124,10 @@ def _read_any(archive: Decompressor) -> Entry:
     real = stored
     if records:
         path, real, extents = _take_sparse(records, archive, stored)
+    parent, _, base = _checked_path(path, kind).rpartition(b"/")
     entry = Entry(
-        _checked_path(path, kind), kind, _read_number(mode), real, stored, mtime_ns, target, xattrs,
-        extents,
-    )  # fmt: skip
+        parent, base, kind, _read_number(mode), real, stored, mtime_ns, target, xattrs, extents
+    )
     _check_kind(entry)
     return entry
 
@@ -220,7 +175,7 @@ def _mtime(text: bytes | None, otherwise: int) -> int:
 
 
 def _in_range(mtime_ns: int) -> int:
-    if mtime_ns >= _END_OF_TIME:
+    if mtime_ns >= END_OF_TIME:
         raise damaged("a time is out of range")
     return mtime_ns
 

@@ -25,7 +25,6 @@ from provisioner.backup.xattr import set_xattr
 from provisioner.errors import DiskFull, RestoreFailed
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SMALL = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # What the file system says when a member needs a directory or a first name that is not there, is
 # there already, or is something else: the archive contradicts itself.
@@ -110,7 +109,7 @@ def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
     root = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with Descent(root) as parents, Descent(root) as first_names:
-            extractor = _Extractor(archive, parents, first_names)
+            extractor = _Extractor(archive, parents, first_names, on_step)
             for entry in archive.entries():
                 try:
                     extractor.add(entry)
@@ -120,8 +119,6 @@ def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
                             f"{printable(entry.path)[:80]!r} contradicts the members before it"
                         ) from error
                     raise
-                if entry.kind == header.DIRECTORY:
-                    on_step("restore:directory")
             extractor.close_directories(b"")
             extractor.close_top()
     finally:
@@ -143,35 +140,40 @@ class _Extractor:
     member outside of it comes; memory grows with the depth of the tree only.
     """
 
-    def __init__(self, archive: Archive, parents: Descent, first_names: Descent) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        parents: Descent,
+        first_names: Descent,
+        on_step: Callable[[str], None],
+    ) -> None:
         self._archive = archive
         self._parents = parents
         self._first_names = first_names
+        self._on_step = on_step
         self._open: list[_Waiting] = []
         self._parent_path = b""
         self._parent = parents.open(b"")
         self._default_mode = 0o666 & ~_umask()
 
     def add(self, entry: Entry) -> None:
-        if not entry.path:
-            self._open.append(_Waiting(b"", entry))
-            return
-        parent_path, _, name = entry.path.rpartition(b"/")
-        if parent_path != self._parent_path:
-            self.close_directories(parent_path)
-            self._parent = self._parents.open(parent_path)
-            self._parent_path = parent_path
+        if entry.parent != self._parent_path:
+            self.close_directories(entry.parent)
+            self._parent = self._parents.open(entry.parent)
+            self._parent_path = entry.parent
         if entry.kind == header.FILE:
-            self._add_file(name, entry)
+            self._add_file(entry)
         elif entry.kind == header.DIRECTORY:
-            os.mkdir(name, 0o700, dir_fd=self._parent)
+            if entry.name:
+                os.mkdir(entry.name, 0o700, dir_fd=self._parent)
             self._open.append(_Waiting(entry.path, entry))
+            self._on_step("restore:directory")
         elif entry.kind == header.SYMLINK:
-            os.symlink(entry.link, name, dir_fd=self._parent)
+            os.symlink(entry.link, entry.name, dir_fd=self._parent)
             times = (entry.mtime_ns, entry.mtime_ns)
-            os.utime(name, ns=times, dir_fd=self._parent, follow_symlinks=False)
+            os.utime(entry.name, ns=times, dir_fd=self._parent, follow_symlinks=False)
         else:
-            self._add_hardlink(name, entry)
+            self._add_hardlink(entry)
 
     def close_directories(self, until: bytes) -> None:
         """Give every open directory that ``until`` does not lie in its mode, attributes and times."""
@@ -186,27 +188,30 @@ class _Extractor:
         """Finish the top directory, last of all."""
         _finish(self._parents.open(b""), self._open.pop().entry)
 
-    def _add_file(self, name: bytes, entry: Entry) -> None:
-        mode = entry.mode & 0o777
+    def _add_file(self, entry: Entry) -> None:
+        _, name, _, mode, _, _, mtime, _, _, _, content = entry
         # Created with its final mode where the umask leaves it alone, which spares a system call.
-        file = os.open(name, _CREATE, mode & self._default_mode | 0o600, dir_fd=self._parent)
+        created = mode & self._default_mode | 0o600
+        file = os.open(name, _CREATE, created, dir_fd=self._parent)
         try:
-            if entry.extents is not None:
-                self._write_sparse(file, entry)
-            elif entry.size <= _SMALL:
-                data = self._archive.content_at_once(entry.size) if entry.size else b""
-                if data and os.write(file, data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            else:
-                for piece in self._archive.content(entry.size):
-                    _write(file, piece)
-            for key, value in entry.xattrs:
-                set_xattr(file, key, value)
-            if mode != mode & self._default_mode | 0o600:
-                os.fchmod(file, entry.mode & 0o1777)
-            os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
+            if content is None:
+                self._write_content(file, entry)
+            elif content and os.write(file, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if mode != created:
+                os.fchmod(file, mode & 0o1777)
+            os.utime(file, ns=(mtime, mtime))
         finally:
             os.close(file)
+
+    def _write_content(self, file: int, entry: Entry) -> None:
+        if entry.extents is not None:
+            self._write_sparse(file, entry)
+        else:
+            for piece in self._archive.content(entry.size):
+                _write(file, piece)
+        for key, value in entry.xattrs:
+            set_xattr(file, key, value)
 
     def _write_sparse(self, file: int, entry: Entry) -> None:
         for offset, length in entry.extents or ():
@@ -215,14 +220,14 @@ class _Extractor:
                 _write(file, piece)
         os.ftruncate(file, entry.size)
 
-    def _add_hardlink(self, name: bytes, entry: Entry) -> None:
+    def _add_hardlink(self, entry: Entry) -> None:
         first_parent, _, first = entry.link.rpartition(b"/")
         source = self._first_names.open(first_parent)
         if stat.S_ISDIR(os.stat(first, dir_fd=source, follow_symlinks=False).st_mode):
             raise damaged(f"{printable(entry.path)[:80]!r} is a hard link to a directory")
         os.link(
             first,
-            name,
+            entry.name,
             src_dir_fd=source,
             dst_dir_fd=self._parent,
             follow_symlinks=False,
