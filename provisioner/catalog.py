@@ -1,4 +1,4 @@
-"""The volumes under one root as names and records: who is who, who is in use, under which name."""
+"""The volumes under one root as names and records: who is who, and who is in use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from . import recovery, volume
 from .config import VolumePool
 from .errors import RegistryUnusable, VolumeNotFound
 from .event import Event, Hub, Kind, log
-from .lease import Holder
+from .forks import gate
+from .lease import Holder, Purpose
+from .occupants import occupants, occupied
 from .policy import Due, due
 from .record import Record, State
 from .registry import Registry
 from .reserve import Reserve
 from .root import prepare
-from .session import checked
 from .trash import Trash
 from .vault import Vault, rescan
 from .volume import Layout, VolumeRecord
@@ -34,7 +35,7 @@ def utc_now() -> datetime:
 
 
 class Catalog:
-    """Finds, lists and names volumes; acquires none.
+    """Finds and lists volumes; acquires none.
 
     Parameters
     ----------
@@ -58,6 +59,7 @@ class Catalog:
         self._on_step = on_step
         self._guard = threading.RLock()
         self._opened: tuple[Layout, Registry] | None = None
+        gate.join(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.summary()}>"
@@ -98,7 +100,9 @@ class Catalog:
         """Look at every page of the table, and rebuild it from what lies on disk if one is damaged."""
         self.close()
         layout = prepare(self.settings.root_path, allow_network=self.settings.allow_network_root)
-        recovery.ensure_registry(layout, self.clock(), self._find_backups, thorough=True)
+        recovery.ensure_registry(
+            layout, self.clock(), self._find_backups, lambda: _relieve(layout), thorough=True
+        )
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -120,14 +124,27 @@ class Catalog:
         return self.observed(record)
 
     def volumes(self) -> list[Record]:
-        """Return all volumes, each in the state that its lease shows."""
-        return [self.observed(record) for record in self.registry.volumes()]
+        """Return all volumes, each in the state that its lease and the processes in it show."""
+        records = self.registry.volumes()
+        if not any(map(self._is_unheld, records)):
+            return records
+        inhabited = occupied()
+        return [
+            _as_stopped(record)
+            if self._is_unheld(record) and str(self.path(record)) not in inhabited
+            else record
+            for record in records
+        ]
 
     def observed(self, record: Record) -> Record:
-        """Return a record with the state that the lease shows: the lease is the truth about "in use"."""
-        if record.state is State.ACTIVE and not leases.is_held(self.layout.lease(record.id)):
-            return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
+        """Return a record with the state that the lease shows, which is the truth about "in use"."""
+        if self._is_unheld(record) and not occupants(self.path(record)):
+            return _as_stopped(record)
         return record
+
+    def _is_unheld(self, record: Record) -> bool:
+        """Whether a volume's kernel has ended and nobody noted it; what it started may live on in it."""
+        return record.state is State.ACTIVE and not self.is_in_use(record)
 
     def due(self, record: Record) -> Due:
         """Return when a volume is backed up and pruned next, if nobody uses it before."""
@@ -138,9 +155,15 @@ class Catalog:
         return leases.is_held(self.layout.lease(record.id))
 
     def holder(self, record: Record) -> Holder | None:
-        """Return who holds a volume; None if nobody does or nobody said."""
-        path = self.layout.lease(record.id)
-        return leases.holder_of(path) if leases.is_held(path) else None
+        """Return who holds a volume, be it processes that a kernel left behind; None if nobody does or nobody said."""
+        last = leases.holder_of(self.layout.lease(record.id))
+        if last is None or self.is_in_use(record):
+            return last
+        left = occupants(self.path(record)) if record.state is State.ACTIVE else []
+        if not left:
+            return None
+        pids = tuple(process.pid for process in left)
+        return replace(last, purpose=Purpose.LEFT_BEHIND, processes=pids)
 
     def path(self, record: Record) -> Path:
         """Return the directory of a volume."""
@@ -153,42 +176,6 @@ class Catalog:
             return frozenset()
         return frozenset(self.registry.names(volume_path.name))
 
-    # -- naming ----------------------------------------------------------------------------------------------
-
-    def rename(self, old: str, new: str) -> Record | None:
-        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
-
-        A stopped volume that bears the new name (its notebook was deleted or overwritten) is not lost: it is
-        renamed `<new> (2)`.
-
-        Raises
-        ------
-        BadSession
-            If the new name cannot be a session's.
-        """
-        record = self.registry.find(old)
-        return None if record is None else self.relabel(record.id, new)
-
-    def relabel(self, volume_id: str, session: str) -> Record | None:
-        """Give a volume a new name; None if another volume in use bears it.
-
-        Raises
-        ------
-        BadSession
-            If it cannot be a session's name.
-        """
-        checked(session, "its new name")
-        occupant = self.registry.find(session)
-        if occupant is not None and occupant.id != volume_id:
-            if self.is_in_use(occupant):
-                return None
-            self._move_name_away(occupant)
-        record = self.registry.relabel(volume_id, session, self.clock())
-        if record is not None:
-            self._write_record(record)
-            self._emit(Kind.RELABELLED, record)
-        return record
-
     # -- for the floors above --------------------------------------------------------------------------------
 
     def _open(self) -> tuple[Layout, Registry]:
@@ -196,11 +183,8 @@ class Catalog:
             if self._opened is None:
                 settings = self.settings
                 layout = prepare(settings.root_path, allow_network=settings.allow_network_root)
-                registry = self._with_space(
-                    layout.root,
-                    lambda: recovery.open_registry(
-                        layout, self.clock, self._find_backups, lambda: _relieve(layout)
-                    ),
+                registry = recovery.open_registry(
+                    layout, self.clock, self._find_backups, lambda: _relieve(layout)
                 )
                 self._opened = (layout, registry)
                 Reserve(layout.root).fill()
@@ -214,43 +198,28 @@ class Catalog:
             except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
                 log.warning("The backups could not be looked through: %s", error)
 
-    def _with_reserve(self, work: Callable[[], Any]) -> Any:
-        return self._with_space(self.layout.root, work)
+    def before_fork(self) -> None:
+        """Go on: the table puts away what it has."""
 
-    @staticmethod
-    def _with_space(root: Path, work: Callable[[], Any]) -> Any:
-        """Run a write to the table; on a full disk, once more with the space kept back for it."""
-        try:
-            return work()
-        except RegistryUnusable as error:
-            if "disk full" not in str(error) or not _relieve(Layout(root)):
-                raise
-            return work()
+    def after_fork_in_child(self) -> None:
+        """Make the lock anew: another thread may have been opening the table."""
+        self._guard = threading.RLock()
 
     def _write_record(self, record: Record) -> None:
         """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
-        own = VolumeRecord(
-            record.id,
-            record.session,
-            record.kernelspec,
-            record.generation,
-            record.created,
-            record.pinned,
-        )
         try:
-            volume.write_record(self.layout.volume(record.id), own)
+            volume.write_record(self.layout.volume(record.id), lambda: self._own_record(record))
         except FileNotFoundError:
             pass  # pruned: a record lies in each of its backups
-        except OSError as error:
+        except (OSError, RegistryUnusable) as error:
             log.warning("The record of %r could not be written: %s", record.session, error)
 
-    def _move_name_away(self, record: Record) -> None:
-        serial = 2
-        while (
-            moved := self.registry.relabel(record.id, f"{record.session} ({serial})", self.clock())
-        ) is None:
-            serial += 1
-        self._write_record(moved)
+    def _own_record(self, record: Record) -> VolumeRecord:
+        """Return what a volume says of itself: what the table has now, as others may have written since."""
+        now = self.registry.get(record.id) or record
+        return VolumeRecord(
+            now.id, now.session, now.kernelspec, now.generation, now.created, now.pinned
+        )
 
     def _emit(self, kind: Kind, record: Record, kernel: str = "", **details: Any) -> None:
         self.events.emit(Event(kind, self.clock(), record.session, record.id, kernel, details))
@@ -260,6 +229,10 @@ class Catalog:
 
         near = get_close_matches(session, [r.session for r in self.registry.volumes()], 3)
         return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def _as_stopped(record: Record) -> Record:
+    return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
 
 
 def _relieve(layout: Layout) -> bool:

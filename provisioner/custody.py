@@ -1,4 +1,4 @@
-"""Volumes leased for maintenance: held as briefly as the work takes, given up as soon as a person asks."""
+"""Volumes leased for maintenance, or renamed: held as briefly as it takes, given up as soon as a person asks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from . import lease as leases
 from .catalog import Catalog
 from .errors import VolumeHeld
+from .event import Kind
 from .lease import Holder, Lease, Purpose
 from .occupants import occupants
 from .record import Record, State
 from .refusals import held
+from .session import checked
 
 _LOOK_SECONDS = 0.1
 """How often maintenance looks whether a person asks for the volume it works on."""
@@ -30,7 +32,7 @@ class Leased:
 
 
 class Custody(Catalog):
-    """A catalog whose volumes can be leased for maintenance."""
+    """A catalog whose volumes can be leased for maintenance and given other names."""
 
     @contextlib.contextmanager
     def leased(
@@ -39,19 +41,70 @@ class Custody(Catalog):
         """Hold a volume's lease for maintenance, which ends when `cancel` is set or a person asks for the volume."""
         outer = cancel or threading.Event()
         lease = self._take_free(volume_id, purpose, outer)
-        path = lease.path
-        leases.unwant(path)
-        inner, over = threading.Event(), threading.Event()
-        watcher = threading.Thread(
-            target=_pass_on, args=(path, purpose, outer, inner, over), daemon=True
-        )
-        watcher.start()
         try:
-            yield Leased(self._record(volume_id), lease, inner)
+            leases.unwant(lease.path)
+            with _passing_on(lease.path, purpose, outer) as inner:
+                yield Leased(self._record(volume_id), lease, inner)
         finally:
-            over.set()
-            watcher.join()
             lease.release()
+
+    # -- naming ----------------------------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> Record | None:
+        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
+
+        A stopped volume that bears the new name (its notebook was deleted or overwritten) is not lost: it is
+        renamed `<new> (2)`.
+
+        Raises
+        ------
+        BadSession
+            If the new name cannot be a session's.
+        """
+        record = self.registry.find(old)
+        return None if record is None else self.relabel(record.id, new)
+
+    def relabel(self, volume_id: str, session: str) -> Record | None:
+        """Give a volume a new name; None if another volume in use bears it.
+
+        A stopped volume that bears it gets another name in the same transaction, under its lease: a kernel that is
+        started in it at that moment either comes first, and keeps the name, or looks again who bears it now.
+
+        Raises
+        ------
+        BadSession
+            If it cannot be a session's name.
+        """
+        checked(session, "its new name")
+        while True:
+            occupant = self.registry.find(session)
+            if occupant is None or occupant.id == volume_id:
+                return self._relabel(volume_id, session)
+            try:
+                lease = self._take_free(occupant.id, Purpose.RENAME, threading.Event())
+            except VolumeHeld:
+                if self.registry.get(occupant.id) is None:
+                    continue
+                return None
+            try:
+                return self._relabel(volume_id, session, occupant)
+            finally:
+                lease.release()
+
+    def _relabel(
+        self, volume_id: str, session: str, occupant: Record | None = None
+    ) -> Record | None:
+        record = self.registry.relabel(
+            volume_id, session, self.clock(), aside=None if occupant is None else occupant.id
+        )
+        if record is not None:
+            self._write_record(record)
+            if occupant is not None:
+                self._write_record(occupant)
+            self._emit(Kind.RELABELLED, record)
+        return record
+
+    # -- leases ----------------------------------------------------------------------------------------------
 
     def _take_free(self, volume_id: str, purpose: Purpose, cancel: threading.Event) -> Lease:
         """Take the lease of a volume that nobody uses, or refuse (`VolumeHeld`); waits for nobody."""
@@ -97,6 +150,21 @@ class Custody(Catalog):
                 f"The volume {volume_id} was deleted meanwhile; list the volumes again."
             )
         return record
+
+
+@contextlib.contextmanager
+def _passing_on(path: Path, purpose: Purpose, outer: threading.Event) -> Iterator[threading.Event]:
+    """Give an event that is set as soon as the work is to end."""
+    inner, over = threading.Event(), threading.Event()
+    watcher = threading.Thread(
+        target=_pass_on, args=(path, purpose, outer, inner, over), daemon=True
+    )
+    watcher.start()
+    try:
+        yield inner
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _pass_on(

@@ -12,13 +12,13 @@ import random
 import sqlite3
 import threading
 import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from .errors import RegistryUnusable
+from .forks import gate
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Database:
     create
         Whether to make the file if it does not exist. Never for one that others may be opening: it would be empty.
     relieve
-        Called when the disk is full; makes room, and returns whether there was any to make.
+        Called when the disk is full, again until there is room; makes some, and returns whether there was any to make.
 
     Raises
     ------
@@ -71,16 +71,13 @@ class Database:
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        with self._guard:
-            self._follow()
-        _open_databases.add(self)
+        gate.join(self)
+        self._patiently(lambda connection: None)
 
     def close(self) -> None:
         """Close the file; the next call opens it again. Calling it twice is harmless."""
-        with self._guard:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        with self._guard, gate.inside(self):
+            self._disconnect()
 
     def read(
         self, query: str, values: Sequence[object], make: Callable[[sqlite3.Row], T]
@@ -109,7 +106,7 @@ class Database:
             Saying why and what to do; nothing was written.
         """
 
-        def transaction(connection: sqlite3.Connection) -> T:
+        def transaction(connection: sqlite3.Connection) -> tuple[T, bool]:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(connection)
@@ -118,22 +115,28 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
-            return result
+            return result, self._is_current()
 
-        return self._patiently(transaction)
+        result, is_current = self._patiently(transaction)
+        if not is_current:
+            # Written to a file that another process had just set aside as damaged: again, to the one in its place.
+            result, _ = self._patiently(transaction)
+        return result
 
     # -- waiting and following -------------------------------------------------------------------------------
 
     def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
         deadline = time.monotonic() + self._patience.total_seconds()
         pause = 0.001
-        recovered = relieved = False
+        recovered = False
         with self._guard:
             while True:
-                connection = self._follow()
                 try:
-                    return work(connection)
+                    self._follow()
+                    with self._at_work() as connection:
+                        return work(connection)
                 except sqlite3.DatabaseError as error:
+                    # Whatever takes its time happens here, where a fork need not wait for it.
                     if is_busy(error) and time.monotonic() < deadline:
                         time.sleep(pause * random.uniform(0.5, 1.5))
                         pause = min(pause * 1.5, 0.05)
@@ -141,60 +144,58 @@ class Database:
                         recovered = True
                         self.close()
                         self._recover(True)
-                    elif self._relieve is not None and not relieved and self._is_full(error):
-                        relieved = True
-                        if not self._relieve():
-                            raise self._unusable(error) from error
-                    else:
+                    elif not self._makes_room(error):
                         raise self._unusable(error) from error
 
-    def _follow(self) -> sqlite3.Connection:
-        """Return the connection; opened if there is none yet, anew if the file has been replaced."""
-        if self._connection is not None and self._identity == _identity(self.path):
-            return self._connection
-        self.close()
-        if self._recover is not None:
-            self._recover(False)
-        self._connection = self._open()
-        return self._connection
+    def _makes_room(self, error: sqlite3.Error) -> bool:
+        return self._relieve is not None and self._is_full(error) and self._relieve()
+
+    def _follow(self) -> None:
+        """Let go of a file that has been replaced or lost, and see to it that there is one to open."""
+        self._require_whole()
+        if not self._is_current():
+            self.close()
+            if self._recover is not None:
+                self._recover(False)
+
+    def _is_current(self) -> bool:
+        return self._connection is not None and self._identity == _identity(self.path)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection, opened if need be, while no fork can catch it in the midst of something."""
+        with gate.inside(self):
+            self._require_whole()
+            if self._connection is None:
+                self._connection = self._open()
+            yield self._connection
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode={self._mode}",
-                uri=True,
-                timeout=0,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+        # Before: of a file that is replaced while it is being opened, the next call finds that it is another.
+        identity = _identity(self.path)
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode={self._mode}",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             connection.row_factory = sqlite3.Row
-            self._prepare(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise self._unusable(error) from error
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            self._migrate(connection)
         except BaseException:
             connection.close()
             raise
-        self._identity = _identity(self.path)
+        self._identity = identity or _identity(self.path)
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + self._patience.total_seconds()
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                self._migrate(connection)
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(random.uniform(0.002, 0.02))
-            else:
-                return
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) == len(self._migrations):
@@ -225,17 +226,29 @@ class Database:
     # -- forks -----------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Close the file, and keep other threads from opening it, until `after_fork`.
+        """Close the file; each side opens it again for itself.
 
         SQLite's locks are the process's: a fork that used the connection, or one of its own beside it, would believe
         it held locks that its parent holds, and lose what it writes (https://sqlite.org/howtocorrupt.html, 2.6).
         """
-        self._guard.acquire()
-        self.close()
+        self._disconnect()
 
-    def after_fork(self) -> None:
-        """Let threads use the file again; each side opens it for itself."""
-        self._guard.release()
+    def after_fork_in_child(self) -> None:
+        """Never touch what could not be closed: not even to close it, which would undo what the parent writes."""
+        self._guard = threading.RLock()
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+
+    def _require_whole(self) -> None:
+        # Any connection, to any file: SQLite's own locks, too, are as other threads held them.
+        if gate.is_torn:
+            raise RegistryUnusable(
+                f"{self.path} cannot be used by this process, which was forked in the midst of a write by another "
+                "thread; start a new one instead (`subprocess`, or `multiprocessing` with the start method 'spawn')."
+            )
+
+    # -- what people are told --------------------------------------------------------------------------------
 
     def _is_full(self, error: sqlite3.Error) -> bool:
         return "full" in str(error) or _is_on_full_disk(self.path)
@@ -313,20 +326,5 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino)
 
 
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_forking = threading.local()
-
-
-def _before_fork() -> None:
-    _forking.databases = list(_open_databases)
-    for database in _forking.databases:
-        database.before_fork()
-
-
-def _after_fork() -> None:
-    for database in _forking.databases:
-        database.after_fork()
-    del _forking.databases
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+_inherited: list[sqlite3.Connection] = []
+"""The parent's connections, in a process that was forked while they were in use."""

@@ -23,6 +23,7 @@ from threading import Event
 from typing import Any
 
 from .errors import Cancelled
+from .forks import gate
 
 _GRACE = 0.05
 """Seconds for which a taken lock is tried again even without a timeout: a look at a lease takes it for microseconds."""
@@ -37,12 +38,18 @@ class Purpose(Enum):
     PRUNE = "prune"
     RESTORE = "restore"
     HYDRATE = "hydration"
+    RENAME = "renaming"
     LEFT_BEHIND = "processes left behind"
 
     @property
     def yields(self) -> bool:
-        """Whether the holder gives the lease up as soon as a person asks for the volume."""
-        return self in {Purpose.BACKUP, Purpose.PRUNE}
+        """Whether the holder gives the lease up as soon as a person asks for the volume, or by itself at once."""
+        return self in {Purpose.BACKUP, Purpose.PRUNE, Purpose.RENAME}
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether processes are started under the lease that keep it for as long as they live."""
+        return self not in {Purpose.BACKUP, Purpose.PRUNE, Purpose.RESTORE, Purpose.RENAME}
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ class Lease:
         self.fd = fd
         self.holder = holder
         self.previous = previous
+        gate.join(self)
 
     @property
     def is_ours(self) -> bool:
@@ -156,9 +164,18 @@ class Lease:
 
     def abandon(self) -> None:
         """Close this process's copy and leave the file as it is: others that inherited the lease go on using it."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        with gate.inside(self):
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
+
+    def before_fork(self) -> None:
+        """Go on: a child may keep it."""
+
+    def after_fork_in_child(self) -> None:
+        """Close a copy that nobody works under: the child would keep the volume in use for as long as it lives."""
+        if not self.holder.purpose.is_inherited:
+            self.abandon()
 
 
 def take(
@@ -192,11 +209,10 @@ def take(
     began = time.monotonic()
     pause = 0.002
     while True:
-        fd = _open_locked(path)
-        if fd is not None:
-            previous = Holder.from_json(os.pread(fd, 65536, 0))
-            lease = Lease(path, fd, holder, previous)
-            lease.describe(holder)
+        # A child forked before the lease is known to be one would keep it.
+        with gate.inside():
+            lease = _try_to_take(path, holder)
+        if lease is not None:
             return lease
         if time.monotonic() - began >= max(patience(holder_of(path)), _GRACE):
             return None
@@ -207,18 +223,20 @@ def take(
 
 def is_held(path: Path) -> bool:
     """Whether any process holds the lease now."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    # A child forked while this process looks would be a holder for as long as it lives.
+    with gate.inside():
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            # Shared, so that two lookers do not take one another for a holder.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
         return False
-    try:
-        # Shared, so that two lookers do not take one another for a holder.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def holder_of(path: Path) -> Holder | None:
@@ -270,6 +288,20 @@ def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
         kernels=tuple(k for k in holder.kernels if k != kernel),
         processes=tuple(p for p in holder.processes if p != process),
     )
+
+
+def _try_to_take(path: Path, holder: Holder) -> Lease | None:
+    fd = _open_locked(path)
+    if fd is None:
+        return None
+    lease = Lease(path, fd, holder, previous=None)
+    try:
+        lease.previous = Holder.from_json(os.pread(fd, 65536, 0))
+        lease.describe(holder)
+    except BaseException:
+        lease.abandon()
+        raise
+    return lease
 
 
 def _open_locked(path: Path) -> int | None:

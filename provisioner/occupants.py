@@ -40,6 +40,19 @@ def occupants(volume: Path) -> list[psutil.Process]:
     return found
 
 
+def occupied() -> dict[str, tuple[int, ...]]:
+    """Return all volumes in which other processes live, with these; one look, however many volumes there are."""
+    import psutil
+
+    found: dict[str, tuple[int, ...]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            volume = process.environ().get(VOLUME_VARIABLE)
+            if volume and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found[volume] = (*found.get(volume, ()), process.pid)
+    return found
+
+
 def _linux_pids(volume: Path) -> Iterator[int]:
     """Look through /proc by hand: every shutdown of a kernel waits for this, and psutil took six times as long."""
     wanted = b"\0" + os.fsencode(f"{VOLUME_VARIABLE}={volume}") + b"\0"
@@ -47,6 +60,33 @@ def _linux_pids(volume: Path) -> Iterator[int]:
     for name in os.listdir("/proc"):
         if name.isdigit() and name != own and wanted in b"\0" + _environment(name) + b"\0":
             yield int(name)
+
+
+def dwellers(volume: Path) -> list[int]:
+    """Return the processes, other than this one, whose working directory lies in `volume`."""
+    if not os.path.exists("/proc/self/cwd"):
+        return list(_dwellers(volume))
+    own = str(os.getpid())
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != own:
+            with contextlib.suppress(OSError):
+                if _is_within(os.readlink(f"/proc/{name}/cwd"), volume):
+                    found.append(int(name))
+    return found
+
+
+def _dwellers(volume: Path) -> Iterator[int]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and _is_within(process.cwd(), volume):
+                yield process.pid
+
+
+def _is_within(directory: str, volume: Path) -> bool:
+    return directory == str(volume) or directory.startswith(f"{volume}{os.sep}")
 
 
 def _environment(pid: str) -> bytes:

@@ -180,6 +180,11 @@ class Pool(Upkeep):
             use.lease.abandon()
         self._uses.clear()
 
+    def after_fork_in_child(self) -> None:
+        """Make all locks anew: other threads may have been entering or leaving volumes."""
+        super().after_fork_in_child()
+        self._doors = {}
+
     def kernel_is_up(self, acquired: Acquired, process: int) -> None:
         """Note a kernel's process in the lease, so that others can be told who holds it. Never fails."""
         with self._guard:
@@ -203,9 +208,7 @@ class Pool(Upkeep):
         if found is not None:
             return found, False
         self._on_step("enter")
-        claimed = self._with_reserve(
-            lambda: registry.claim_spare(session, kernelspec, self.clock())
-        )
+        claimed = registry.claim_spare(session, kernelspec, self.clock())
         if claimed is not None:
             return claimed, True
         new_id = volume.new_id()
@@ -246,9 +249,7 @@ class Pool(Upkeep):
                 self._require_nobody_left_behind(record, lease)
             path = self._ready(current, kernel, cancel)
             self._on_step("activate")
-            active = self._with_reserve(
-                lambda: self.registry.activate(record.id, kernelspec, self.clock())
-            )
+            active = self.registry.activate(record.id, kernelspec, self.clock())
             self._on_step("record")
             self._write_record(active)
         except BaseException:
@@ -338,7 +339,7 @@ class Pool(Upkeep):
             if is_new:
                 with contextlib.suppress(VolumeError, OSError):
                     self.put_right(record.id)
-                    self.trash.empty_in_background()
+                    self.empty_trash_in_background()
             if not isinstance(error, OSError):
                 raise
             if error.errno in _FULL:
@@ -359,7 +360,7 @@ class Pool(Upkeep):
         self._uses.pop(volume_id, None)
         try:
             self._on_step("stop")
-            self._with_reserve(lambda: self.registry.deactivate(volume_id, self.clock()))
+            self.registry.deactivate(volume_id, self.clock())
         except VolumeError as error:
             log.warning("A volume was released, but its record says active still: %s", error)
         finally:

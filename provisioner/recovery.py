@@ -14,6 +14,7 @@ from pathlib import Path
 from . import lease, registry, volume
 from .errors import RegistryUnusable
 from .event import log
+from .forks import gate
 from .record import Record, State
 from .registry import Registry
 from .volume import Layout
@@ -51,7 +52,7 @@ def open_registry(
     path = layout.root / registry.FILE_NAME
 
     def ensure(thorough: bool) -> None:
-        ensure_registry(layout, clock(), find_more, thorough=thorough)
+        ensure_registry(layout, clock(), find_more, relieve, thorough=thorough)
 
     return Registry(path, recover=ensure, relieve=relieve)
 
@@ -60,6 +61,7 @@ def ensure_registry(
     layout: Layout,
     now: datetime,
     find_more: Callable[[Registry], None],
+    relieve: Callable[[], bool] | None = None,
     *,
     thorough: bool = False,
 ) -> None:
@@ -67,7 +69,7 @@ def ensure_registry(
 
     Parameters
     ----------
-    layout, find_more
+    layout, find_more, relieve
         As for `open_registry`.
     now
         The time.
@@ -80,21 +82,21 @@ def ensure_registry(
         As `open_registry`.
     """
     path = layout.root / registry.FILE_NAME
-    if _is_well(path, thorough):
+    if _is_well(path, relieve, thorough):
         return
-    with _alone(layout):
+    with _RebuildLock(layout.root / "rebuild.lock").held():
         # Another process may have been here first.
-        if not _is_well(path, thorough):
+        if not _is_well(path, relieve, thorough):
             _set_aside(path, now)
-            _rebuild(layout, path, now, find_more)
+            _rebuild(layout, path, now, find_more, relieve)
 
 
-def _is_well(path: Path, thorough: bool) -> bool:
+def _is_well(path: Path, relieve: Callable[[], bool] | None, thorough: bool) -> bool:
     # What opens is no proof: SQLite takes an empty file for a new table.
-    if not path.exists() or not path.stat().st_size:
+    if _is_missing_or_empty(path):
         return False
     try:
-        opened = Registry(path)
+        opened = Registry(path, relieve=relieve)
         try:
             opened.check()
             wrong = opened.check_all() if thorough else []
@@ -109,27 +111,61 @@ def _is_well(path: Path, thorough: bool) -> bool:
     return not wrong
 
 
+def _is_missing_or_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def _rebuild(
-    layout: Layout, path: Path, now: datetime, find_more: Callable[[Registry], None]
+    layout: Layout,
+    path: Path,
+    now: datetime,
+    find_more: Callable[[Registry], None],
+    relieve: Callable[[], bool] | None,
 ) -> None:
     # Whoever left such a file was killed: only one process at a time comes here.
-    for left in layout.staging.glob("registry.*"):
-        left.unlink()
+    _remove_unfinished(layout)
     aside = layout.staging / f"registry.{os.getpid()}"
-    fresh = Registry(aside, create=True)
+    try:
+        found = _fill(aside, layout, now, find_more, relieve)
+    except BaseException:
+        _remove_unfinished(layout)
+        raise
+    aside.replace(path)
+    if found:
+        log.warning("Rebuilt %s from %d volumes on disk.", path, found)
+
+
+def _fill(
+    aside: Path,
+    layout: Layout,
+    now: datetime,
+    find_more: Callable[[Registry], None],
+    relieve: Callable[[], bool] | None,
+) -> int:
+    """Make a table of all that is found; return how many volumes lie on disk."""
+    fresh = Registry(aside, create=True, relieve=relieve, root=layout.root)
     found = 0
     try:
         for directory in sorted(layout.volumes.iterdir()):
             if _is_volume(directory):
-                fresh.adopt(found_record(layout, directory, now))
-                found += 1
+                record = found_record(layout, directory, now)
+                # Looked at again: of one that was pruned meanwhile, only its backups know the name.
+                if directory.exists():
+                    fresh.adopt(record)
+                    found += 1
         find_more(fresh)
     finally:
         # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
         fresh.close()
-    aside.replace(path)
-    if found:
-        log.warning("Rebuilt %s from %d volumes on disk.", path, found)
+    return found
+
+
+def _remove_unfinished(layout: Layout) -> None:
+    for left in layout.staging.glob("registry.*"):
+        left.unlink(missing_ok=True)
 
 
 def _is_volume(directory: Path) -> bool:
@@ -186,27 +222,49 @@ def _set_aside(path: Path, now: datetime) -> None:
             part.replace(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
 
 
-@contextlib.contextmanager
-def _alone(layout: Layout) -> Iterator[None]:
-    """Let one process at a time rebuild."""
-    fd = os.open(layout.root / "rebuild.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _REBUILD_SECONDS
-    try:
-        while not _lock(fd):
-            if time.monotonic() > deadline:
-                raise RegistryUnusable(
-                    f"{layout.root / registry.FILE_NAME} has been rebuilt by another process for "
-                    f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
-                )
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(fd)
+class _RebuildLock:
+    """Lets one process at a time rebuild."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        gate.join(self)
 
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock; wait for another process that rebuilds."""
+        deadline = time.monotonic() + _REBUILD_SECONDS
+        try:
+            while not self._lock():
+                if time.monotonic() > deadline:
+                    raise RegistryUnusable(
+                        f"{self._path.with_name(registry.FILE_NAME)} has been rebuilt by another process for "
+                        f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
+                    )
+                time.sleep(0.02)
+            yield
+        finally:
+            self._let_go()
+
+    def before_fork(self) -> None:
+        """Go on: the child closes its copy."""
+
+    def after_fork_in_child(self) -> None:
+        """Close the copy, with which the child would hold the lock for as long as it lives."""
+        self._let_go()
+
+    def _lock(self) -> bool:
+        with gate.inside(self):
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    def _let_go(self) -> None:
+        with gate.inside(self):
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)

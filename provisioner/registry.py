@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -33,6 +34,8 @@ class Registry:
         Whether to make the file if it does not exist.
     relieve
         Called when the disk is full; makes room, and returns whether there was any to make.
+    root
+        The root whose table it is, if it does not lie there yet.
 
     Raises
     ------
@@ -47,8 +50,10 @@ class Registry:
         patience: timedelta = PATIENCE,
         create: bool = False,
         relieve: Callable[[], bool] | None = None,
+        root: Path | None = None,
     ) -> None:
         self.path = path
+        self._root = root or path.parent
         self._database = Database(path, MIGRATIONS, recover, patience, create, relieve)
         self._write = self._database.write
 
@@ -203,17 +208,38 @@ class Registry:
         """Record that a backup failed and when it is tried again."""
         return self._change(volume_id, "retry = ?, failures = failures + 1", (number(until),))
 
-    def relabel(self, volume_id: str, session: str, now: datetime) -> Record | None:
-        """Give a volume a new name and remember the old one; None if another volume bears the new name."""
+    def relabel(
+        self, volume_id: str, session: str, now: datetime, aside: str | None = None
+    ) -> Record | None:
+        """Give a volume a new name and remember the old one; atomic.
+
+        Parameters
+        ----------
+        volume_id, session
+            The volume and its new name.
+        now
+            The time.
+        aside
+            The volume that bears the new name now and is to be named `<session> (2)`, or the next number that is
+            free; the caller holds its lease.
+
+        Returns
+        -------
+        The new record; None if there is no such volume, or another one than `aside` bears the name.
+        """
 
         def work(connection: sqlite3.Connection) -> Record | None:
             row = connection.execute("SELECT session FROM volumes WHERE id = ?", (volume_id,))
             old = row.fetchone()
             taken = connection.execute(
-                "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (session, volume_id)
+                "SELECT id FROM volumes WHERE session = ? AND id != ?", (session, volume_id)
             ).fetchone()
-            if old is None or taken:
+            if old is None or (taken and taken[0] != aside):
                 return None
+            if taken:
+                free = _free_name(connection, session)
+                connection.execute("DELETE FROM former_names WHERE session = ?", (free,))
+                connection.execute("UPDATE volumes SET session = ? WHERE id = ?", (free, aside))
             if old[0] != session:
                 connection.execute(
                     "INSERT OR REPLACE INTO former_names VALUES (?, ?, ?)",
@@ -237,12 +263,7 @@ class Registry:
         """Enter a volume found on disk or in a backup; a volume already known stays as it is."""
 
         def work(connection: sqlite3.Connection) -> None:
-            session, serial = record.session, 1
-            while connection.execute(
-                "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (session, record.id)
-            ).fetchone():
-                serial += 1
-                session = f"{record.session} ({serial})"
+            session = _free_name(connection, record.session, record.id)
             row = to_row(replace(record, session=session))
             connection.execute(
                 f"INSERT OR IGNORE INTO volumes ({', '.join(row)}) "  # noqa: S608 - our own column names
@@ -352,11 +373,12 @@ class Registry:
 
     def add_backup(self, backup: BackupRecord) -> None:
         """Enter a backup; if it is whole and verified, its volume counts as backed up at its generation; atomic."""
+        own = replace(backup, destination=self._from_root(backup.destination))
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [stored(getattr(backup, field.name)) for field in fields(backup)],
+                [stored(getattr(own, field.name)) for field in fields(own)],
             )
             # A volume whose record was lost counts from its backups on: an old one never passes for a later state.
             connection.execute(
@@ -377,7 +399,7 @@ class Registry:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE backups SET verified = ? WHERE name = ? AND destination = ?",
-                (stored(moment), backup.name, backup.destination),
+                (stored(moment), backup.name, self._from_root(backup.destination)),
             )
             _count_backups(connection, backup.id)
 
@@ -389,7 +411,7 @@ class Registry:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "DELETE FROM backups WHERE name = ? AND destination = ?",
-                (backup.name, backup.destination),
+                (backup.name, self._from_root(backup.destination)),
             )
             _count_backups(connection, backup.id)
 
@@ -397,14 +419,11 @@ class Registry:
 
     def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
         """Return the backups of one volume, or all, newest first."""
-        if volume_id is None:
-            return self._database.read(
-                "SELECT * FROM backups ORDER BY generation DESC, created DESC", (), to_backup
-            )
+        which, values = ("", ()) if volume_id is None else ("WHERE id = ?", (volume_id,))
         return self._database.read(
-            "SELECT * FROM backups WHERE id = ? ORDER BY generation DESC, created DESC",
-            (volume_id,),
-            to_backup,
+            f"SELECT * FROM backups {which} ORDER BY generation DESC, created DESC",  # noqa: S608 - texts of this method
+            values,
+            self._to_backup,
         )
 
     def aged_backups(self, created_before: datetime) -> list[str]:
@@ -415,6 +434,16 @@ class Registry:
             (number(created_before),),
         )
         return [row[0] for row in rows]
+
+    def _from_root(self, destination: str) -> str:
+        """Return a destination as it lies in a row: if it is inside the root, from there on, as roots are moved."""
+        return destination.removeprefix(f"{self._root}{os.sep}")
+
+    def _to_backup(self, row: sqlite3.Row) -> BackupRecord:
+        backup = to_backup(row)
+        if "://" in backup.destination:
+            return backup
+        return replace(backup, destination=os.path.join(self._root, backup.destination))
 
     # -- reading and writing ---------------------------------------------------------------------------------
 
@@ -449,6 +478,17 @@ def _require_place(connection: sqlite3.Connection, capacity: int) -> None:
     taken = connection.execute("SELECT places FROM totals").fetchone()[0]
     if taken >= capacity:
         raise PoolFull(f"All {capacity} places of the pool are taken.")
+
+
+def _free_name(connection: sqlite3.Connection, session: str, volume_id: str = "") -> str:
+    """Return `session`, with a number behind it if another volume than this one bears that name."""
+    name, serial = session, 1
+    while connection.execute(
+        "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (name, volume_id)
+    ).fetchone():
+        serial += 1
+        name = f"{session} ({serial})"
+    return name
 
 
 def _count_backups(connection: sqlite3.Connection, volume_id: str) -> None:

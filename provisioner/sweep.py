@@ -281,4 +281,6 @@ def _alone(pool: Pool) -> Iterator[bool]:
     try:
         yield True
     finally:
+        # Closing it would not be enough: a child forked meanwhile has a copy.
+        fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)

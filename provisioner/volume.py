@@ -16,11 +16,17 @@ An id is random. No session name reaches the file system in any form.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from .errors import BadSession
@@ -33,6 +39,12 @@ NAMING_SCHEME = "v1"
 """The scheme of volume ids. An id is stored at its making and never derived again, so schemes may live side by side."""
 
 _RECORD_FORMAT = 1
+
+_MAX_RECORD_BYTES = 1 << 20
+"""Far more than a record can have, whose longest part is a name."""
+
+_PATIENCE = timedelta(seconds=2)
+"""How long another writer of a record is waited for; it takes about a millisecond."""
 
 _MAX_GENERATION = 2**62
 """What the table's integers can hold, with room to count on."""
@@ -106,9 +118,79 @@ def make(volume: Path) -> None:
     state_directory(volume).mkdir(mode=0o700, exist_ok=True)
 
 
-def write_record(volume: Path, record: VolumeRecord) -> None:
-    """Write a volume's record; atomic. After a crash of the machine the record may be the one before."""
-    content = {
+def write_record(volume: Path, tell: Callable[[], VolumeRecord]) -> None:
+    """Write a volume's record; atomic. After a crash of the machine the record may be the one before.
+
+    Writers take turns, so that the last one writes the newest; each removes what a killed one left.
+
+    Parameters
+    ----------
+    volume
+        The volume's directory.
+    tell
+        Returns the record; asked when it is this writer's turn.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the volume is not on disk.
+    OSError
+        If the record cannot be written, or another writer does not come to an end (`TimeoutError`).
+    """
+    directory = state_directory(volume)
+    with _in_turn(directory) as has_turn:
+        if has_turn:
+            _remove_unfinished(directory)
+        content = json.dumps(_to_json(tell()), ensure_ascii=True).encode()
+        aside = directory / f"record.{secrets.token_hex(4)}.tmp"
+        try:
+            aside.write_bytes(content)
+            aside.replace(directory / RECORD_NAME)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def _in_turn(directory: Path) -> Iterator[bool]:
+    """Let one writer at a time write a record; False where directories cannot be locked, as on NFS."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield _lock(fd, directory)
+    finally:
+        # Closing it would not be enough: a child forked meanwhile has a copy.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _lock(fd: int, directory: Path) -> bool:
+    deadline = time.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "another process keeps it locked", str(directory)
+                ) from None
+            time.sleep(0.002)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what writers left that were killed; the one whose turn it is has not begun."""
+    for left in directory.glob("record.*.tmp"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def _to_json(record: VolumeRecord) -> dict[str, object]:
+    return {
         "format": _RECORD_FORMAT,
         "id": record.id,
         "session": record.session,
@@ -117,10 +199,6 @@ def write_record(volume: Path, record: VolumeRecord) -> None:
         "created": record.created.isoformat(),
         "pinned": record.pinned,
     }
-    path = state_directory(volume) / RECORD_NAME
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(json.dumps(content, ensure_ascii=True), encoding="ascii")
-    aside.replace(path)
 
 
 def read_record(volume: Path) -> VolumeRecord | None:
@@ -129,7 +207,7 @@ def read_record(volume: Path) -> VolumeRecord | None:
     A kernel can write to it as it can to all of its volume, so whatever stands there is looked at twice.
     """
     try:
-        content = json.loads((state_directory(volume) / RECORD_NAME).read_bytes())
+        content = json.loads(_bytes_of(state_directory(volume) / RECORD_NAME))
         return VolumeRecord(
             id=str(content["id"]),
             session=checked(content["session"], "a volume's record"),
@@ -140,3 +218,12 @@ def read_record(volume: Path) -> VolumeRecord | None:
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadSession):
         return None
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Read a small file, but not what a kernel may have put into its place: a pipe would be waited for for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(_MAX_RECORD_BYTES)

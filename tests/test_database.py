@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provisioner.errors import RegistryUnusable
+from provisioner.recovery import _set_aside
 from provisioner.registry import Registry, is_damage
 from provisioner.schema import MIGRATIONS
 
+from .children import Child
 from .disks import SmallDisk
 from .processes import line_of, running, tell
 from .tables import NOW, backup_of
@@ -109,53 +111,26 @@ def test_a_fork_opens_the_table_for_itself_and_loses_nothing_when_its_parent_goe
     """SQLite's locks do not cross a fork: a child that used its parent's would lose what it writes."""
     registry.create("v1-0", "a", "python3", NOW, 50)
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        code = 1
-        try:
-            os.close(write)
-            assert registry.find("a") is not None
-            os.read(read, 1)
-            for number in range(1, 20):
-                registry.create(f"v1-{number}", f"of the child {number}", "python3", NOW, 50)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(read)
-    registry.create("v1-p", "of the parent", "python3", NOW, 50)
-    # The parent's last close folds the log into the file and deletes it, unless the child is seen.
-    registry.close()
-    os.close(write)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def work() -> int:
+        os.close(write)
+        assert registry.find("a") is not None
+        os.read(read, 1)
+        for number in range(1, 20):
+            registry.create(f"v1-{number}", f"of the child {number}", "python3", NOW, 50)
+        return 19
+
+    with Child(work) as child:
+        os.close(read)
+        registry.create("v1-p", "of the parent", "python3", NOW, 50)
+        # The parent's last close folds the log into the file and deletes it, unless the child is seen.
+        registry.close()
+        os.close(write)
+        assert child.said() == "19"
     again = Registry(path)
     assert len(again.volumes()) == 21
     assert again.check_all() == []
     again.close()
-
-
-def test_a_fork_made_while_other_threads_write_is_not_stuck(registry: Registry) -> None:
-    over = threading.Event()
-
-    def work() -> None:
-        number = 0
-        while not over.is_set():
-            registry.create(f"v1-{number}", f"s{number}", "python3", NOW, 100_000)
-            number += 1
-
-    writer = threading.Thread(target=work)
-    writer.start()
-    try:
-        for _ in range(5):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(60)
-                registry.volumes()
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-    finally:
-        over.set()
-        writer.join()
 
 
 # -- versions ------------------------------------------------------------------------------------------------------
@@ -256,6 +231,86 @@ def test_a_full_disk_is_told_and_nothing_half_written(tmp_path: Path) -> None:
         again.close()
     finally:
         disk.unmount()
+
+
+def test_a_full_disk_is_relieved_for_as_long_as_there_is_something_to_give_up(
+    tmp_path: Path,
+) -> None:
+    disk = SmallDisk(tmp_path / "disk", 8 << 20)
+    disk.mount()
+    try:
+        gifts = [disk.path / f"gift {number}" for number in range(3)]
+        for size, gift in zip((6 << 20, 8192, 4096), gifts, strict=True):
+            gift.write_bytes(bytes(size))
+        path = disk.path / "registry.sqlite3"
+        Registry(path, create=True).close()
+        disk.fill()
+
+        def relieve() -> bool:
+            if gifts:
+                gifts.pop().unlink()
+                return True
+            return False
+
+        registry = Registry(path, relieve=relieve)
+        assert len(gifts) < 3, "it cannot even be opened on a full disk"
+        enter_many(registry)
+        assert len(registry.volumes()) == 99
+        assert gifts == []
+        registry.close()
+    finally:
+        disk.unmount()
+
+
+# -- replaced by a rebuilt one -------------------------------------------------------------------------------------
+
+
+def replace_by_another(path: Path) -> None:
+    """Put another table, with one volume, into the place of one, as a rebuild in another process does."""
+    aside = path.with_name("another")
+    other = Registry(aside, create=True)
+    other.create("v1-other", "of the rebuilt table", "python3", NOW, 5)
+    other.close()
+    _set_aside(path, NOW)
+    aside.replace(path)
+
+
+def test_a_table_that_is_replaced_while_it_is_being_opened_is_not_used_for_the_new_one(
+    registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.close()
+    connect = sqlite3.connect
+    replaced: list[Path] = []
+
+    def connect_and_replace(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        if not replaced:
+            replaced.append(path)
+            replace_by_another(path)
+        return connection
+
+    monkeypatch.setattr("provisioner.database.sqlite3.connect", connect_and_replace)
+    opened = Registry(path)
+    assert [record.id for record in opened.volumes()] == ["v1-other"]
+    opened.close()
+
+
+def test_what_is_written_while_the_table_is_replaced_is_written_to_the_new_one(
+    registry: Registry, path: Path
+) -> None:
+    replaced: list[Path] = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE volumes SET pinned = 1")
+        if not replaced:
+            replaced.append(path)
+            replace_by_another(path)
+
+    registry._database.write(work)
+    assert [(record.id, record.pinned) for record in registry.volumes()] == [("v1-other", True)]
+
+
+# -- what is wrong with the content --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from provisioner.errors import (
 )
 from provisioner.pool import Pool
 from provisioner.record import State
+from provisioner.registry import FILE_NAME
 
 from .disks import SmallDisk
 from .pools import acquire, leftovers, refusal
@@ -115,6 +116,17 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     disk.mount()
     yield disk
     disk.unmount()
+
+
+def test_a_table_that_is_lost_on_a_full_disk_is_rebuilt_in_the_space_kept_back(
+    disk: SmallDisk, clock: Clock
+) -> None:
+    pool = Pool(VolumePool(root=str(disk.path / "volumes")), clock)
+    pool.release(acquire(pool, "mine"))
+    disk.fill()
+    (pool.layout.root / FILE_NAME).unlink()
+    assert [record.session for record in pool.volumes()] == ["mine"]
+    pool.close()
 
 
 def test_on_a_full_disk_people_reach_their_files_and_new_volumes_are_refused_cleanly(

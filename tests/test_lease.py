@@ -86,6 +86,20 @@ def test_a_released_lease_is_free_at_once_and_left_in_good_order(path: Path) -> 
     again.release()
 
 
+def test_a_lease_that_cannot_be_read_is_not_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError("input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("provisioner.lease.os.pread", fail)
+        with pytest.raises(OSError, match="input/output"):
+            take(path)
+    assert not leases.is_held(path)
+    taken(path).release()
+
+
 def test_looking_makes_no_file_and_takes_nothing(path: Path) -> None:
     assert not leases.is_held(path)
     assert leases.holder_of(path) is None

@@ -122,6 +122,48 @@ def test_those_whom_a_killed_server_left_behind_keep_the_volume_from_the_next(
     pool.release(acquire(pool))
 
 
+def test_those_whom_a_killed_server_left_behind_are_shown_as_the_holder(
+    pool: Pool, left_behind: list[subprocess.Popen[bytes]]
+) -> None:
+    with running(HOLDER, str(pool.settings.root), "a") as other:
+        process = living_in(Path(line_of(other)))
+        left_behind.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        kill(other)
+    (listed,) = pool.volumes()
+    for record in (listed, pool.find("a")):
+        assert record.state is State.ACTIVE
+        holder = pool.holder(record)
+        assert holder is not None
+        assert f"processes {process.pid} " in str(holder)
+    process.kill()
+    process.wait()
+    (listed,) = pool.volumes()
+    for record in (listed, pool.find("a")):
+        assert record.state is State.STOPPED
+        assert pool.holder(record) is None
+
+
+def test_their_volume_keeps_its_name(
+    pool: Pool, left_behind: list[subprocess.Popen[bytes]]
+) -> None:
+    other = acquire(pool, "b")
+    pool.release(other)
+    with running(HOLDER, str(pool.settings.root), "a") as holder:
+        process = living_in(Path(line_of(holder)))
+        left_behind.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        kill(holder)
+    assert pool.rename("b", "a") is None
+    assert f"processes {process.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
+    process.kill()
+    process.wait()
+    assert pool.rename("b", "a") is not None
+    pool.release(acquire(pool))
+
+
 def test_a_sweep_asks_for_no_volume_that_is_in_use(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from provisioner import lease as leases
 from provisioner.errors import (
     BadSession,
     VolumeNotFound,
 )
-from provisioner.pool import Pool
+from provisioner.pool import Acquired, Pool
+from provisioner.record import Record
 from provisioner.session import Clues, choose
 
-from .pools import acquire, refusal
+from .children import Child
+from .pools import acquire, refusal, wait_for
 
 
 def test_a_renamed_volume_is_found_under_both_names_and_keeps_its_files(pool: Pool) -> None:
@@ -70,6 +76,119 @@ def test_a_name_in_use_is_not_taken_away(pool: Pool) -> None:
     assert pool.find("a").id == first.record.id
     pool.release(first)
     pool.release(second)
+
+
+def two_stopped(pool: Pool) -> None:
+    """Make two volumes, a.ipynb and b.ipynb, each with a file that tells which it is."""
+    for session in ("a.ipynb", "b.ipynb"):
+        acquired = acquire(pool, session, session)
+        (acquired.path / "file").write_text(session)
+        pool.release(acquired)
+
+
+def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_of_that_name(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_stopped(pool)
+    lease = pool.layout.lease(pool.find("b.ipynb").id)
+    is_up = threading.Event()
+
+    def on_step(step: str) -> None:
+        if step == "acquired":
+            is_up.set()
+
+    other = Pool(pool.settings, on_step=on_step)
+    started: list[Acquired] = []
+    starter = threading.Thread(target=lambda: started.append(acquire(other, "b.ipynb")))
+    relabel = pool.registry.relabel
+
+    def relabel_while_a_kernel_starts(*arguments: Any, **options: Any) -> Record | None:
+        if not starter.ident:
+            starter.start()
+            wait_for(lambda: is_up.is_set() or leases.is_wanted(lease))
+        return relabel(*arguments, **options)
+
+    monkeypatch.setattr(pool.registry, "relabel", relabel_while_a_kernel_starts)
+    assert pool.rename("a.ipynb", "b.ipynb") is not None
+    starter.join()
+    assert pool.find("b.ipynb").id == started[0].record.id
+    assert (started[0].path / "file").read_text() == "a.ipynb"
+    aside = pool.find("b.ipynb (2)")
+    assert (pool.path(aside) / "file").read_text() == "b.ipynb"
+    assert not pool.is_in_use(aside)
+    other.release(started[0])
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "keeps"), [("lease", False), ("leased", True), ("files", True), ("record", True)]
+)
+def test_a_rename_in_the_midst_of_a_start_comes_before_it_or_not_at_all(
+    pool: Pool, step: str, keeps: bool
+) -> None:
+    two_stopped(pool)
+    renamed: list[Record | None] = []
+
+    def rename(name: str) -> None:
+        if name == step and not renamed:
+            renamed.append(pool.rename("a.ipynb", "b.ipynb"))
+
+    other = Pool(pool.settings, on_step=rename)
+    acquired = acquire(other, "b.ipynb")
+    assert (renamed[0] is None) == keeps
+    assert (acquired.path / "file").read_text() == ("b.ipynb" if keeps else "a.ipynb")
+    assert pool.find("b.ipynb").id == acquired.record.id
+    other.release(acquired)
+    other.close()
+
+
+def test_a_rename_that_is_killed_has_been_made_or_not(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_stopped(pool)
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def rename_and_die() -> None:
+        monkeypatch.setattr(pool, "_write_record", die)
+        pool.rename("a.ipynb", "b.ipynb")
+
+    with Child(rename_and_die) as child:
+        assert child.said() == ""
+    names = {record.session for record in pool.volumes()}
+    assert names in ({"a.ipynb", "b.ipynb"}, {"b.ipynb", "b.ipynb (2)"})
+    acquired = acquire(pool, "b.ipynb (2)" if "b.ipynb (2)" in names else "b.ipynb")
+    assert (acquired.path / "file").read_text() == "b.ipynb"
+    pool.release(acquired)
+
+
+def test_a_volume_moved_aside_is_renamed_onto_its_name_again_without_losing_the_other(
+    pool: Pool,
+) -> None:
+    two_stopped(pool)
+    pool.rename("a.ipynb", "b.ipynb")
+    assert pool.rename("b.ipynb (2)", "b.ipynb") is not None
+    assert (pool.path(pool.find("b.ipynb")) / "file").read_text() == "b.ipynb"
+    assert (pool.path(pool.find("b.ipynb (3)")) / "file").read_text() == "a.ipynb"
+
+
+def test_a_name_whose_volume_is_deleted_in_the_midst_of_a_rename_is_free(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_stopped(pool)
+    gone = pool.find("b.ipynb")
+    find = pool.registry.find
+
+    def find_and_delete(session: str) -> Record | None:
+        found = find(session)
+        if session == "b.ipynb" and pool.registry.get(gone.id) is not None:
+            pool.registry.forget(gone.id)
+        return found
+
+    monkeypatch.setattr(pool.registry, "find", find_and_delete)
+    assert pool.rename("a.ipynb", "b.ipynb") is not None
+    assert pool.find("b.ipynb").id != gone.id
 
 
 def test_renaming_nothing_does_nothing(pool: Pool) -> None:

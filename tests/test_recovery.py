@@ -10,20 +10,23 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provisioner import lease as leases
+from provisioner import volume
 from provisioner.config import VolumePool
 from provisioner.errors import RegistryUnusable
 from provisioner.lease import Holder, Purpose
 from provisioner.pool import Pool
 from provisioner.record import Record, State
 from provisioner.recovery import ensure_registry
-from provisioner.registry import FILE_NAME
+from provisioner.registry import FILE_NAME, Registry
 from provisioner.schema import MIGRATIONS
 from provisioner.sweep import sweep
 
+from .children import Child
 from .upkeep.world import Clock, World, content_of
 
 
@@ -247,6 +250,16 @@ def test_whatever_a_kernel_wrote_into_its_volumes_record_no_file_is_lost(
     pool.close()
 
 
+def test_a_pipe_in_the_place_of_a_volumes_record_keeps_nobody_waiting(world: World) -> None:
+    own = world.path("../../etc") / ".volume" / "record.json"
+    own.unlink()
+    os.mkfifo(own)
+    world.pool.close()
+    remove(table(world.pool))
+    with Child(lambda: len(world.new_pool().volumes())) as child:
+        assert child.said() == "3"
+
+
 def test_two_volumes_that_claim_one_name_are_both_kept(world: World) -> None:
     own = world.path("../../etc") / ".volume" / "record.json"
     own.write_text(json.dumps({**json.loads(own.read_bytes()), "session": "b 🧪"}))
@@ -307,6 +320,63 @@ def test_a_rebuild_that_was_killed_is_begun_again(world: World) -> None:
     remove(table(world.pool))
     assert told_of(world.pool.volumes()) == before
     assert os.listdir(staging) == []
+
+
+def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = world.record("../../etc")
+    world.pool.back_up(record.id)
+    path, trash = world.path("../../etc"), world.pool.trash
+    world.pool.close()
+    remove(table(world.pool))
+    read_record = volume.read_record
+
+    def prune_and_read(directory: Path) -> volume.VolumeRecord | None:
+        if directory == path:
+            trash.take(path)
+        return read_record(directory)
+
+    monkeypatch.setattr(volume, "read_record", prune_and_read)
+    pool = world.new_pool()
+    found = pool.registry.find("../../etc")
+    assert found is not None
+    assert (found.id, found.state) == (record.id, State.PRUNED)
+    acquired = world.acquire("../../etc", pool)
+    assert (acquired.path / "file").read_text() == "../../etc"
+    pool.release(acquired)
+    pool.close()
+
+
+def test_a_rebuild_that_fails_leaves_nothing_behind(world: World) -> None:
+    layout = world.pool.layout
+    world.pool.close()
+    remove(table(world.pool))
+
+    def fail(fresh: Registry) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        ensure_registry(layout, world.clock(), fail)
+    assert os.listdir(layout.staging) == []
+    assert len(world.pool.volumes()) == 3
+
+
+def test_a_table_that_disappears_while_it_is_looked_at_is_rebuilt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pool.close()
+    path, stat = table(world.pool), Path.stat
+
+    def stat_and_remove(self: Path, **options: Any) -> os.stat_result:
+        status = stat(self, **options)
+        if self == path and status.st_size:
+            monkeypatch.undo()
+            remove(path)
+        return status
+
+    monkeypatch.setattr(Path, "stat", stat_and_remove)
+    assert len(world.new_pool().volumes()) == 3
 
 
 def test_what_rebuilding_would_not_cure_is_not_rebuilt(world: World) -> None:
