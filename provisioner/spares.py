@@ -145,4 +145,4 @@ def _retire(pool: Pool, record: Record) -> None:
                 pool.discard(leased)
     except VolumeHeld:
         return
-    pool.trash.empty_in_background()
+    pool.empty_trash_in_background()

@@ -11,10 +11,18 @@ import threading
 from pathlib import Path
 
 from .backup import remove_tree
+from .seal import is_broken
+
+_DOOMED = ".doomed"
+"""End of the name of what was found to be deletable; nothing looks at it any more."""
 
 
 class Trash:
-    """The directory of what is being deleted; what a killed process left there, the next `empty` deletes."""
+    """The directory of what is being deleted; what a killed process left there, the next `empty` deletes.
+
+    Of a volume that was sealed before its backup, it is looked at here, when nobody waits any more, whether the seal
+    is whole. What was changed since is kept for whoever can put it back.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -28,22 +36,53 @@ class Trash:
         return True
 
     def waiting(self) -> list[str]:
-        """Return the names of what lies in the trash; before the last dot stands the name it had."""
+        """Return the names of what lies in the trash; before the first dot stands the name it had."""
         return sorted(os.listdir(self._directory))
 
+    def changed(self) -> list[str]:
+        """Return the names of the volumes that were changed after their backup; they are not to be deleted."""
+        return [name for name in self.waiting() if self._is_changed(name)]
+
+    def put_back(self, name: str, path: Path) -> bool:
+        """Rename an entry to `path`, where nothing is; False if it is gone, or being deleted after all."""
+        try:
+            (self._directory / name).rename(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def empty(self, cancel: threading.Event | None = None) -> int:
-        """Delete what lies here; return how many entries are gone. Several may empty one trash at once."""
+        """Delete what lies here and may go; return how many entries are gone. Several may empty one trash at once."""
         gone = 0
         for name in self.waiting():
             if cancel is not None and cancel.is_set():
                 break
-            _delete(self._directory / name)
-            gone += not os.path.lexists(self._directory / name)
+            doomed = self._doom(name)
+            if doomed is not None:
+                _delete(doomed)
+                gone += not os.path.lexists(doomed)
         return gone
 
-    def empty_in_background(self) -> None:
-        """Delete from a thread that does not keep the process alive: what it leaves, a sweep deletes."""
-        threading.Thread(target=self.empty, name="empty-trash", daemon=True).start()
+    def _doom(self, name: str) -> Path | None:
+        """Mark an entry as one that may go: half deleted, it would look like one that was changed."""
+        path = self._directory / name
+        if name.endswith(_DOOMED):
+            return path
+        if self._is_changed(name):
+            return None
+        doomed = path.with_name(name + _DOOMED)
+        with contextlib.suppress(OSError):  # another one was quicker
+            path.rename(doomed)
+            return doomed
+        return None
+
+    def _is_changed(self, name: str) -> bool:
+        try:
+            return not name.endswith(_DOOMED) and is_broken(self._directory / name)
+        except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile; a file
+            return False
+        except OSError:
+            return True
 
 
 def _delete(path: Path) -> None:

@@ -30,10 +30,13 @@ from .errors import (
 )
 from .event import Kind, log
 from .lease import Holder, Lease, Purpose
+from .occupants import dwellers
 from .record import BackupRecord, Record, Spare, State
 from .refusals import full
+from .seal import is_broken, seal, unseal
 from .trash import Trash
 from .vault import Progress, no_progress
+from .volume import new_id
 
 
 class Upkeep(Custody):
@@ -53,7 +56,7 @@ class Upkeep(Custody):
         cancel: threading.Event | None = None,
         progress: Progress = no_progress,
     ) -> BackupRecord:
-        """Back a stopped volume up and return the verified backup; one of this generation is not made twice.
+        """Back a stopped volume up and return the verified backup; one of these very files is not made twice.
 
         Raises
         ------
@@ -70,9 +73,11 @@ class Upkeep(Custody):
     def _back_up(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
         record = leased.record
         if self.vault.has_current(record):
-            current = self.vault.newest(record)
-            assert current is not None
-            return current
+            if not is_broken(self.layout.volume(record.id)):
+                current = self.vault.newest(record)
+                assert current is not None
+                return current
+            leased = replace(leased, record=self._changed_since_backup(record))
         if not record.generation or not self.layout.volume(record.id).exists():
             raise BackupFailed(
                 f"The volume of {record.session!r} has no files on disk, so there is nothing to back up; "
@@ -87,8 +92,19 @@ class Upkeep(Custody):
             with contextlib.suppress(OSError):
                 mark.rmdir()
 
+    def _changed_since_backup(self, record: Record) -> Record:
+        """Count up the generation of files that something has changed without a lease: no backup has them."""
+        log.warning(
+            "The files of %r were changed after their backup was made, outside of a kernel; they are backed up anew.",
+            record.session,
+        )
+        return self.registry.set_generation(record.id, record.generation + 1, self.clock())
+
     def _make_backup(self, leased: Leased, progress: Progress) -> BackupRecord:
         record = leased.record
+        # On a full disk there may be no mark, and so no second look at the files before they are deleted.
+        with contextlib.suppress(OSError):
+            seal(self.layout.volume(record.id))
         own = self.settings.policy(record.kernelspec)
         vault = self.vault_at(own.destination)
         try:
@@ -158,10 +174,11 @@ class Upkeep(Custody):
         self._write_record(record)
         return self.observed(record)
 
-    def prune(self, volume_id: str, *, force: bool = False) -> Record:
+    def prune(self, volume_id: str, *, force: bool = False, look_first: bool = False) -> Record:
         """Delete a stopped volume's files; its backups stay and can bring it back.
 
-        The files are renamed away, which takes no time, and deleted in the background.
+        The files are renamed away, which takes no time, and deleted in the background. What is found there to have
+        been changed since the backup, by something that held no lease, is put back.
 
         Parameters
         ----------
@@ -169,6 +186,8 @@ class Upkeep(Custody):
             The volume.
         force
             Its owner's word that files without a backup may go.
+        look_first
+            Whether to look for changed files before, for a caller that ends now; it takes time.
 
         Raises
         ------
@@ -179,10 +198,12 @@ class Upkeep(Custody):
         """
         try:
             with self.leased(volume_id, Purpose.PRUNE) as leased:
+                if look_first and not force and is_broken(self.layout.volume(volume_id)):
+                    self._changed_since_backup(leased.record)
                 return self._prune(leased, force)
         finally:
             # Also where the table could not be written: on a full disk this is what makes room.
-            self.trash.empty_in_background()
+            self.empty_trash_in_background()
 
     def _prune(self, leased: Leased, force: bool = False, kind: Kind = Kind.PRUNED) -> Record:
         record = self._record(leased.record.id)
@@ -197,8 +218,17 @@ class Upkeep(Custody):
                 f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
+        path = self.layout.volume(record.id)
+        if force:
+            with contextlib.suppress(OSError):
+                unseal(path)
+        elif pids := dwellers(path):
+            raise VolumeHeld(
+                f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
+                "leave the directory, or use --force."
+            )
         self._on_step("prune:rename")
-        self.trash.take(self.layout.volume(record.id))
+        self.trash.take(path)
         self._on_step("prune:renamed")
         gone = self._mark_gone(record, leased.lease)
         self._on_step("prune:marked")
@@ -226,7 +256,54 @@ class Upkeep(Custody):
                     self.vault.drop(backup)
                 self._prune(leased, force=True)
         finally:
-            self.trash.empty_in_background()
+            self.empty_trash_in_background()
+
+    def empty_trash(self, cancel: threading.Event | None = None) -> None:
+        """Put back what was changed after its backup, and delete all else that was renamed away."""
+        for name in self.trash.changed():
+            try:
+                self._put_back(name)
+            except (VolumeError, OSError) as error:
+                log.warning(
+                    "What was changed after its backup stays in the trash for now: %s", error
+                )
+        self.trash.empty(cancel)
+
+    def empty_trash_in_background(self) -> None:
+        """Empty the trash from a thread that does not keep the process alive: what it leaves, a sweep does."""
+        threading.Thread(target=self.empty_trash, name="empty-trash", daemon=True).start()
+
+    def _put_back(self, name: str) -> None:
+        """Undo the pruning of a volume whose files were changed after their backup, by something without a lease."""
+        volume_id = name.split(".", 1)[0]
+        record = self.registry.get(volume_id)
+        if record is None:
+            # Forgotten meanwhile: the next comparison of the disk with the table enters it anew.
+            self.trash.put_back(name, self.layout.volume(volume_id))
+        elif self.layout.volume(volume_id).exists():
+            # Brought back meanwhile: they become a volume of their own beside it.
+            self._keep(name, replace(record, id=new_id()))
+        else:
+            with self.leased(volume_id, Purpose.PRUNE) as leased:
+                self._keep(name, leased.record)
+
+    def _keep(self, name: str, record: Record) -> None:
+        now = self.clock()
+        record = replace(record, state=State.STOPPED, stopped=now, generation=record.generation + 1)
+        # First, so that no backup passes for these files.
+        self.registry.adopt(replace(record, state=State.PRUNED))
+        self.registry.set_generation(record.id, record.generation, now)
+        self._on_step("put-back:counted")
+        if self.trash.put_back(name, self.layout.volume(record.id)):
+            self._on_step("put-back:renamed")
+            self.registry.take_place(record.id, now, sys.maxsize)
+            self._write_record(
+                self.registry.set_note(record.id, "changed after its backup, so not pruned")
+            )
+            log.warning(
+                "The files of %r were changed after their backup was made, outside of a kernel; they stay.",
+                record.session,
+            )
 
     # -- making room -----------------------------------------------------------------------------------------
 
@@ -257,7 +334,7 @@ class Upkeep(Custody):
                 continue
             except VolumeError as error:
                 log.warning("%r cannot make room: %s", record.session, error)
-        self.trash.empty_in_background()
+        self.empty_trash_in_background()
         return self._free_places()
 
     def _free_places(self) -> int:
@@ -355,6 +432,9 @@ class Upkeep(Custody):
                 record = self.registry.set_generation(
                     record.id, record.generation + 1, self.clock()
                 )
+            else:
+                with contextlib.suppress(OSError):
+                    seal(aside / "files")
             self._on_step("restore:swap")
             self.trash.take(self.layout.volume(record.id))
             self._on_step("restore:rename")
@@ -369,7 +449,7 @@ class Upkeep(Custody):
             with contextlib.suppress(OSError):
                 aside.rmdir()
         self._write_record(record)
-        self.trash.empty_in_background()
+        self.empty_trash_in_background()
         self._emit(Kind.RESTORED, record, backup=backup.name, bytes=backup.bytes)
         return self._record(record.id)
 
@@ -387,7 +467,7 @@ class Upkeep(Custody):
         """Do what needs a place; where there is none, evict and try again, as others may take it meanwhile."""
         for _ in range(5):
             try:
-                self._with_reserve(work)
+                work()
             except PoolFull:
                 if self.make_room(1, cancel) < 1:
                     break
@@ -412,7 +492,7 @@ class Upkeep(Custody):
         # Looked at first: asking for a lease that is held takes a moment, and most of these are.
         marked.update(r.id for r in self.registry.active() if not self.is_in_use(r))
         # Before anything is written: on a full disk this is what makes room.
-        self.trash.empty(cancel)
+        self.empty_trash(cancel)
         for volume_id in sorted(marked):
             try:
                 if (said := self.put_right(volume_id)) is not None:

@@ -112,21 +112,20 @@ class Vault:
     def has_current(self, record: Record) -> bool:
         """Whether the verified backup of a volume's present generation is really there, as long as it was.
 
-        One that has gone no longer counts. A destination out of reach is an error, not an answer.
+        One that is not there counts no longer; it is remembered, as its disk may only not be mounted.
         """
         if not record.is_backed_up:
             return False
         for backup in self._registry.backups(record.id):
             if backup.generation == record.generation and backup.verified and not backup.partial:
                 try:
-                    place = archives.destination_for(backup.destination)
-                    with place.open(_file_name(backup)) as stream:
+                    with self._place_of(backup).open(_file_name(backup)) as stream:
                         if stream.seek(0, os.SEEK_END) in {None, backup.size}:
                             return True
                 except BackupMissing:
                     pass
                 log.warning("The backup %s has gone, or is not what it was.", backup.name)
-                self._registry.remove_backup(backup)
+                self._registry.set_verified(backup, None)
         return False
 
     def restore_to(
@@ -150,7 +149,7 @@ class Vault:
             raise RestoreFailed(f"{into} exists already; name a directory that does not.")
         try:
             archives.restore_backup(
-                archives.destination_for(backup.destination),
+                self._place_of(backup),
                 _file_name(backup),
                 into,
                 cancel=cancel,
@@ -158,13 +157,11 @@ class Vault:
                 on_step=lambda step: self._on_step(f"restore:{step}"),
             )
         except (BackupDamaged, BackupMissing) as error:
-            raise type(error)(f"{error} {self._advice(backup)}") from error
+            raise type(error)(f"{str(error).rstrip('.')}. {self._advice(backup)}") from error
 
     def summary(self, backup: BackupRecord) -> archives.Manifest:
         """Return what a backup says of itself; reads its end only."""
-        return archives.read_summary(
-            archives.destination_for(backup.destination), _file_name(backup)
-        )
+        return archives.read_summary(self._place_of(backup), _file_name(backup))
 
     def verify(
         self,
@@ -173,25 +170,22 @@ class Vault:
         cancel: threading.Event,
         progress: Progress = no_progress,
     ) -> None:
-        """Read a backup whole and compare it with what was written; a damaged one no longer counts as a backup.
+        """Read a backup whole and compare it with what was written; one that is not whole counts no longer.
 
         Raises
         ------
-        BackupDamaged
-            Naming it.
+        BackupDamaged, BackupMissing
+            Naming it. It stays in the table: a volume whose backup cannot be found must not come back empty.
         """
         try:
             archives.verify_backup(
-                archives.destination_for(backup.destination),
+                self._place_of(backup),
                 _file_name(backup),
                 cancel=cancel,
                 progress=progress,
             )
-        except BackupDamaged:
+        except (BackupDamaged, BackupMissing):
             self._registry.set_verified(backup, None)
-            raise
-        except BackupMissing:
-            self._registry.remove_backup(backup)
             raise
         # What was only found at the destination is good for a restore; for a prune only what this root made counts.
         if backup.verified is not None:
@@ -202,7 +196,7 @@ class Vault:
         self._on_step("drop:forget")
         self._registry.remove_backup(backup)
         self._on_step("drop:delete")
-        archives.destination_for(backup.destination).delete(_file_name(backup))
+        self._place_of(backup).delete(_file_name(backup))
 
     def clear(self, now: datetime) -> None:
         """Delete what killed processes left at the destination."""
@@ -231,6 +225,13 @@ class Vault:
             found.append(made.name)
         return found
 
+    def _place_of(self, backup: BackupRecord) -> archives.Destination:
+        """Return where a backup lies: where the table says or, if it was moved along with the others, here."""
+        place = archives.destination_for(backup.destination)
+        if str(place) == str(self.destination) or _is_at(place, backup):
+            return place
+        return self.destination if _is_at(self.destination, backup) else place
+
     def _require_space(self, path: Path) -> None:
         """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
         free = self.destination.free_bytes()
@@ -258,6 +259,14 @@ class Vault:
             f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
             f"`jupyter volumes restore SESSION --backup {older[0].name}`."
         )
+
+
+def _is_at(place: archives.Destination, backup: BackupRecord) -> bool:
+    try:
+        with place.open(_file_name(backup)):
+            return True
+    except VolumeError:
+        return False
 
 
 def _entry(

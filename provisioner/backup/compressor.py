@@ -77,11 +77,17 @@ class Compressor:
         self._write(self._frame.flush())
         return self._sha256.hexdigest()
 
+    def close(self) -> None:
+        """End zstd's threads now; the compressor is not to be used any more.
+
+        Left to the garbage collector, that may happen in a process forked meanwhile, which would wait for ever for
+        threads that only its parent has.
+        """
+        del self._frame, self._context
+
     def _compress(self, data: bytes | memoryview) -> None:
         if self._cancel.is_set():
-            raise Cancelled(
-                "the backup was cancelled because its volume is wanted; it is made later"
-            )
+            raise cancelled()
         self._write(self._frame.compress(data))
         self._taken += len(data)
         self._progress(self._taken)
@@ -91,3 +97,8 @@ class Compressor:
             self._sha256.update(data)
             self._stream.write(data)
             self.written += len(data)
+
+
+def cancelled() -> Cancelled:
+    """Build the error that ends a backup which somebody cancelled."""
+    return Cancelled("the backup was cancelled because its volume is wanted; it is made later")

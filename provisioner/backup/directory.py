@@ -94,9 +94,12 @@ class DirectoryDestination:
         try:
             file = os.open(self._path / str(name), _READ)
         except FileNotFoundError:
-            raise BackupMissing(
-                f"{self} has no backup {name}; list them with: jupyter volumes backups"
-            ) from None
+            what_next = (
+                "list them with: jupyter volumes backups"
+                if self.backups()
+                else "there is none at all: is its disk mounted?"
+            )
+            raise BackupMissing(f"{self} has no backup {name}; {what_next}") from None
         except OSError as error:
             raise BackupFailed(
                 f"cannot open {self._path / str(name)}: {error.strerror}; check its permissions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -82,10 +83,21 @@ def write_archive(
     OSError
         If the stream cannot be written.
     """
-    archive = Compressor(stream, cancel, progress)
+    with contextlib.closing(Compressor(stream, cancel, progress)) as archive:
+        return _write(source, archive, stream, about, Exclusions(exclude), on_step)
+
+
+def _write(
+    source: Path,
+    archive: Compressor,
+    stream: BinaryIO,
+    about: About,
+    exclusions: Exclusions,
+    on_step: Callable[[str], None],
+) -> Written:
     tally = Tally()
     writer = _TreeWriter(archive, tally)
-    for directory in walk(source, Exclusions(exclude), tally):
+    for directory in walk(source, exclusions, tally):
         writer.add_directory(directory)
         on_step("backup:directory")
     manifest = tally.manifest(about, f"jupyter-volumes {__version__}")

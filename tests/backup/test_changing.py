@@ -10,6 +10,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 
 from provisioner.backup import destination_for, restore_backup, write_backup
@@ -193,6 +194,21 @@ def test_cancelling_a_backup_takes_effect_at_once_and_leaves_nothing(tmp_path: P
         )
     assert len(done) == 1
     assert os.listdir(tmp_path / "backups") == []
+
+
+def test_a_backup_that_fails_leaves_no_thread_for_a_forked_process_to_wait_for(
+    tmp_path: Path,
+) -> None:
+    class Full(BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "large").write_bytes(os.urandom(8 << 20))
+    threads = psutil.Process().num_threads()
+    with pytest.raises(OSError, match="No space") as caught:
+        write_archive(tmp_path, Full(), ABOUT, cancel=threading.Event(), progress=lambda done: None)
+    assert caught.tb is not None, "which holds all that the failed call had"
+    assert psutil.Process().num_threads() == threads
 
 
 def test_cancelling_the_check_after_writing_leaves_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -369,3 +370,30 @@ def test_a_lost_table_finds_volumes_and_backups_again(world: World) -> None:
     acquired = again.acquire("a")
     assert content_of(acquired.path) == {"text": b"newer"}
     assert content_of(again.path("b")) == {"text": b"of b"}
+
+
+def test_backups_move_along_with_their_root(tmp_path: Path) -> None:
+    world = World(tmp_path / "here")
+    world.use("a", text="x")
+    world.pool.back_up(world.record("a").id)
+    world.pool.prune(world.record("a").id)
+    world.pool.close()
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    for root in ("there", "here"):
+        moved = World(tmp_path / root)
+        (backup,) = moved.pool.backups()
+        assert backup.destination == str(tmp_path / root / "backups")
+        moved.pool.verify(backup)
+        assert content_of(moved.acquire("a").path) == {"text": b"x"}
+        if root == "there":  # what is deleted in the copy stays in the other
+            moved.pool.vault.drop(backup)
+
+
+def test_backups_that_were_moved_with_their_destination_are_found_there(tmp_path: Path) -> None:
+    world = World(tmp_path / "root", backup_destination=str(tmp_path / "old"))
+    world.use("a", text="x")
+    world.pool.back_up(world.record("a").id)
+    world.pool.prune(world.record("a").id)
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = World(tmp_path / "root", backup_destination=str(tmp_path / "new"))
+    assert content_of(moved.acquire("a").path) == {"text": b"x"}

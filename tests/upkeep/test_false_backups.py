@@ -53,14 +53,22 @@ def test_a_backup_that_has_gone_no_longer_counts(tmp_path: Path) -> None:
     assert content_of(acquired.path) == {"text": b"x"}
 
 
-def test_verifying_a_backup_that_has_gone_forgets_it(tmp_path: Path) -> None:
-    world = World(tmp_path / "root")
+def test_a_backup_whose_disk_is_not_mounted_is_remembered_and_nothing_starts_empty(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+    world = World(tmp_path / "root", backup_destination=str(disk / "backups"))
     world.use("a", text="x")
     backup = world.pool.back_up(world.record("a").id)
-    (Path(world.settings.destination) / backup.name).unlink()
-    with pytest.raises(BackupMissing):
+    world.pool.prune(world.record("a").id)
+    disk.rename(tmp_path / "not mounted")
+    with pytest.raises(BackupMissing, match=r"is its disk mounted\?"):
         world.pool.verify(backup)
-    assert world.pool.backups() == []
+    assert not world.record("a").is_backed_up
+    with pytest.raises(BackupMissing, match=r"mounted\?\. There is no older backup"):
+        world.acquire("a")
+    (tmp_path / "not mounted").rename(disk)
+    assert content_of(world.acquire("a").path) == {"text": b"x"}
 
 
 def test_a_clock_set_back_brings_back_the_newest_state_and_one_backup_a_sweep(
