@@ -16,7 +16,8 @@ def held(record: Record, holder: Holder | None, waited: bool = False) -> VolumeH
     after = " (waited for acquire_timeout)" if waited else ""
     return VolumeHeld(
         f"The volume of session {record.session!r} is in use by {who}{after}; end that use, "
-        "set VolumePool.acquire_timeout to wait for it, or set JUPYTER_VOLUME_SESSION to work in another volume."
+        "set VolumePool.acquire_timeout to wait for it, or work in another volume: "
+        '"volume": {"session": "NAME"} in the notebook\'s metadata, or JUPYTER_VOLUME_SESSION for a batch run.'
     )
 
 

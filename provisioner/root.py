@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from itertools import takewhile
 from pathlib import Path
 
+from .config import VolumePool
 from .errors import RootUnusable
 from .volume import Layout
 
@@ -21,9 +24,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 _MOUNTS = "/proc/self/mountinfo"
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 def prepare(root: Path, *, allow_network: bool) -> Layout:
-    """Return the layout of a root that can be used; makes the root if only it is missing.
+    """Return the layout of a root that can be used; makes a root that is missing, where `missing_parent` finds none.
 
     Raises
     ------
@@ -43,26 +48,52 @@ def prepare(root: Path, *, allow_network: bool) -> Layout:
         for directory in layout.directories:
             directory.mkdir(mode=0o700, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.strerror}: {error.filename}"
-        raise RootUnusable(
-            f"The root {str(root)!r} cannot be used ({reason}); "
-            "make it a writable directory of yours, or set VolumePool.root to one."
-        ) from error
+        raise _unusable(root, error) from error
     return layout
 
 
+def missing_parent(root: Path) -> Path | None:
+    """Return the directory that has to exist before `root` can be made; None if nothing is missing.
+
+    Whoever names a root may leave one directory above it to us: two that are missing speak for a typing error. The
+    default root is nobody's typing; all that leads to it is made, as any Jupyter program makes its data directory.
+    """
+    if root.parent.exists() or root.parent.parent.exists() or _is_default(root):
+        return None
+    return root.parent
+
+
+def _is_default(root: Path) -> bool:
+    return root == VolumePool().root_path
+
+
 def _make(root: Path) -> None:
-    if not root.exists() and not root.is_symlink():
-        # The Jupyter data directory may not exist yet; any other missing parent is more likely a typing error.
-        if not root.parent.exists() and not root.parent.parent.exists():
-            raise RootUnusable(
-                f"The root {root} cannot be made: {root.parent} does not exist; "
-                "make it first, or correct VolumePool.root."
-            )
-        root.parent.mkdir(exist_ok=True)
-        root.mkdir(mode=0o700, exist_ok=True)
+    if root.exists() or root.is_symlink():
+        return
+    if (missing := missing_parent(root)) is not None:
+        raise RootUnusable(
+            f"The root {root} cannot be made: {missing} does not exist; "
+            "make it first, or correct VolumePool.root."
+        )
+    # What leads to the default root belongs to this user alone (XDG); a parent that was named may be for others too.
+    mode = 0o700 if _is_default(root) else 0o777
+    above = list(takewhile(lambda parent: not parent.exists(), root.parents))
+    for directory in reversed(above):
+        directory.mkdir(mode=mode, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+
+
+def _unusable(root: Path, error: OSError | ValueError) -> RootUnusable:
+    reason, cure = (
+        str(error),
+        "make it a writable directory of yours, or set VolumePool.root to one",
+    )
+    if isinstance(error, OSError):
+        if error.filename is not None:
+            reason = f"{error.strerror}: {error.filename}"
+        if error.errno in _FULL:
+            cure = "free some space there, or set VolumePool.root to a directory on another disk"
+    return RootUnusable(f"The root {str(root)!r} cannot be used ({reason}); {cure}.")
 
 
 def _require_own(root: Path) -> None:
@@ -74,7 +105,7 @@ def _require_own(root: Path) -> None:
         )
     if not stat.S_ISDIR(status.st_mode):
         raise RootUnusable(
-            f"The root {root} is not a directory; remove it or correct VolumePool.root."
+            f"The root {root} is not a directory; correct VolumePool.root, or move away what lies there."
         )
     if status.st_uid != os.geteuid():
         raise RootUnusable(
@@ -82,6 +113,11 @@ def _require_own(root: Path) -> None:
             "set VolumePool.root to a directory of yours."
         )
     if stat.S_IMODE(status.st_mode) & 0o077:
+        if not holds_only_volumes(root):
+            raise RootUnusable(
+                f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}) and holds other things "
+                f"than volumes; set VolumePool.root to a directory of its own, such as {root / 'volumes'}."
+            )
         raise RootUnusable(
             f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); "
             f"close it with `chmod 700 {root}`."
@@ -90,6 +126,12 @@ def _require_own(root: Path) -> None:
         raise RootUnusable(
             f"The root {root} cannot be written; make it writable or set VolumePool.root to another directory."
         )
+
+
+def holds_only_volumes(root: Path) -> bool:
+    """Whether a directory can be closed to others and nothing else is taken from them: it is empty, or was a root."""
+    layout = Layout(root)
+    return not any(root.iterdir()) or all(path.is_dir() for path in layout.directories)
 
 
 def network_file_system(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import root as roots
+from provisioner.config import VolumePool
 from provisioner.errors import RootUnusable, VolumeError
 from provisioner.root import file_system, network_file_system, prepare
 
@@ -75,14 +76,43 @@ def test_a_root_is_made_with_all_its_directories_for_its_owner_alone(tmp_path: P
     assert prepare(root, allow_network=False) == layout
 
 
-def test_the_jupyter_data_directory_may_be_missing_too(tmp_path: Path) -> None:
-    prepare(tmp_path / "data" / "volumes", allow_network=False)
+def test_one_parent_of_a_root_may_be_missing_too(tmp_path: Path) -> None:
+    prepare(tmp_path / "scratch" / "volumes", allow_network=False)
+
+
+def test_the_default_root_is_made_in_a_home_that_is_empty_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("JUPYTER_DATA_DIR", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    root = VolumePool().root_path
+    before = os.umask(0)
+    try:
+        prepare(root, allow_network=False)
+    finally:
+        os.umask(before)
+    made = [directory for directory in (root, *root.parents) if tmp_path in directory.parents]
+    assert len(made) > 2
+    assert {directory.stat().st_mode & 0o777 for directory in made} == {0o700}
 
 
 def test_a_root_whose_parents_are_missing_is_refused(tmp_path: Path) -> None:
     said = refusal(tmp_path / "typing" / "erorr" / "volumes")
     assert f"{tmp_path}/typing/erorr does not exist" in said
     assert not (tmp_path / "typing").exists()
+
+
+def test_a_root_on_a_full_disk_is_refused_with_the_advice_to_free_space(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk", 1 << 20)
+    disk.mount()
+    try:
+        subprocess.run(["mount", "-o", "remount,nr_inodes=1", str(disk.path)], check=True)
+        said = refusal(disk.path / "volumes")
+    finally:
+        disk.unmount()
+    assert "No space left on device" in said
+    assert "free some space" in said
 
 
 def test_a_file_is_no_root(tmp_path: Path) -> None:
@@ -117,7 +147,21 @@ def test_a_root_open_to_others_is_refused_with_the_command_that_closes_it(
     assert f"chmod 700 {root}" in said
     assert not list(root.iterdir())
     root.chmod(0o700)
-    prepare(root, allow_network=False)
+    layout = prepare(root, allow_network=False)
+    (layout.volumes / "v1-x").mkdir()
+    root.chmod(mode)
+    assert f"chmod 700 {root}" in refusal(root)
+
+
+def test_a_directory_of_other_things_is_no_root_and_nobody_is_told_to_close_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "homepage").mkdir()
+    tmp_path.chmod(0o755)
+    said = refusal(tmp_path)
+    assert "chmod" not in said
+    assert f"such as {tmp_path}/volumes" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["homepage"]
 
 
 def test_another_users_root_is_refused(open_path: Path) -> None:

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, TextIO, cast
+from typing import Protocol, cast
 
 from .. import __version__
 from ..errors import VolumeError
 from .settings import SETTINGS_HELP, split_settings
+from .streams import fault_of_output, forget_output, make_usable
 from .terminal import complain
 
 PROGRAM = "jupyter volumes"
@@ -93,8 +94,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     0 if all went well, 1 after a failure that one line on stderr names, 2 for a command line that makes no sense,
     and 128 plus the signal's number if a signal ended it (130 at Ctrl-C).
     """
-    _never_fail_to_print(sys.stdout)
-    _never_fail_to_print(sys.stderr)
+    make_usable()
     if sys.platform == "win32":
         complain(
             "Windows has no locks that a kernel could inherit (flock), so there are no volumes; "
@@ -110,23 +110,42 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}; check it with `jupyter volumes doctor`.")
+        complain(_told(error, arguments))
         return FAILED
+
+
+def _told(error: OSError, arguments: Sequence[str]) -> str:
+    if (fault := fault_of_output()) is not None:
+        forget_output()
+        return f"The output cannot be written ({fault.strerror}); send it elsewhere."
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "The current directory does not exist any more; change to one that does."
+    where = f"{error.filename}: " if error.filename else ""
+    advice = "" if "doctor" in arguments else "; check it with `jupyter volumes doctor`"
+    return f"{where}{error.strerror or error}{advice}."
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _dispatch(arguments: list[str]) -> int:
     own, another = _split_command_line(arguments)
     parser = _parser(own)
-    own, config = split_settings(own, parser.error)
-    args = parser.parse_args(own, argparse.Namespace(config=config, command_line=another))
-    code = _named(args.command).load().run(args)
-    # Output that cannot be written any more shows here, not in the interpreter's last breath.
-    sys.stdout.flush()
-    return code
+    try:
+        own, config = split_settings(own, parser.error)
+        args = parser.parse_args(own, argparse.Namespace(config=config, command_line=another))
+        return _named(args.command).load().run(args)
+    finally:
+        # Output that cannot be written any more shows here, not in the interpreter's last breath.
+        sys.stdout.flush()
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -162,15 +181,3 @@ def _split_command_line(arguments: list[str]) -> tuple[list[str], list[str] | No
 
 def _named(name: str) -> Command:
     return next(command for command in COMMANDS if command.name == name)
-
-
-def _never_fail_to_print(stream: TextIO) -> None:
-    """Let a terminal without Unicode show an emoji's number rather than a traceback."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-
-
-def _forget_output() -> None:
-    """Keep the interpreter from flushing into a pipe whose reader has gone (`… list | head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

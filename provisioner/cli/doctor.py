@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
+from functools import partial
 
 from traitlets.config import Config
 
 from ..errors import VolumeError
 from ..pool import pool_of
 from .checks.configuration import read_settings
-from .checks.finding import Finding, Level
+from .checks.finding import Finding, Level, examined
 from .checks.installation import check_installation
 from .checks.kernels import check_kernels
-from .checks.storage import check_storage
+from .checks.storage import check_reflinks, check_root, check_space
 from .checks.table import check_table
 from .terminal import complain, print_json
 
@@ -55,18 +57,19 @@ def examine(given: Config | None) -> Iterator[Finding]:
     given
         The settings of the command line.
     """
-    yield from check_installation()
+    yield from examined("installation", None, check_installation)
     settings, found = read_settings(given)
     yield from found
     if settings is None:
         return
-    is_fit = True
-    for finding in check_storage(settings):
-        is_fit = is_fit and finding.level is not Level.BAD
-        yield finding
-    if is_fit:
-        yield from check_table(pool_of(settings))
-    yield from check_kernels(settings.root_path)
+    root = settings.root_path
+    roots = list(examined("root", root, partial(check_root, settings)))
+    yield from roots
+    if os.path.isdir(root) and all(finding.level is not Level.BAD for finding in roots):
+        yield from examined("free space", root, partial(check_space, root))
+        yield from examined("files", root, partial(check_reflinks, root))
+        yield from examined("table", root, partial(check_table, pool_of(settings)))
+    yield from examined("kernelspec", None, partial(check_kernels, settings))
 
 
 def _repair(given: Config | None) -> list[Finding]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from threading import Event
 
 from .. import environment
 from ..errors import Cancelled, VolumeError
+from ..hydration.pipeline import Hydrated
 from ..lease import Purpose
+from ..pool import Pool
+from ..record import Record
+from .installed import volume_kernelspec
 from .selection import find_volume, open_pool
+from .terminal import complain
 from .transfer import interruptible
 
 
@@ -24,46 +30,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Hydrate under the lease, telling each line as it comes."""
+    """Hydrate under the lease, telling each line as it comes; exit 1 if one of them failed, after trying all."""
     if (args.session is None) == (args.kernel is None):
         raise VolumeError("Name a session, or a kernelspec with --kernel; one of the two.")
     pool = open_pool(args)
-    if args.session is not None:
-        records = [find_volume(pool, args.session)]
-    else:
-        records = [r for r in pool.volumes() if r.kernelspec == args.kernel and r.has_files]
-
-    def tell(step: str, message: str, fraction: float | None = None) -> None:
-        done = "" if fraction is None else f" ({fraction:.0%})"
-        print(f"{step}: {message}{done}", flush=True)
-
+    by_kernel = args.kernel is not None
+    records = _volumes_of(pool, args.kernel) if by_kernel else [_volume(pool, args.session)]
+    if not records:
+        print(f"No volume of {args.kernel} has files on disk.")
+    failed = 0
     with interruptible() as cancel:
         for record in records:
-            acquired = pool.acquire(
-                record.session,
-                record.kernelspec,
-                kernel="jupyter volumes hydrate",
-                purpose=Purpose.HYDRATE,
-                cancel=cancel,
-            )
             try:
-                options, launch = environment.declared(record.kernelspec, os.environ)
-                hydrated = environment.prepare(
-                    launch,
-                    pool,
-                    options,
-                    acquired,
-                    notebook=record.session,
-                    progress=tell,
-                    cancel=cancel,
-                    force=args.force,
-                )
-            except Cancelled as error:
-                raise KeyboardInterrupt from error
-            finally:
-                pool.release(acquired)
-            for step in hydrated.report:
-                outcome = "was up to date" if step.hit else "hydrated"
-                why = f" ({', '.join(step.changed)} changed)" if step.changed else ""
-                print(f"{record.session}: {step.name} {outcome}{why}")
-    return 0
+                hydrated = _hydrate(pool, record, cancel, force=args.force)
+            except VolumeError as error:
+                if isinstance(error, Cancelled) and cancel.is_set():
+                    raise KeyboardInterrupt from error
+                complain(str(error))
+                failed += 1
+            else:
+                _report(record, hydrated)
+    return 1 if failed else 0
+
+
+def _volume(pool: Pool, session: str) -> Record:
+    record = find_volume(pool, session)
+    if record.spare is not None:
+        raise VolumeError(
+            f"{record.session!r} is a spare, which no session has yet; "
+            f"`jupyter volumes warm {record.kernelspec}` renews those that are out of date."
+        )
+    return record
+
+
+def _volumes_of(pool: Pool, kernelspec: str) -> list[Record]:
+    """Return the volumes of a kernelspec, which may since have been removed; refuse one that never can have any.
+
+    Spares are not among them: using one would make it somebody's. `warm` renews them.
+    """
+    name = kernelspec.lower()
+    of_it = [r for r in pool.volumes() if r.kernelspec.lower() == name and r.spare is None]
+    if not of_it:
+        volume_kernelspec(kernelspec, "--kernel ")
+    return [record for record in of_it if record.has_files]
+
+
+def _hydrate(pool: Pool, record: Record, cancel: Event, *, force: bool) -> Hydrated:
+    acquired = pool.acquire(
+        record.session,
+        record.kernelspec,
+        kernel="by hand",
+        purpose=Purpose.HYDRATE,
+        cancel=cancel,
+    )
+    try:
+        options, launch = environment.declared(record.kernelspec, os.environ)
+        return environment.prepare(
+            launch,
+            pool,
+            options,
+            acquired,
+            notebook=record.session,
+            progress=_tell,
+            cancel=cancel,
+            force=force,
+        )
+    finally:
+        pool.release(acquired)
+
+
+def _tell(step: str, message: str, fraction: float | None = None) -> None:
+    done = "" if fraction is None else f" ({fraction:.0%})"
+    print(f"{step}: {message}{done}", flush=True)
+
+
+def _report(record: Record, hydrated: Hydrated) -> None:
+    for step in hydrated.report:
+        outcome = "was up to date" if step.hit else "hydrated"
+        why = f" ({', '.join(step.changed)} changed)" if step.changed else ""
+        print(f"{record.session}: {step.name} {outcome}{why}")

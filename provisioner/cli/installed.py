@@ -11,6 +11,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
+from ..environment import interpreter_of
 from ..errors import ConfigError
 from .stanza import Stanza, stanza_of
 
@@ -45,6 +46,15 @@ class Installed:
     def language(self) -> str:
         """The language that its kernel speaks, in lower case."""
         return str(self.content.get("language", "")).lower()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line that starts its kernel; empty if kernel.json has none."""
+        argv = self.content.get("argv")
+        if not isinstance(argv, list) or not argv:
+            return ()
+        program, *arguments = map(str, argv)
+        return (interpreter_of(program), *arguments)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -86,6 +96,39 @@ def kernelspec(name: str) -> Installed:
         )
     directory = Path(found[name.lower()])
     return Installed(name.lower(), directory, _content(manager, name, directory))
+
+
+def volume_kernelspec(name: str, flag: str = "") -> Installed:
+    """Return the kernelspec of that name, whose kernels get volumes.
+
+    Parameters
+    ----------
+    name
+        What was typed.
+    flag
+        What was typed before it, for the advice.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or its kernels get no volume; names one of the same kernel that does.
+    """
+    found = kernelspec(name)
+    if not found.stanza.gives_volume:
+        raise ConfigError(f"The kernelspec {name!r} gives no volume; {way_to_volume(found, flag)}.")
+    return found
+
+
+def way_to_volume(source: Installed, flag: str = "") -> str:
+    """Return, as a clause, which kernelspec starts the same kernel in a volume, or how to make one."""
+    usual = f"{source.name}-volume"
+    giving = [found for found in kernelspecs() if found.stanza.gives_volume]
+    same = [found.name for found in giving if source.command and found.command == source.command]
+    if usual in {found.name for found in giving}:
+        same.insert(0, usual)
+    if same:
+        return f"`{flag}{same[0]}` starts the same kernel in one"
+    return f"`jupyter volumes kernelspec add {usual} --from {source.name}` makes one that does"
 
 
 def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from ..errors import ConfigError
 from ..notebook import canonical
-from .installed import PACKAGED, Installed, kernelspec, kernelspecs
+from .installed import PACKAGED, Installed, kernelspecs, volume_kernelspec, way_to_volume
 from .outcome import Job
 
 _EXECUTED = ".executed.ipynb"
@@ -36,23 +36,26 @@ def jobs_for(
     Raises
     ------
     ConfigError
-        If an output would overwrite another or a notebook, or cannot be written, or if the kernel is unknown or gives
-        no volume.
+        If one is a directory, if an output would overwrite another or a notebook, or cannot be written, or if the
+        kernel is unknown or gives no volume.
     """
-    if kernel is not None:
-        _require_volume(kernelspec(kernel), kernel)
+    chosen = None if kernel is None else volume_kernelspec(kernel, "--kernel ").name
+    for label in given:
+        _require_file_name(label)
     jobs = [
         Job(
             label,
             Path(canonical(label)),
             _output(label, output_directory, inplace),
-            lambda notebook: kernel or kernel_for(notebook),
+            lambda notebook: chosen or kernel_for(notebook),
         )
         for label in given
     ]
     _require_distinct_outputs(jobs, inplace)
     if output_directory is not None:
         _make(Path(output_directory))
+    else:
+        _require_writable(jobs)
     return jobs
 
 
@@ -62,7 +65,7 @@ def kernel_for(notebook: NotebookNode) -> str:
     Raises
     ------
     ConfigError
-        If it is written in another language and its kernelspec gives no volume.
+        If it is written in another language and its kernelspec gives no volume, or is not installed.
     """
     own = notebook.metadata.get("kernelspec", {})
     name = str(own.get("name", "")).lower()
@@ -70,13 +73,13 @@ def kernel_for(notebook: NotebookNode) -> str:
     if installed is not None and installed.stanza.gives_volume:
         return installed.name
     language = _language(notebook, installed)
-    if language not in {"", "python"}:
-        raise ConfigError(
-            f"its kernel {name!r} ({language}) gives no volume; "
-            f"`jupyter volumes kernelspec add {name}-volume --from {name}` makes one that does, "
-            "to be named with --kernel."
-        )
-    return PACKAGED
+    if language in {"", "python"}:
+        return PACKAGED
+    if installed is None:
+        told = f"its kernel {name!r} is not installed" if name else "it names no kernel"
+        raise ConfigError(f"{told} ({language}); install one, or name a kernelspec with --kernel.")
+    cure = way_to_volume(installed, "--kernel ")
+    raise ConfigError(f"its kernel {name!r} ({language}) gives no volume; {cure}.")
 
 
 def _language(notebook: NotebookNode, installed: Installed | None) -> str:
@@ -86,12 +89,14 @@ def _language(notebook: NotebookNode, installed: Installed | None) -> str:
     return str(named or notebook.metadata.get("language_info", {}).get("name", "")).lower()
 
 
-def _require_volume(installed: Installed, name: str) -> None:
-    if not installed.stanza.gives_volume:
+def _require_file_name(label: str) -> None:
+    """Refuse what names no file, and so no output beside it."""
+    if os.path.isdir(label):
         raise ConfigError(
-            f"The kernelspec {name!r} gives no volume; "
-            f"`jupyter volumes kernelspec add {name}-volume --from {name}` makes one that does."
+            f"{label} is a directory; name the notebooks in it, such as {os.path.join(label, '*.ipynb')}."
         )
+    if not Path(label).name:
+        raise ConfigError(f"{label!r} names no notebook; give the path of one.")
 
 
 def _output(label: str, directory: str | None, inplace: bool) -> Path:
@@ -111,8 +116,24 @@ def _make(directory: Path) -> None:
         raise ConfigError(
             f"--output-dir {directory} is not a directory; name another one."
         ) from None
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}"
+        raise ConfigError(
+            f"--output-dir {directory} cannot be made ({reason}); name another one."
+        ) from error
     if not os.access(directory, os.W_OK):
         raise ConfigError(f"--output-dir {directory} cannot be written; name another one.")
+
+
+def _require_writable(jobs: Sequence[Job]) -> None:
+    """Refuse notebooks that lie where nothing can be written beside them, also not anew in their own place."""
+    for job in jobs:
+        directory = job.output.parent
+        if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
+            raise ConfigError(
+                f"{job.output} cannot be written, for {directory.absolute()} is not yours to write to; "
+                "name an --output-dir."
+            )
 
 
 def _require_distinct_outputs(jobs: Sequence[Job], inplace: bool) -> None:

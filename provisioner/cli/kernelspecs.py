@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -15,11 +16,13 @@ from ..environment import PROVISIONER
 from ..errors import ConfigError
 from .installed import Installed, kernelspec, kernelspecs
 from .settings import settings_of
-from .stanza import DEFAULT_LAUNCHER, Stanza, faults
+from .stanza import DEFAULT_LAUNCHER, Stanza
+from .stanza_faults import faults
 from .stanza_options import add_option_arguments, given_options
-from .terminal import Column, print_json, print_table
+from .terminal import Column, complain, print_json, print_table
 
-_SUFFIX = " (volume)"
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
+"""What Jupyter takes for a name, without those that stand for a directory above (`..`) or hide one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,9 @@ def _declare_add(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source", metavar="KERNELSPEC", required=True, help="the one to copy"
     )
     parser.add_argument(
-        "--display-name", metavar="TEXT", help=f"default: that of the source, with {_SUFFIX!r}"
+        "--display-name",
+        metavar="TEXT",
+        help="what launchers call it (default: as the source, with NAME in parentheses)",
     )
     add_option_arguments(parser)
     parser.add_argument("--force", action="store_true", help="replace a kernelspec of that name")
@@ -61,19 +66,29 @@ def _declare_add(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(args: argparse.Namespace) -> None:
+    if not _NAME.fullmatch(args.name):
+        raise ConfigError(
+            f"A kernelspec cannot be named {args.name[:300]!r}; "
+            'use letters, digits, "-", "_" and ".", and do not begin with a dot.'
+        )
+    if args.prefix == "":
+        raise ConfigError("--prefix is empty; give a directory, or leave it out.")
     source = kernelspec(args.source)
     stanza = wrapped(source.stanza, given_options(args))
     for fault in faults(stanza, args.name, settings_of(args).root_path):
         raise ConfigError(fault)
     content = {
         **source.content,
-        "display_name": args.display_name or _named_after(source.display_name),
+        "display_name": args.display_name or display_name(args.name, source),
         "metadata": {**source.metadata, "kernel_provisioner": stanza.metadata()},
     }
     prefix = sys.prefix if args.sys_prefix else args.prefix
     if not args.force:
         _require_free(args.name, prefix)
-    print(f"Added {args.name}: {_install(args.name, content, source.directory, prefix)}")
+    installed = _install(args.name, content, source.directory, prefix)
+    print(f"Added {args.name}: {installed}")
+    if args.prefix is None:
+        _tell_if_hidden(args.name, installed)
 
 
 def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
@@ -88,8 +103,22 @@ def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
     return Stanza(PROVISIONER, {**inherited, **given})
 
 
-def _named_after(display_name: str) -> str:
-    return display_name if display_name.endswith(_SUFFIX) else display_name + _SUFFIX
+def display_name(name: str, source: Installed) -> str:
+    """Return what launchers call a new kernelspec: like its source, told apart from others of that source.
+
+    Parameters
+    ----------
+    name
+        The new one's name. `NAME-volume`, of the source NAME, is "… (volume)", as the one that comes with the package.
+    source
+        The one that it is made from.
+    """
+    base = source.display_name
+    if source.stanza.gives_volume:
+        base = base.removesuffix(f" ({source.name})").removesuffix(" (volume)")
+    elif name.lower() == f"{source.name}-volume":
+        name = "volume"
+    return f"{base} ({name})".strip()
 
 
 def _require_free(name: str, prefix: str | None) -> None:
@@ -117,8 +146,24 @@ def _install(name: str, content: Mapping[str, Any], resources: Path, prefix: str
             return KernelSpecManager().install_kernel_spec(
                 str(copy), name, user=prefix is None, prefix=prefix
             )
-        except ValueError as error:  # a name that no directory should have
-            raise ConfigError(f"The kernelspec was not added: {error}") from None
+        except OSError as error:
+            raise ConfigError(
+                f"The kernelspec was not added ({_reason(error)}); "
+                "see to it that you may write there, or install it elsewhere, as --user does."
+            ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # one for a whole tree, with what befell each file
+        return str(error.args[0][0][-1])
+    return f"{error.strerror}: {error.filename}"
+
+
+def _tell_if_hidden(name: str, installed: str) -> None:
+    """Tell if Jupyter goes on finding another kernelspec of that name first."""
+    found = kernelspec(name)
+    if found.directory != Path(installed):
+        complain(f"{name!r} is hidden by {found.directory}, where Jupyter looks first.")
 
 
 def _remove(args: argparse.Namespace) -> None:

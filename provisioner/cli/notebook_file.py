@@ -27,6 +27,9 @@ def read(path: Path) -> NotebookNode:
     NotebookUnusable
         It is missing, cannot be read, is not JSON or no notebook.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe or a device may never end.
+        raise NotebookUnusable("is not a file; name a notebook.")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         pool.delete(record.id)
         gone = replace(record, state=State.PRUNED)
     else:
-        gone = pool.prune(record.id, force=args.force)
+        gone = pool.prune(record.id, force=args.force, look_first=True)
     # This process ends now; what it renamed away is deleted by one that outlives it.
     subprocess.Popen(
         [sys.executable, "-m", "provisioner.trash", str(pool.layout.trash)],
@@ -62,9 +62,13 @@ def _require_name(record: Record) -> None:
             f"What would be deleted of {record.session!r} cannot be brought back; "
             "to delete it all the same without a terminal, add --yes."
         )
-    typed = input(
-        f"What is deleted of {record.session!r} cannot be brought back: it has no (other) current backup.\n"
-        "Type the session's name to delete it: "
-    )
+    try:
+        typed = input(
+            f"What is deleted of {record.session!r} cannot be brought back: it has no (other) current backup.\n"
+            "Type the session's name to delete it: "
+        )
+    except EOFError:
+        print()
+        typed = ""
     if typed != record.session:
         raise NotBackedUp("That is not the session's name; nothing was deleted.")

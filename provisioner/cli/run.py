@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..duration import parse_duration
 from ..notebook import canonical
 from ..session import checked
+from .quantity import duration, whole_number
 from .settings import settings_of
 from .terminal import print_json
 
@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("notebooks", metavar="NOTEBOOK", nargs="+", help="a notebook to execute")
     parser.add_argument(
-        "-j", "--jobs", type=_count, default=1, metavar="N", help="execute N at a time (default: 1)"
+        "-j",
+        "--jobs",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="execute N at a time (default: 1)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -64,13 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         metavar="TIME",
         help='how long a cell may run, such as 90, "30m" or "never" (the default)',
     )
     parser.add_argument(
         "--startup-timeout",
-        type=_duration,
+        type=duration,
         default=timedelta(minutes=1),
         metavar="TIME",
         help="how long a started kernel may take to answer, hydration not included (default: 1m)",
@@ -91,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.session and args.session_per == "notebook":
         args.usage_error("--session and --session-per notebook contradict each other")
     settings_of(args)  # refused here, and not once for each notebook
+    os.getcwd()  # likewise: from a directory that is gone, no kernel starts
     jobs = jobs_for(
         args.notebooks, kernel=args.kernel, output_directory=args.output_dir, inplace=args.inplace
     )
@@ -159,16 +165,3 @@ def _stopped_by_signals(stop: Stop) -> Iterator[Sequence[int]]:
     finally:
         for number in heeded:
             loop.remove_signal_handler(number)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
-    return int(text)
-
-
-def _duration(text: str) -> timedelta | None:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} must be {error}") from None

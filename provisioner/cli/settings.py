@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from ..config import VolumePool
 
 _PREFIX = "--VolumePool."
+
+_NAME = re.compile(re.escape(_PREFIX) + r"\w+")
 
 SETTINGS_HELP = (
     "Any setting can be given for one command as --VolumePool.NAME=VALUE, "
@@ -36,6 +39,8 @@ def split_settings(
             rest += [argument, *remaining]
         elif not argument.startswith(_PREFIX):
             rest.append(argument)
+        elif not _NAME.fullmatch(argument.partition("=")[0]):
+            usage_error(f"{argument} is no setting; write {_PREFIX}NAME=VALUE")
         elif "=" in argument:
             given.append(argument)
         elif (value := next(remaining, None)) is not None:

@@ -16,6 +16,7 @@ from .. import environment
 from ..errors import Cancelled, VolumeError, VolumeNotFound
 from ..lease import Purpose
 from ..pool import Acquired, Pool
+from .installed import volume_kernelspec
 from .selection import add_session_argument, find_volume, open_pool, session_name
 from .terminal import complain
 from .transfer import interruptible
@@ -46,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the shell under the volume's lease; return its exit code."""
     pool = open_pool(args)
-    acquired = _acquire(pool, args)
+    command = args.command_line or _shell(pool)
+    acquired = _acquire(pool, args, command[0])
     process: int | None = None
     try:
         env = _environment(pool, acquired, bare=args.bare)
-        child = _start(args.command_line or _shell(pool), acquired, env)
+        child = _start(command, acquired, env)
         process = child.pid
         pool.kernel_is_up(acquired, process)
         code = _wait(child)
@@ -70,15 +72,17 @@ class _NotStarted(Exception):
         self.exit_code = exit_code
 
 
-def _acquire(pool: Pool, args: argparse.Namespace) -> Acquired:
+def _acquire(pool: Pool, args: argparse.Namespace, program: str) -> Acquired:
+    """Lease the volume for a shell, which others are told by the name of its program."""
     try:
         record = find_volume(pool, args.session)
         session, kernelspec = record.session, record.kernelspec
     except VolumeNotFound:
         if not args.create:
             raise
-        session, kernelspec = session_name(args.session), args.kernelspec
-    return pool.acquire(session, kernelspec, kernel=f"shell:{os.getpid()}", purpose=Purpose.SHELL)
+        session = session_name(args.session)
+        kernelspec = volume_kernelspec(args.kernelspec, "--kernelspec ").name
+    return pool.acquire(session, kernelspec, kernel=program, purpose=Purpose.SHELL)
 
 
 def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, str]:

@@ -1,22 +1,19 @@
-"""What kernel.json says of its provisioner: `metadata.kernel_provisioner`, and what may be wrong with it."""
+"""What kernel.json says of its provisioner: `metadata.kernel_provisioner`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from ..environment import PROVISIONER
-from ..errors import ConfigError
-from ..hydration.plan import plan
-from ..options import KernelOptions
 
 DEFAULT_LAUNCHER = "local-provisioner"
 
-_GROUP = "jupyter_client.kernel_provisioners"
+PROVISIONERS = "jupyter_client.kernel_provisioners"
+"""The group of entry points in which Jupyter looks for provisioners."""
 
 
 @dataclass(frozen=True)
@@ -52,42 +49,6 @@ def stanza_of(metadata: Mapping[str, Any]) -> Stanza:
     return Stanza(str(found["provisioner_name"]), config if isinstance(config, dict) else {})
 
 
-def launchers() -> set[str]:
-    """Return the names of the installed provisioners that can start a kernel for us."""
-    return {point.name for point in entry_points(group=_GROUP)} - {PROVISIONER}
-
-
 def entry_point() -> EntryPoint | None:
     """Return our own entry point as Jupyter sees it; None if it does not."""
-    return next(iter(entry_points(group=_GROUP, name=PROVISIONER)), None)
-
-
-def faults(stanza: Stanza, kernelspec: str, root: Path) -> Iterator[str]:
-    """Yield what is wrong with the options of a kernelspec that gives volumes, each with its cure.
-
-    Parameters
-    ----------
-    stanza
-        What the kernelspec says, or shall say.
-    kernelspec
-        Its name, for messages.
-    root
-        Where volumes lie.
-    """
-    launcher = stanza.launcher
-    if launcher == PROVISIONER:
-        yield (
-            f"The launcher of kernelspec {kernelspec!r} is {PROVISIONER!r} itself; "
-            'name the provisioner that starts the process, such as "local-provisioner".'
-        )
-    elif isinstance(launcher, str) and launcher not in launchers():
-        yield (
-            f"The launcher {launcher!r} of kernelspec {kernelspec!r} is not installed; "
-            f"install its package or use one of {', '.join(sorted(launchers()))}."
-        )
-    options = KernelOptions()
-    try:
-        options.take(stanza.config, kernelspec)
-        plan(options.hydration(root))
-    except ConfigError as error:
-        yield str(error)
+    return next(iter(entry_points(group=PROVISIONERS, name=PROVISIONER)), None)

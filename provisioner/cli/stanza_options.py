@@ -18,6 +18,11 @@ _LOCAL_REFERENCE = re.compile(
 )
 """A path from the current directory, as people type it: `.`, `../flake#shell`, `path:./flake`, `shell.nix`."""
 
+_LOCAL_REQUIREMENT = re.compile(
+    r"(?P<path>\.{1,2}|[^:@;\[\s]*/[^:@;\[]*)(?P<extras>(\[.*)?)", re.DOTALL
+)
+"""A path, as uv takes for a requirement: `.`, `libs/ours[plot]`, `/wheels/a.whl`."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -104,11 +109,14 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _words(text: str) -> list[str]:
     try:
-        return shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
         raise ConfigError(
             f"--bootstrap-command {text!r} is no command line ({error}); correct its quotes."
         ) from None
+    if not words:
+        raise ConfigError("--bootstrap-command is empty; name a program, or leave it out.")
+    return words
 
 
 def _reference(text: str) -> str:
@@ -117,6 +125,16 @@ def _reference(text: str) -> str:
     if local is None:
         return text
     return f"{local['scheme'] or ''}{os.path.abspath(local['path'])}{local['rest']}"
+
+
+def _requirements(texts: Sequence[str]) -> list[str]:
+    """Return requirements that mean the same from any directory."""
+    return [_requirement(text) for text in texts]
+
+
+def _requirement(text: str) -> str:
+    local = _LOCAL_REQUIREMENT.fullmatch(text)
+    return f"{os.path.abspath(local['path'])}{local['extras']}" if local else text
 
 
 OPTIONS: Sequence[Option] = (
@@ -170,6 +188,7 @@ OPTIONS: Sequence[Option] = (
         "requirements",
         "a Python requirement that uv installs into each volume; may be repeated",
         {"action": "append", "metavar": "REQUIREMENT"},
+        _requirements,
     ),
     Option(
         "--requirements-file",

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every",
         metavar="DURATION",
-        type=_duration,
+        type=_interval,
         help='go on for ever, with this much time (seconds, or "10m") between two passes',
     )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -74,11 +74,13 @@ def _described_step(step: Step) -> dict[str, Any]:
     return {**asdict(step), "action": step.action.value}
 
 
-def _duration(text: str) -> timedelta:
+def _interval(text: str) -> timedelta:
     try:
-        duration = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} must be {error}") from None
-    if duration is None:
-        raise argparse.ArgumentTypeError('"never" is no time between two passes; leave --every out')
-    return duration
+        interval = parse_duration(text)
+    except ValueError:
+        interval = None
+    if interval is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no time between two passes; give seconds, or a duration such as "10m"'
+        )
+    return interval

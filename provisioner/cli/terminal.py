@@ -101,10 +101,19 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def until(moment: datetime | None, now: datetime) -> str:
-    """Return how long it is until something is done (`in 3h`); `due` if it is, empty for never."""
+    """Return how long it is until something is done (`in 3h`); `due` if it is, empty for never.
+
+    Rounded, where an age counts what is full: of ten minutes, a moment later, ten are left.
+    """
     if moment is None:
         return ""
-    return f"in {ago(now, moment).removesuffix(' ago')}" if moment > now else "due"
+    seconds = (moment - now).total_seconds()
+    if seconds <= 0:
+        return "due"
+    for unit, length, limit in (("s", 1, 60), ("m", 60, 60), ("h", 3600, 24)):
+        if (count := round(seconds / length)) < limit:
+            return f"in {count}{unit}"
+    return f"in {round(seconds / 86400)}d"
 
 
 def size(count: int | None) -> str:
@@ -203,7 +212,7 @@ def _shrink(shown: Sequence[tuple[Column[Any], list[str]]], widths: list[int]) -
     for place, (column, _) in enumerate(shown):
         excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
         if excess > 0 and column.shrinks:
-            widths[place] = max(_NARROWEST, widths[place] - excess)
+            widths[place] = min(widths[place], max(_NARROWEST, widths[place] - excess))
 
 
 def _fitted(text: str, column: Column[Any], room: int) -> str:

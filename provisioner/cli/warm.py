@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 
 from ..errors import Cancelled
+from ..pool import Pool
 from ..spares import warm
+from .installed import volume_kernelspec
+from .quantity import whole_number
 from .selection import open_pool
 from .transfer import interruptible
 
@@ -16,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n",
         "--spares",
-        type=int,
+        type=whole_number(0),
+        metavar="N",
         help="how many to have ready; as VolumePool.spares says, or 1, if not given; 0 retires all",
     )
 
@@ -24,17 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make what is missing, replace what is out of date, retire what is too many."""
     pool = open_pool(args)
-    wanted = (
-        args.spares if args.spares is not None else pool.settings.spares.get(args.kernelspec, 1)
-    )
+    name = _kernelspec(pool, args)
+    wanted = args.spares if args.spares is not None else pool.settings.spares.get(name, 1)
 
     def tell(step: str, message: str, fraction: float | None = None) -> None:
         print(f"{step}: {message}", flush=True)
 
     with interruptible() as cancel:
         try:
-            made = warm(pool, args.kernelspec, wanted, progress=tell, cancel=cancel)
+            made = warm(pool, name, wanted, progress=tell, cancel=cancel)
         except Cancelled as error:
             raise KeyboardInterrupt from error
-    print(f"{args.kernelspec}: {made} made, {len(pool.registry.spares(args.kernelspec))} ready")
+    print(f"{name}: {made} made, {len(pool.registry.spares(name))} ready")
     return 0
+
+
+def _kernelspec(pool: Pool, args: argparse.Namespace) -> str:
+    """Return whose spares are meant. Those of a kernelspec that is gone can still be retired, but none are made."""
+    name: str = args.kernelspec
+    if args.spares == 0 and pool.registry.spares(name):
+        return name
+    return volume_kernelspec(name).name

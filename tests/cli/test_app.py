@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,8 +15,12 @@ from .commands import COMMAND, Cli, make_volume
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["frobnicate"], ["show"], ["list", "--frob"], ["run"], ["list", "--VolumePool.root"]],
-)
+    [
+        [], ["frobnicate"], ["show"], ["list", "--frob"], ["run"], ["list", "--VolumePool.root"],
+        ["list", "--VolumePool.root.x=1"], ["list", "--VolumePool.=1"], ["sweep", "--every", "0"],
+        ["sweep", "--every", "never"],
+    ],
+)  # fmt: skip
 def test_a_command_line_that_makes_no_sense_is_answered_with_the_usage(
     cli: Cli, arguments: list[str]
 ) -> None:
@@ -86,6 +91,23 @@ def test_a_platform_that_cannot_work_says_so_in_one_line(
     assert called.code == 1
     assert "WSL" in called.err
     assert called.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["list", "doctor"])
+def test_an_error_of_the_system_is_told_with_its_path_and_advice_that_is_not_this_very_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    module = {"list": "listing"}.get(command, command)
+
+    def fail(args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/some/file")
+
+    monkeypatch.setattr(f"provisioner.cli.{module}.run", fail)
+    called = cli(command)
+
+    assert called.code == 1
+    assert called.err.startswith("jupyter volumes: /some/file: No space left on device")
+    assert ("doctor" in called.err) == (command != "doctor")
 
 
 def test_every_command_explains_itself(cli: Cli) -> None:

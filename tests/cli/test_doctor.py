@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provisioner.cli import doctor
+from provisioner.cli.checks.finding import Finding
 from provisioner.config import load_settings
+from provisioner.errors import VolumeError
 from provisioner.pool import Pool
 from provisioner.registry import FILE_NAME
 
+from ..disks import SmallDisk
 from .commands import Called, Cli, make_volume
 
 
@@ -93,6 +99,97 @@ def test_a_root_whose_parents_are_missing_is_bad(
     assert called.code == 1
     assert f"{nowhere.parent} does not exist" in called.out
     assert not root.exists()
+
+
+@pytest.mark.parametrize("above", ["file", "closed"])
+def test_a_root_that_cannot_be_made_is_bad_before_a_kernel_tries(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(tmp_path / above / "volumes"))
+    # Nothing is closed to root, who may be running this.
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: Path(path) != tmp_path / "closed" and access(path, mode)
+    )
+
+    called = cli("doctor")
+
+    assert called.code == 1
+    assert f"{tmp_path / above} is not a directory that you may write to" in called.out
+
+
+def test_a_directory_of_other_things_is_never_closed_to_others(cli: Cli, root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o755)
+    (root / "homepage").mkdir()
+
+    called = cli("doctor", "--repair")
+
+    assert called.code == 1
+    assert "set VolumePool.root to a directory of its own" in called.out
+    assert "chmod" not in called.out
+    assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_spares_that_nobody_could_claim_are_told(cli: Cli, configuration: Path) -> None:
+    settings = configuration / "jupyter_volumes_config.py"
+    settings.write_text("c.VolumePool.spares = {'nope': 1, 'python3': 1, 'python3-volume': 1}")
+
+    called = cli("doctor", "--json")
+
+    said = [f["said"] for f in called.json["findings"] if f["subject"] == "spares"]
+    assert called.code == 0
+    assert len(said) == 2
+    assert "There is no kernelspec 'nope'" in said[0]
+    assert "'python3' gives no volume" in said[1]
+
+
+def test_a_full_disk_stops_no_check_and_each_finding_has_its_cure(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SmallDisk(tmp_path / "disk", 3 << 20)
+    disk.mount()
+    try:
+        root = disk.path / "volumes"
+        monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(root))
+        make_volume("a")
+        disk.fill()
+        called = cli("doctor", "--json")
+    finally:
+        disk.unmount()
+
+    assert called.code == 1
+    assert called.err == ""
+    levels = _levels(called)
+    assert levels["free space"] == levels["files"] == "bad"
+    assert {"table", "kernelspec"} <= set(levels)
+    cannot = next(f for f in called.json["findings"] if f["subject"] == "files")
+    assert f"No space left on device: {root}" in cannot["said"]
+    assert cannot["cure"] == "free some space there"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error", "/a/file"), VolumeError("Input/output: /a/file.")]
+)
+@pytest.mark.parametrize("check", ["installation", "root", "space", "reflinks", "table", "kernels"])
+def test_a_check_that_fails_is_one_finding_and_the_checks_after_it_go_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, check: str, error: Exception
+) -> None:
+    make_volume("a")
+
+    def fail(*_: object) -> Iterator[Finding]:
+        raise error
+
+    monkeypatch.setattr(doctor, f"check_{check}", fail)
+    called = cli("doctor", "--json")
+
+    assert called.code == 1
+    assert called.err == ""
+    assert _said(called, "bad").count("/a/file") == 1
+    assert check == "kernels" or _levels(called)["kernelspec"] == "ok"
+    assert check in {"root", "table"} or _levels(called)["table"] == "ok"
 
 
 @pytest.mark.parametrize("part", ["table", "index"])
@@ -216,6 +313,15 @@ def test_settings_that_cannot_be_read_name_their_file(cli: Cli, configuration: P
         (["python"], {"launcher": "volume-provisioner"}, "itself"),
         (["python"], {"workdri": "volume"}, "did you mean workdir?"),
         (["python"], {"workdir": "moon"}, "config.workdir is 'moon'"),
+        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is none"),
+        (
+            ["python"],
+            {"requirements": "/no/r.txt"},
+            "file /no/r.txt of kernelspec 'mine' cannot be",
+        ),
+        (["python"], {"requires_python": "new"}, "names no versions"),
+        (["python"], {"pyproject": "/no"}, "no pyproject.toml in /no"),
+        (["python"], {"nix_profile": "/no"}, "/no, which does not exist"),
         (["/no/such/kernel"], {}, "'/no/such/kernel', which starts the kernel of 'mine'"),
         ([], {}, "argv"),
     ],
@@ -233,6 +339,27 @@ def test_a_kernelspec_whose_kernel_cannot_start_is_bad(
 
     assert called.code == 1
     assert said in _said(called, "bad")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"requirements": "r.txt"},
+        {"pyproject": "project"},
+        {"nix_profile": "./flake"},
+        {"nix_profile": "nix/shell.nix"},
+    ],
+)
+def test_what_may_come_with_the_volume_is_not_missed(
+    cli: Cli, kernels: Path, config: dict[str, Any]
+) -> None:
+    directory = kernels / "mine"
+    directory.mkdir(parents=True)
+    stanza = {"provisioner_name": "volume-provisioner", "config": config}
+    content = {"argv": ["python"], "display_name": "", "metadata": {"kernel_provisioner": stanza}}
+    (directory / "kernel.json").write_text(json.dumps(content))
+
+    assert cli("doctor").code == 0
 
 
 def test_a_kernel_json_that_is_no_json_is_told(cli: Cli, kernels: Path) -> None:

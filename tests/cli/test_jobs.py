@@ -63,11 +63,60 @@ def test_outputs_that_would_overwrite_something_are_refused_before_anything_runs
         _outputs(*notebooks, **options)
 
 
-def test_a_kernel_that_gives_no_volume_is_refused() -> None:
-    with pytest.raises(ConfigError, match="jupyter volumes kernelspec add python3-volume"):
-        jobs_for(["a.ipynb"], kernel="python3", output_directory=None, inplace=False)
-    with pytest.raises(ConfigError, match="There is no kernelspec 'nope'"):
-        jobs_for(["a.ipynb"], kernel="nope", output_directory=None, inplace=False)
+def _refusal_of_kernel(name: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        jobs_for(["a.ipynb"], kernel=name, output_directory=None, inplace=False)
+    return str(caught.value)
+
+
+def _install(kernels: Path, name: str, *argv: str, gives_volume: bool = False) -> None:
+    directory = kernels / name
+    directory.mkdir(parents=True)
+    stanza = {"kernel_provisioner": {"provisioner_name": "volume-provisioner"}}
+    metadata = stanza if gives_volume else {}
+    content = {"argv": argv, "language": "R", "display_name": name, "metadata": metadata}
+    (directory / "kernel.json").write_text(json.dumps(content))
+
+
+def test_a_kernel_that_is_not_installed_is_refused() -> None:
+    assert "There is no kernelspec 'nope'" in _refusal_of_kernel("nope")
+
+
+def test_a_kernel_that_gives_no_volume_is_refused_with_one_that_does(kernels: Path) -> None:
+    _install(kernels, "ir", "R", "--slave")
+    assert "kernelspec add ir-volume --from ir` makes one" in _refusal_of_kernel("ir")
+    _install(kernels, "science", "R", "--slave", gives_volume=True)
+    assert "`--kernel science` starts the same kernel" in _refusal_of_kernel("ir")
+    _install(kernels, "ir-volume", "R", "--verbose", gives_volume=True)
+    assert "`--kernel ir-volume` starts the same kernel" in _refusal_of_kernel("ir")
+    assert "`--kernel python3-volume` starts the same kernel" in _refusal_of_kernel("python3")
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "DIR", "DIR/"])
+def test_a_directory_is_no_notebook(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"is a directory; .*such as .*/\*\.ipynb"):
+        _outputs(path.replace("DIR", str(tmp_path)))
+
+
+def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot be made .*Not a directory"):
+        _outputs("a.ipynb", directory=str(tmp_path / "file" / "results"))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_notebook_beside_which_nothing_can_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inplace: bool
+) -> None:
+    # Nothing is closed to root, who may be running this.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be written.* name an --output-dir"):
+        _outputs(str(tmp_path / "a.ipynb"), inplace=inplace)
+
+
+def test_nothing_is_no_notebook() -> None:
+    with pytest.raises(ConfigError, match="'' names no notebook"):
+        _outputs("")
 
 
 def test_a_notebook_keeps_its_own_kernel_if_that_gives_volumes(kernels: Path) -> None:
@@ -84,9 +133,13 @@ def test_a_notebook_keeps_its_own_kernel_if_that_gives_volumes(kernels: Path) ->
     assert kernel_for(_notebook()) == "python3-volume"
 
 
-def test_a_notebook_in_another_language_is_never_given_to_python() -> None:
+def test_a_notebook_in_another_language_is_never_given_to_python(kernels: Path) -> None:
+    in_r = _notebook(kernelspec={"name": "ir", "language": "R"})
+    with pytest.raises(ConfigError, match="'ir' is not installed"):
+        kernel_for(in_r)
+    _install(kernels, "ir", "R")
     with pytest.raises(ConfigError, match="kernelspec add ir-volume --from ir"):
-        kernel_for(_notebook(kernelspec={"name": "ir", "language": "R"}))
+        kernel_for(in_r)
     with pytest.raises(ConfigError, match="julia"):
         kernel_for(_notebook(language_info={"name": "julia"}))
 

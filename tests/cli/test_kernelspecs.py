@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ..disks import SmallDisk
 from .commands import Cli, texts, write_notebook
 
 
@@ -30,7 +31,7 @@ def test_add_copies_a_kernelspec_and_says_only_what_was_given(cli: Cli, kernels:
         "provisioner_name": "volume-provisioner",
         "config": {"workdir": "notebook", "env": {"A": "B=C"}},
     }
-    assert content["display_name"].endswith(" (volume)")
+    assert content["display_name"] == "Python 3 (ipykernel) (mine)"
     assert content["metadata"]["debugger"] is True
     assert (kernels / "mine" / "logo-64x64.png").exists()
 
@@ -69,7 +70,25 @@ def test_a_copy_of_a_kernelspec_with_volumes_keeps_its_options(cli: Cli, kernels
         "overlay": False,
         "workdir": "notebook",
     }
-    assert content["display_name"].count("(volume)") == 1
+    assert content["display_name"] == "Python 3 (ipykernel) (two)"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "flags", "shown"),
+    [
+        ("science", "python3", [], "Python 3 (ipykernel) (science)"),
+        ("own-volume", "own", [], "Own (volume)"),
+        ("python3-volume2", "python3-volume", [], "Python 3 (python3-volume2)"),
+        ("science", "python3", ["--display-name", "Mine"], "Mine"),
+    ],
+)
+def test_launchers_show_kernelspecs_of_one_source_under_different_names(
+    cli: Cli, kernels: Path, name: str, source: str, flags: list[str], shown: str
+) -> None:
+    _write(kernels / "own")
+
+    assert cli("kernelspec", "add", name, "--from", source, *flags).code == 0
+    assert _read(kernels / name)["display_name"] == shown
 
 
 def test_what_hydration_takes_can_be_given(
@@ -98,22 +117,40 @@ def test_what_hydration_takes_can_be_given(
         ("--nix-profile", "nix/shell.nix", "nix_profile", "{here}/nix/shell.nix"),
         ("--nix-profile", "nixpkgs#hello", "nix_profile", "nixpkgs#hello"),
         ("--nix-profile", "github:us/env?dir=a#b", "nix_profile", "github:us/env?dir=a#b"),
-        ("--nix-profile", "/nix/store/x", "nix_profile", "/nix/store/x"),
+        ("--nix-profile", "{here}/flake", "nix_profile", "{here}/flake"),
+        ("--requirements", "libs/ours[plot]", "requirements", ["{here}/libs/ours[plot]"]),
+        ("--requirements", "./libs/ours", "requirements", ["{here}/libs/ours"]),
+        ("--requirements", "ours @ git+https://host/a/b@main", "requirements", ["ours @ git+https://host/a/b@main"]),
+        ("--requirements", "https://host/a.whl", "requirements", ["https://host/a.whl"]),
         ("--stale", "warn", "stale", "warn"),
         ("--requirements-file", "r.txt", "requirements", "{here}/r.txt"),
         ("--requires-python", ">=3.10", "requires_python", ">=3.10"),
         ("--pyproject", "project", "pyproject", "{here}/project"),
     ],
-)
+)  # fmt: skip
 def test_what_is_typed_as_a_path_starts_at_the_current_directory(
     cli: Cli, kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    flag: str, given: str, option: str, value: str,
+    flag: str, given: str, option: str, value: str | list[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    called = cli("kernelspec", "add", "mine", "--from", "python3", flag, given)
+    for path in (
+        "flake.nix",
+        "flake/flake.nix",
+        "nix/shell.nix",
+        "project/pyproject.toml",
+        "r.txt",
+        "libs/ours/x",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    here = str(tmp_path)
+    called = cli("kernelspec", "add", "mine", "--from", "python3", flag, given.format(here=here))
 
     config = _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"]
-    assert (called.code, config) == (0, {option: value.format(here=tmp_path)})
+    wanted = (
+        value.format(here=here) if isinstance(value, str) else [v.format(here=here) for v in value]
+    )
+    assert (called.code, config) == (0, {option: wanted})
 
 
 @pytest.mark.parametrize(
@@ -129,6 +166,21 @@ def test_what_is_typed_as_a_path_starts_at_the_current_directory(
         (["--from", "python3", "--bootstrap-timeout", "0"], "bootstrap_timeout"),
         (["--from", "python3", "--requirements", "a", "--requirements-file", "b"], "contradicts"),
         (["--from", "python3", "--requirements", "a", "--pyproject", "b"], "both given"),
+        (["--from", "python3", "--bootstrap-command", ""], "--bootstrap-command is empty"),
+        (["--from", "python3", "--bootstrap-command", "  "], "--bootstrap-command is empty"),
+        (["--from", "python3", "--requirements", "not a ! req"], "'not a ! req' of kernelspec 'mine' is none"),
+        (["--from", "python3", "--requirements", ""], "no requirement"),
+        (["--from", "python3", "--requirements", "./no/lib"], "/no/lib of kernelspec 'mine' does not exist"),
+        (["--from", "python3", "--requirements-file", "/no/r.txt"], "file /no/r.txt of kernelspec 'mine' cannot be"),
+        (["--from", "python3", "--requirements-file", "/"], "cannot be read"),
+        (["--from", "python3", "--requires-python", "foo"], "names no versions; write it like '>=3.11'"),
+        (["--from", "python3", "--pyproject", "/no"], "no pyproject.toml in /no,"),
+        (["--from", "python3", "--pyproject", "/no/pyproject.toml"], "no pyproject.toml in /no,"),
+        (["--from", "python3", "--nix-profile", ""], "name a flake"),
+        (["--from", "python3", "--nix-profile", "/no/flake"], "/no/flake, which does not exist"),
+        (["--from", "python3", "--nix-profile", "path:/no/flake"], "/no/flake, which does not exist"),
+        (["--from", "python3", "--nix-profile", "./no/shell.nix"], "/no/shell.nix, which does not exist"),
+        (["--from", "python3", "--prefix", ""], "--prefix is empty"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_and_nothing_is_added(
@@ -142,12 +194,52 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_added(
     assert not kernels.exists()
 
 
-def test_a_name_that_no_kernelspec_can_have_is_refused(cli: Cli, kernels: Path) -> None:
-    called = cli("kernelspec", "add", "../mine", "--from", "python3")
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "...", ".hidden", "../mine", "a/b", "a b", "ü", "a" * 256]
+)
+def test_a_name_that_no_kernelspec_can_have_is_refused_and_deletes_nothing(
+    cli: Cli, kernels: Path, name: str
+) -> None:
+    _write(kernels / "other")
+    called = cli("kernelspec", "add", name, "--from", "python3", "--force")
 
     assert called.code == 1
-    assert "can only contain" in called.err
-    assert not kernels.exists()
+    assert "A kernelspec cannot be named" in called.err
+    assert called.err.count("\n") == 1
+    assert [path.name for path in kernels.iterdir()] == ["other"]
+    assert [path.name for path in (kernels / "other").iterdir()] == ["kernel.json"]
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    called = cli("kernelspec", "add", "mine", "--from", "python3", "--prefix", tmp_path / "file")
+
+    assert called.code == 1
+    assert f"was not added (Not a directory: {tmp_path}/file" in called.err
+    assert called.err.count("\n") == 1
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "disk", 1 << 16)
+    disk.mount()
+    try:
+        (disk.path / "share/jupyter/kernels").mkdir(parents=True)
+        disk.fill()
+        called = cli("kernelspec", "add", "mine", "--from", "python3", "--prefix", disk.path)
+    finally:
+        disk.unmount()
+
+    assert called.code == 1
+    assert "was not added" in called.err
+    assert "No space left on device" in called.err
+    assert called.err.count("\n") == 1
+
+
+def test_a_kernelspec_that_jupyter_does_not_find_first_is_told(cli: Cli) -> None:
+    called = cli("kernelspec", "add", "python3-volume", "--from", "python3", "--force")
+
+    assert called.code == 0
+    assert "'python3-volume' is hidden by" in called.err
 
 
 def test_a_kernelspec_is_replaced_only_by_force(cli: Cli, kernels: Path) -> None:

@@ -35,8 +35,8 @@ def test_a_listing_tells_when_each_volume_is_backed_up_and_its_files_deleted(cli
     _, first, second = cli("list").out.splitlines()
     listed = cli("list", "--json").json[0]
 
-    assert "in 9m" in first
-    assert first.endswith("in 13d")
+    assert "in 10m" in first
+    assert first.endswith("in 14d")
     assert "never (pinned)" in second
     assert listed["backed_up"] is False
     assert listed["backup_due"] < listed["prune_due"]

@@ -22,7 +22,14 @@ def test_the_tour_remembers_its_last_visit(cli: Cli, tmp_path: Path) -> None:
     assert "not yet installed" in first[2]
     assert "here from an earlier visit" in second[2]
     assert "The guest counted 1, then 2 visits." in first[7]
-    assert "The guest counted 3, then 4 visits." in second[7]
+    assert "The guest counted 1, then 2 visits." in second[7]
+
+
+def test_the_tour_leaves_no_volume_but_its_own(cli: Cli, tmp_path: Path) -> None:
+    tour = Path(shutil.copy(NOTEBOOKS / "tour.ipynb", tmp_path))
+
+    assert cli("run", tour).code == 0
+    assert [volume["session"] for volume in cli("list", "--json").json] == [str(tour)]
 
 
 def test_the_batch_example_shares_files_through_a_session(cli: Cli, tmp_path: Path) -> None:

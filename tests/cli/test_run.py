@@ -280,3 +280,16 @@ def test_leases_are_free_after_a_run(cli: Cli, work: Path) -> None:
     pool = Pool(load_settings())
 
     pool.release(pool.acquire(str(notebook), "python3-volume", kernel="next"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_read_for_ever(cli: Cli, work: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(work / "a.ipynb")
+    else:
+        (work / "a.ipynb").symlink_to("/dev/zero")
+
+    called = cli("run", "a.ipynb")
+
+    assert called.code == 1
+    assert "a.ipynb: is not a file; name a notebook." in called.err

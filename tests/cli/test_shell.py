@@ -80,6 +80,16 @@ def test_a_session_without_a_volume_gets_one_only_on_request(cli: Cli, tmp_path:
     assert [v["session"] for v in cli("list", "--json").json] == [str(notebook)]
 
 
+def test_a_volume_is_not_made_for_a_kernelspec_that_gives_none(cli: Cli) -> None:
+    for kernelspec in ("nope", "python3"):
+        called = cli("shell", "new", "--create", "--kernelspec", kernelspec, "--", "true")
+
+        assert called.code == 1
+        assert f"kernelspec {kernelspec!r}" in called.err
+        assert called.err.count("\n") == 1
+    assert cli("list", "--json").json == []
+
+
 def test_nobody_else_gets_the_volume_as_long_as_the_shell_runs(cli: Cli) -> None:
     acquired = make_volume("mine")
     process = start("shell", "mine", "--", "sh", "-c", "touch up; read line", stdin=subprocess.PIPE)
@@ -90,7 +100,9 @@ def test_nobody_else_gets_the_volume_as_long_as_the_shell_runs(cli: Cli) -> None
     process.communicate("done\n", timeout=30)
 
     assert refused.code == 1
-    assert f"in use by shell shell:{process.pid} of process {process.pid}" in refused.err
+    assert f"in use by shell sh of process {process.pid} on " in refused.err
+    assert refused.err.count(str(process.pid)) == 1
+    assert '"volume": {"session": "NAME"} in the notebook\'s metadata' in refused.err
     assert held["holder"]["purpose"] == "shell"
     assert cli("shell", "mine", "--", "true").code == 0
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from provisioner.cli import terminal
-from provisioner.cli.terminal import Column, ago, print_table, size, width
+from provisioner.cli.terminal import Column, ago, print_table, size, until, width
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -24,6 +24,29 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 )
 def test_an_age_is_told_in_the_largest_unit_that_fits(age: timedelta, said: str) -> None:
     assert ago(NOW - age, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(0), "due"),
+        (timedelta(seconds=0.2), "in 0s"),
+        (timedelta(seconds=59.4), "in 59s"),
+        (timedelta(seconds=59.6), "in 1m"),
+        (timedelta(minutes=9, seconds=59.9), "in 10m"),
+        (timedelta(minutes=9, seconds=29), "in 9m"),
+        (timedelta(minutes=59, seconds=40), "in 1h"),
+        (timedelta(hours=23, minutes=20), "in 23h"),
+        (timedelta(hours=23, minutes=40), "in 1d"),
+        (timedelta(days=13, hours=23, minutes=59), "in 14d"),
+    ],
+)
+def test_what_is_left_is_told_to_the_nearest_unit(left: timedelta, said: str) -> None:
+    assert until(NOW + left, NOW) == said
+
+
+def test_what_never_comes_has_no_time_left() -> None:
+    assert until(None, NOW) == ""
 
 
 @pytest.mark.parametrize(
@@ -71,6 +94,21 @@ def test_on_a_narrow_terminal_a_path_loses_its_beginning(
         "SESSION                STATE",
         "…books/analysis.ipynb  stopped",
     ]
+
+
+def test_a_short_text_is_not_widened_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((5, 20)))
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns = [
+        Column[str]("S", lambda row: row, shrinks=True),
+        Column[str]("STATE", lambda row: "stopped"),
+    ]
+    print_table(columns, ["a"])
+
+    assert capsys.readouterr().out == "S  STATE\na  stopped\n"
 
 
 def test_a_pipe_gets_texts_whole(capsys: pytest.CaptureFixture[str]) -> None:

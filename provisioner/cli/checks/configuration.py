@@ -19,6 +19,9 @@ def read_settings(given: Config | None) -> tuple[VolumePool | None, list[Finding
         return settings, [*_origins(), *_notable(settings)]
     except ConfigError as error:
         return None, [Finding(Level.BAD, "settings", str(error))]
+    except OSError as error:
+        said = f"{error.filename} cannot be read ({error.strerror})"
+        return None, [Finding(Level.BAD, "settings", said, "make it readable for you")]
 
 
 def _origins() -> Iterator[Finding]:

@@ -6,14 +6,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...environment import interpreter_of
-from ..installed import PACKAGED, Installed, kernelspecs
-from ..stanza import DEFAULT_LAUNCHER, faults
+from ...config import VolumePool
+from ...errors import ConfigError
+from ..installed import PACKAGED, Installed, kernelspecs, volume_kernelspec
+from ..stanza import DEFAULT_LAUNCHER
+from ..stanza_faults import faults
 from .finding import Finding, Level
 
 
-def check_kernels(root: Path) -> Iterator[Finding]:
-    """Yield what is found of the kernelspecs; `root` is where volumes lie."""
+def check_kernels(settings: VolumePool) -> Iterator[Finding]:
+    """Yield what is found of the kernelspecs, and of the settings that name one."""
     installed = list(kernelspecs())
     if not any(found.name == PACKAGED for found in installed):
         yield Finding(
@@ -28,7 +30,13 @@ def check_kernels(root: Path) -> Iterator[Finding]:
             said = f"{found.name!r}: {found.directory / 'kernel.json'} cannot be read"
             yield Finding(Level.WARN, "kernelspec", said, "correct or remove it")
         elif found.stanza.gives_volume:
-            yield from _check(found, root)
+            yield from _check(found, settings.root_path)
+    for name in settings.spares:
+        try:
+            volume_kernelspec(name)
+        except ConfigError as error:
+            cure = "correct VolumePool.spares: nobody can claim such spares"
+            yield Finding(Level.WARN, "spares", str(error).removesuffix("."), cure)
 
 
 def _check(found: Installed, root: Path) -> Iterator[Finding]:
@@ -47,10 +55,7 @@ def _check(found: Installed, root: Path) -> Iterator[Finding]:
 
 def _missing_program(found: Installed) -> str | None:
     """Return the program that does not exist; other launchers may start theirs on another machine."""
-    argv = found.content.get("argv")
     if found.stanza.launcher != DEFAULT_LAUNCHER:
         return None
-    if not isinstance(argv, list) or not argv:
-        return ""
-    program = interpreter_of(str(argv[0]))
+    program = found.command[0] if found.command else ""
     return None if shutil.which(program) else program
