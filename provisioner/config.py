@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +28,20 @@ from traitlets.config.loader import (
 
 from .duration import EXPECTED, format_duration, parse_duration
 from .errors import ConfigError
+from .event import log
+from .logins import without_logins
 from .policy import Keep, Policy
 
 ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
 FILE_NAME = "jupyter_volumes_config"
+
+SECTIONS = ("VolumePool", "VolumeProvisioner")
+"""The sections of our own configuration files."""
+
+_LIKENESS = 0.9
+"""From which likeness on (`difflib`, 0 to 1) a name is taken for a misspelt one.
+
+A slip has 0.94 or more, SlurmProvisioner and VolumeProvisioner 0.85."""
 
 _KEEP_EXPECTED = 'a count of 1 or more, a duration, or {"count": …, "age": …}'
 
@@ -241,7 +252,7 @@ class VolumePool(Configurable):
             )
         }
         shown["root"] = str(self.root_path)
-        shown["backup_destination"] = _without_password(self.destination)
+        shown["backup_destination"] = without_logins(self.destination)
         return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
 
 
@@ -257,13 +268,6 @@ _POLICY_NAMES = (
 
 def _shown(value: object) -> str:
     return format_duration(value) if isinstance(value, timedelta) else repr(value)
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator or "@" not in rest:
-        return url
-    return f"{scheme}://…@{rest.rpartition('@')[2]}"
 
 
 def _keep(value: object, where: str) -> Keep:
@@ -348,17 +352,47 @@ def file_origins() -> Iterator[Origin]:
     Raises
     ------
     ConfigError
-        If a file cannot be read or executed.
+        If a file cannot be read or executed, or has a section that looks like a misspelt one of ours.
     """
     for directory in reversed(jupyter_config_path()):
         for loader, suffix in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
             path = Path(directory, FILE_NAME + suffix)
             if path.is_file():
                 try:
-                    yield Origin(str(path), loader(path.name, path=directory).load_config())
+                    origin = Origin(str(path), loader(path.name, path=directory).load_config())
                 except Exception as error:  # a .py file may raise anything
                     reason = f"{type(error).__name__}: {error}"
                     raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
+                _check_sections(origin)
+                yield origin
+
+
+def _check_sections(origin: Origin) -> None:
+    """Refuse what looks like a section of ours and is none; warn of any other that nobody reads from this file.
+
+    A configuration file may hold sections of whoever else reads it, and of nobody yet: that is Jupyter's habit. But
+    what somebody has set and misspelt must not be left unset without a word.
+    """
+    known = {name.lower(): name for name in SECTIONS}
+    for name, content in origin.config.items():
+        if name in SECTIONS or content == {}:  # a file that looks at a section makes it
+            continue
+        if near := get_close_matches(name.lower(), known, 1, _LIKENESS):
+            raise ConfigError(
+                f"{origin.label}: {name} is not a section; did you mean {known[near[0]]}?"
+            )
+        _warn_of_section(origin.label, name)
+
+
+@cache  # the files are read at each start of a kernel
+def _warn_of_section(label: str, name: str) -> None:
+    log.warning(
+        "%s: %s is read by nobody; this file is for %s, and what is for others belongs into theirs, such as "
+        "jupyter_server_config.py.",
+        label,
+        name,
+        " and ".join(SECTIONS),
+    )
 
 
 def section(origin: Origin, name: str) -> Mapping[str, Any]:
@@ -422,10 +456,10 @@ def _checked(
 
 
 def told(name: str, value: object) -> str:
-    """Return a value as messages show it: of variables, among which there are secrets, only the names."""
+    """Return a value as messages show it: without logins, and of variables, which may be secrets, only the names."""
     if name in _SECRET and isinstance(value, Mapping):
         return f"a mapping with {', '.join(map(repr, value)) or 'nothing'}"
-    return "not shown" if name in _SECRET else repr(value)
+    return "not shown" if name in _SECRET else without_logins(repr(value))
 
 
 _SECRET = frozenset({"env", "launcher_config"})

@@ -18,6 +18,7 @@ from .hydration.pipeline import Hydrated, hydrate, look
 from .hydration.plan import HydrationOptions, plan
 from .hydration.process import holding
 from .hydration.step import Launch, Place, Pristine, Progress
+from .logins import without_logins
 from .notebook import inline_script, volume_metadata
 from .options import KernelOptions
 from .pool import Acquired, Pool
@@ -87,7 +88,7 @@ def prepare(
     with holding(acquired.lease_fd):
         return hydrate(
             steps,
-            Place(acquired.path, acquired.state_directory, template=template),
+            replace(_place(acquired), template=template),
             full,
             session=acquired.record.session,
             progress=progress,
@@ -109,8 +110,9 @@ def _with_notebook(
 
         if not isinstance(profile, str) or not allows(settings.allowed_nix_profiles, profile):
             raise ConfigError(
-                f"The notebook asks for the Nix profile {profile!r}, which VolumePool.allowed_nix_profiles does not "
-                "have; remove metadata.volume.nix_profile or ask the administrator to allow it."
+                f"The notebook asks for the Nix profile {without_logins(repr(profile))}, which "
+                "VolumePool.allowed_nix_profiles does not have; remove metadata.volume.nix_profile or ask the "
+                "administrator to allow it."
             )
         options = replace(options, nix_profile=profile)
     script = inline_script(notebook) if settings.allow_notebook_requirements else None
@@ -132,8 +134,12 @@ def _with_notebook(
 def is_ready(launch: Launch, pool: Pool, options: KernelOptions, acquired: Acquired) -> bool:
     """Whether a volume has all that its kernelspec declares; starts no process."""
     full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
-    place = Place(acquired.path, acquired.state_directory)
-    return look(plan(options.hydration(pool.layout.root)), place, full) is not None
+    return look(plan(options.hydration(pool.layout.root)), _place(acquired), full) is not None
+
+
+def _place(acquired: Acquired) -> Place:
+    kernelspec = acquired.record.kernelspec
+    return Place(acquired.path, acquired.state_directory, kernelspec=kernelspec)
 
 
 def state(pool: Pool, record: Record, env: Mapping[str, str]) -> list[StepState]:
@@ -162,7 +168,7 @@ def state(pool: Pool, record: Record, env: Mapping[str, str]) -> list[StepState]
     full = Launch(launch.argv, variables(launch.env, pool, options, acquired))
     # The session of a notebook is its path; that of anything else names no file, and asks for nothing.
     steps = plan(_with_notebook(options.hydration(pool.layout.root), record.session, pool.settings))
-    return list(examine(steps, Place(acquired.path, acquired.state_directory), full))
+    return list(examine(steps, _place(acquired), full))
 
 
 def declared(kernelspec: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:

@@ -234,6 +234,55 @@ def test_a_misspelt_name_is_told_the_right_one(user: Path) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("suffix", ["py", "json"])
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("VolumesPool", "VolumePool"),
+        ("VolumePol", "VolumePool"),
+        ("VolumePools", "VolumePool"),
+        ("VOLUMEPOOL", "VolumePool"),
+        ("Volumepool", "VolumePool"),
+        ("VolumeProvisoner", "VolumeProvisioner"),
+        ("VolumesProvisioner", "VolumeProvisioner"),
+    ],
+)
+def test_a_misspelt_section_of_our_own_file_is_refused_naming_it_and_the_right_one(
+    user: Path, suffix: str, misspelt: str, meant: str
+) -> None:
+    if suffix == "py":
+        path = write_py(user, f"c.{misspelt}.max_volumes = 3")
+    else:
+        path = write_json(user, {misspelt: {"max_volumes": 3}})
+    for read in (load_settings, file_config):
+        with pytest.raises(ConfigError) as caught:
+            read()
+        assert str(caught.value) == f"{path}: {misspelt} is not a section; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("name", ["LocalProvisioner", "SlurmProvisioner", "ServerApp", "Volumes"])
+def test_a_section_of_others_in_our_own_file_is_no_error_but_one_warning(
+    user: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path = write_json(user, {name: {"x": 1}, "VolumePool": {"max_volumes": 7}})
+    for _ in range(3):
+        assert load_settings().max_volumes == 7
+    (warning,) = (r.getMessage() for r in caplog.records)
+    assert warning.startswith(f"{path}: {name} is read by nobody")
+    assert "VolumePool" in warning
+    assert "\n" not in warning
+
+
+def test_a_section_that_a_file_only_looks_at_is_none(
+    user: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_py(
+        user, "if c.VolumesPool or c.ServerApp: raise RuntimeError", "c.VolumePool.headroom = 2"
+    )
+    assert load_settings().headroom == 2
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("suffix", "content"),
     [

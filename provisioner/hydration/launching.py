@@ -1,7 +1,7 @@
 """The Python that a launch would run without an overlay: which it is, and what it looks like.
 
 Our own interpreter, which most kernels run, describes itself. Any other is asked once, in a process; its
-answer is kept in the volume, together with what it depends on.
+answer is kept in the volume, by its path, together with what it depends on.
 """
 
 from __future__ import annotations
@@ -167,13 +167,17 @@ def ask(
             f"or newer (it {ended.how}): {_CURE}",
             ended.tail,
         ) from error
-    record = {
+    answer = {
         "inputs": dependencies,
         "description": description,
         "seal": _seal(dependencies, description),
     }
     with writing:
-        replace_file(_record(place), json.dumps(record).encode(), 0o600)
+        # Kernels of several Pythons may share the volume; of those that are gone nothing need be known.
+        others = read_record(_record(place)).items()
+        answers = {path: other for path, other in others if os.path.exists(path)}
+        answers[executable] = answer
+        replace_file(_record(place), json.dumps(answers).encode(), 0o600)
     return python
 
 
@@ -195,9 +199,11 @@ def _is_ours(executable: str) -> bool:
 
 
 def _recorded(place: Place, executable: str) -> LaunchingPython | None:
-    record = read_record(_record(place))
-    dependencies, description = record.get("inputs"), record.get("description")
-    if not isinstance(dependencies, dict) or record.get("seal") != _seal(dependencies, description):
+    answer = read_record(_record(place)).get(executable)
+    if not isinstance(answer, dict):
+        return None
+    dependencies, description = answer.get("inputs"), answer.get("description")
+    if not isinstance(dependencies, dict) or answer.get("seal") != _seal(dependencies, description):
         return None
     python = LaunchingPython.from_description(description)  # type: ignore[arg-type]  # sealed by us
     now = {**(_inputs_or_none(executable) or {}), **(_inputs_or_none(python.executable) or {})}

@@ -1,4 +1,4 @@
-"""What a hook prints: told line by line, its end kept for the failure message, all of it logged."""
+"""What a hook prints: told line by line, its end kept for the failure message, all of it logged; never a login."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from provisioner.logins import without_logins
+
 LOG_LIMIT = 1 << 20
 """Bytes that a log may grow to; then its older half goes."""
 
@@ -17,7 +19,10 @@ _TAIL_LINES = 30
 _LINE_LIMIT = (
     2000  # a progress bar without line ends, or binary output, is cut into pieces of this size
 )
+_ADDRESS_LIMIT = 16 << 10  # bytes; what is longer is no address, and no token in one
 _LINE_END = re.compile(rb"\r\n|\n|\r")  # a carriage return redraws a progress bar
+_ADDRESS_UNDER_WAY = re.compile(rb":(?:/(?:/\S*)?)?\Z")
+_SPACE = re.compile(rb"\s")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -29,7 +34,7 @@ class Output:
     log
         The file to append to. It is made private (0600) and never grows over `LOG_LIMIT` for long.
     tell
-        Called with each line, freed of terminal escapes.
+        Called with each line, freed of terminal escapes and of logins in addresses.
     """
 
     def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
@@ -40,21 +45,20 @@ class Output:
 
     def announce(self, line: str) -> None:
         """Write a line to the log alone: what is run."""
-        self._log.append(f"{line}\n".encode(errors="replace"))
+        self._log.append(f"{without_logins(line)}\n".encode(errors="replace"))
 
     def feed(self, data: bytes) -> None:
         """Take what was read, however it is cut."""
-        self._log.append(data)
         *lines, self._rest = _LINE_END.split(self._rest + data)
-        while len(self._rest) > _LINE_LIMIT:
-            lines.append(self._rest[:_LINE_LIMIT])
-            self._rest = self._rest[_LINE_LIMIT:]
-        for line in lines:
-            self._line(line)
+        while cut := _cut(self._rest):
+            lines.append(self._rest[:cut])
+            self._rest = self._rest[cut:]
+        self._take(lines)
 
     def close(self) -> None:
         """Tell a last line that has no end, and close the log."""
-        self._line(self._rest)
+        if self._rest:
+            self._take([self._rest])
         self._rest = b""
         self._log.close()
 
@@ -63,11 +67,31 @@ class Output:
         """The last lines."""
         return "\n".join(self._tail)
 
-    def _line(self, line: bytes) -> None:
-        text = _ESCAPE.sub("", line[:_LINE_LIMIT].decode(errors="replace")).rstrip()
-        if text:
-            self._tail.append(text)
-            self._tell(text)
+    def _take(self, lines: list[bytes]) -> None:
+        readable = [_readable(line) for line in lines]
+        self._log.append("".join(f"{line}\n" for line in readable).encode())
+        for line in readable:
+            if told := line[:_LINE_LIMIT].rstrip():
+                self._tail.append(told)
+                self._tell(told)
+
+
+def _readable(line: bytes) -> str:
+    return without_logins(_ESCAPE.sub("", line.decode(errors="replace")))
+
+
+def _cut(line: bytes) -> int:
+    """Return where to cut a line that has no end yet, 0 for nowhere: half a login would not be known for one."""
+    if len(line) <= _LINE_LIMIT:
+        return 0
+    address = _ADDRESS_UNDER_WAY.search(line, 0, _LINE_LIMIT)
+    if address is None:
+        return _LINE_LIMIT
+    if address.start():
+        return address.start()
+    if end := _SPACE.search(line):
+        return end.start()
+    return 0 if len(line) < _ADDRESS_LIMIT else _LINE_LIMIT
 
 
 class _Log:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 
@@ -10,11 +10,12 @@ from provisioner.errors import Cancelled, HydrationFailed
 from provisioner.hydration import launching
 from provisioner.hydration.activation import activate
 from provisioner.hydration.console_scripts import bring_home
+from provisioner.hydration.environments import CLAIM, Claim, claim_of, names, settled
 from provisioner.hydration.interpreter import runs_python
 from provisioner.hydration.introspection import is_below
 from provisioner.hydration.launching import LaunchingPython
 from provisioner.hydration.layout import layout, outdated, packages
-from provisioner.hydration.pieces import writing
+from provisioner.hydration.pieces import File, Piece, writing
 from provisioner.hydration.records import digest
 from provisioner.hydration.step import Launch, Place, Progress
 
@@ -27,6 +28,9 @@ class Overlay:
     It sees every package of the launching environment; what is installed lands in the volume, and hides what
     the launching environment has of the same name. Nothing is copied and, for the interpreter that we run in
     ourselves, no process is started. Kernels that no Python is the program of are left as they are.
+
+    Each Python whose kernels share the volume has one of its own: it would not do to exchange the interpreter
+    under a kernel that runs. One that has moved or was upgraded keeps the one that it had.
 
     It is never trusted: at each start every piece is compared with what it should be for the interpreter of
     today at the place of today. What the user installed is left alone; only the first lines of console
@@ -56,10 +60,12 @@ class Overlay:
         """Compare each piece with what it should be."""
         if not _applies(launch):
             return True
-        python = launching.known(place, launching.find(launch))
-        if python is None or _stands_on(python, place.environment):
+        executable = launching.find(launch)
+        python = launching.known(place, executable)
+        if python is None or _stands_on(python, place):
             return False
-        return all(piece.fits(place.environment) for piece in layout(python, place.environment))
+        here = settled(place, self.name, executable)
+        return all(piece.fits(here.environment) for piece in self._pieces(python, here, executable))
 
     def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
         """Write what is missing or wrong, each piece atomically; killed at any instant, it is begun anew.
@@ -78,11 +84,11 @@ class Overlay:
         try:
             python = self._python(place, launch, progress, cancel)
             with writing:
-                _write(python, place.environment, lambda message: progress(self.name, message))
+                self._write(python, place, launching.find(launch), progress)
         except OSError as error:
             raise HydrationFailed(
                 f"the volume's environment could not be written ({error.strerror}: "
-                f"{error.filename or place.environment}): make room for it, or move away what is in its way"
+                f"{error.filename or place.state}): make room for it, or move away what is in its way"
             ) from error
 
     def environment(self, place: Place, launch: Launch) -> Launch:
@@ -99,9 +105,10 @@ class Overlay:
         python = launching.known(place, executable)
         if python is None:
             raise HydrationFailed(
-                f"the environment {place.environment} was not made for {executable}: start the kernel again"
+                f"no environment in {place.state} was made for {executable}: start the kernel again"
             )
-        return activate(launch, place.environment, python, executable)
+        here = settled(place, self.name, executable)
+        return activate(launch, here.environment, python, executable)
 
     def _python(
         self, place: Place, launch: Launch, progress: Progress, cancel: Event
@@ -111,41 +118,64 @@ class Overlay:
         if python is None:
             progress(self.name, f"asking {executable} what it looks like")
             python = launching.ask(place, launch, executable, progress, cancel)
-        if _stands_on(python, place.environment):
+        if _stands_on(python, place):
             raise HydrationFailed(
                 f"the kernel's interpreter {executable} runs on this very volume's environment: start the "
                 "server from another environment, or name another interpreter in kernel.json"
             )
         return python
 
+    def _pieces(self, python: LaunchingPython, place: Place, executable: str) -> list[Piece]:
+        """Return all pieces in the order in which they are to be written; whose they are comes first."""
+        claim = claim_of(place, self.name, executable)
+        return [File(CLAIM, claim.to_json()), *layout(python, place.environment)]
+
+    def _write(
+        self, python: LaunchingPython, place: Place, executable: str, progress: Progress
+    ) -> None:
+        here = settled(place, self.name, executable)
+        root = here.environment
+        elsewhere = [] if (root / packages(python)).is_dir() else self._with_packages(here)
+        if elsewhere:
+            self._tell_what_is_lost(python, executable, elsewhere, progress)
+        pieces = self._pieces(python, here, executable)
+        for directory in sorted({(root / piece.path).parent for piece in pieces}):
+            directory.mkdir(parents=True, exist_ok=True)
+        for path in outdated(pieces, root):
+            path.unlink()
+        # Before the shims: they name this place too, so as long as they do not, this is done again.
+        bring_home(root)
+        for piece in pieces:
+            if not piece.fits(root):
+                piece.write(root)
+
+    def _with_packages(self, here: Place) -> list[Path]:
+        """Return the environments that may have packages for another Python: this one's, then the others' overlays."""
+        others = [here.state / name for name in names(here) if name != here.name]
+        claims = ((path, Claim.read(path)) for path in others)
+        overlays = [path for path, claim in claims if claim and claim.maker == self.name]
+        return [path for path in (here.environment, *overlays) if (path / "lib").is_dir()]
+
+    def _tell_what_is_lost(
+        self, python: LaunchingPython, executable: str, elsewhere: list[Path], progress: Progress
+    ) -> None:
+        # Once in a volume's life of years; its imports would double the time of every overlay.
+        from provisioner.hydration.lost_packages import packages_to_install_again
+
+        lost = next(filter(None, map(packages_to_install_again, elsewhere)), "")
+        if lost:
+            progress(
+                self.name,
+                f"this kernel runs on {executable} ({python.library}), and the volume's packages are for another "
+                f"Python; for them, run: %pip install {lost}",
+            )
+
 
 def _applies(launch: Launch) -> bool:
     return bool(launch.argv) and runs_python(launch)
 
 
-def _stands_on(python: LaunchingPython, environment: Path) -> bool:
-    """Whether a Python gets packages from this environment: over itself it would be searched without end."""
-    return any(is_below(path, str(environment)) for path in python.path)
-
-
-def _write(python: LaunchingPython, root: Path, tell: Callable[[str], None]) -> None:
-    if not (root / packages(python)).is_dir() and (root / "lib").is_dir():
-        _tell_what_is_lost(python, root, tell)
-    pieces = layout(python, root)
-    for directory in sorted({(root / piece.path).parent for piece in pieces}):
-        directory.mkdir(parents=True, exist_ok=True)
-    for path in outdated(pieces, root):
-        path.unlink()
-    # Before the shims: they name this place too, so as long as they do not, this is done again.
-    bring_home(root)
-    for piece in pieces:
-        if not piece.fits(root):
-            piece.write(root)
-
-
-def _tell_what_is_lost(python: LaunchingPython, root: Path, tell: Callable[[str], None]) -> None:
-    # Once in a volume's life of years; its imports would double the time of every overlay.
-    from provisioner.hydration.lost_packages import packages_to_install_again
-
-    if lost := packages_to_install_again(root):
-        tell(f"this volume is now on {python.library}; for its packages, run: %pip install {lost}")
+def _stands_on(python: LaunchingPython, place: Place) -> bool:
+    """Whether a Python gets packages from an environment of this volume: over itself one is searched without end."""
+    environments = [str(place.state / name) for name in names(place)]
+    return any(is_below(path, environment) for path in python.path for environment in environments)

@@ -19,6 +19,7 @@ from provisioner.errors import Cancelled, HydrationFailed
 from provisioner.hydration.process import holding
 from provisioner.hydration.records import read_record, write_record
 from provisioner.hydration.step import Launch, Lenient, Place, Progress, Step, Traceable
+from provisioner.logins import without_logins
 
 _RECORD = "hydration"
 _LOCK = "hydration.lock"
@@ -105,6 +106,7 @@ def hydrate(
     Cancelled
         `cancel` was set; nothing of the hydration runs any more.
     """
+    progress = _without_logins(progress)
     run = _Run(replace(place, refresh=force), launch, session, progress, cancel, clock, now)
     if not force and (hydrated := _look(steps, run.place, launch, clock)):
         return hydrated
@@ -178,7 +180,7 @@ class _Run:
             self._record(step, earlier)
             if not self._may_be_stale(step, launch, records):
                 raise self._with_cure(step, error) from error
-            warning = f"{error.args[0]}; the earlier environment is used"
+            warning = f"{without_logins(error.args[0])}; the earlier environment is used"
             self.progress(step.name, f"warning: {warning}")
             return warning
         self._record(step, done)
@@ -201,12 +203,20 @@ class _Run:
 
     def _with_cure(self, step: Step, error: HydrationFailed) -> HydrationFailed:
         repeat = f"jupyter volumes hydrate {shlex.quote(self.session)}"
-        return HydrationFailed(
-            f"{step.name}: {error.args[0]} (to repeat it: {repeat})", tail=error.tail
-        )
+        said = f"{step.name}: {without_logins(error.args[0])} (to repeat it: {repeat})"
+        return HydrationFailed(said, tail=error.tail)
 
     def _since(self, begin: float) -> timedelta:
         return timedelta(seconds=self.clock() - begin)
+
+
+def _without_logins(progress: Progress) -> Progress:
+    """Leave logins out of what steps themselves tell: a reference or a requirement may have one in its address."""
+
+    def tell(step: str, message: str, fraction: float | None = None) -> None:
+        progress(step, without_logins(message), fraction)
+
+    return tell
 
 
 def within(step: Step, place: Place, launch: Launch) -> Launch:

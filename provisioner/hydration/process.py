@@ -21,7 +21,6 @@ from threading import Event
 from provisioner.errors import Cancelled, HydrationFailed
 from provisioner.hydration import supervise
 from provisioner.hydration.output import Output
-from provisioner.hydration.variables import without_logins
 
 GRACE = timedelta(milliseconds=400)
 """Time between TERM and KILL; a cancelled hydration is over in less than a second."""
@@ -126,7 +125,7 @@ def run_hook(
         )
     output = Output(log, tell)
     try:
-        output.announce(without_logins(f"$ {shlex.join(argv)}"))
+        output.announce(f"$ {shlex.join(argv)}")
         hook = _Hook([program, *argv[1:]], cwd, env, capture=capture)
         try:
             hook.follow(output, cancel, timeout)

@@ -68,17 +68,23 @@ class Place:
         Ask for everything anew, also what is intact: `hydrate` then takes no short cut.
     template
         A volume to copy from, where that is faster.
+    kernelspec
+        The kernelspec whose kernel is started.
+    name
+        The name of the Python environment: a volume has one for each Python (`environments.settled`).
     """
 
     volume: Path
     state: Path
     refresh: bool = False
     template: Pristine | None = None
+    kernelspec: str = ""
+    name: str = "env"
 
     @property
     def environment(self) -> Path:
-        """The root of the volume's Python environment (`sys.prefix` of its kernels)."""
-        return self.state / "env"
+        """The root of the Python environment (`sys.prefix` of its kernels)."""
+        return self.state / self.name
 
     @property
     def log(self) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provisioner.hydration.step import Launch
+from provisioner.logins import has_login
 
 _NAMES = frozenset(
     {
@@ -40,7 +41,6 @@ _PATHS = frozenset(
 _FORBIDDEN_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|^JUPYTERHUB_|^JPY_", re.IGNORECASE
 )
-_LOGIN_IN_URL = re.compile(r"://[^/\s@]+@")
 _SECRET_NIX_SETTING = re.compile(r"^\s*(access-tokens|netrc-file|secret-key-files)\s*=")
 
 
@@ -50,11 +50,7 @@ def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
     A URL with a login in it (a proxy's, a package index's) is left out, and so are the lines of
     `NIX_CONFIG` that hold tokens.
     """
-    visible = {
-        name: value
-        for name, value in tool_environment(env).items()
-        if not _LOGIN_IN_URL.search(value)
-    }
+    visible = {name: value for name, value in tool_environment(env).items() if not has_login(value)}
     if config := visible.get("NIX_CONFIG"):
         kept = (line for line in config.splitlines() if not _SECRET_NIX_SETTING.match(line))
         visible["NIX_CONFIG"] = "\n".join(kept)
@@ -64,11 +60,6 @@ def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
 def tool_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the part of an environment that `nix` and `uv` need: a hook's, and logins to fetch with."""
     return {name: value for name, value in env.items() if _needed(name, value)}
-
-
-def without_logins(text: str) -> str:
-    """Return a text for a log: what stands before the @ of an address is left out."""
-    return _LOGIN_IN_URL.sub("://…@", text)
 
 
 def hook_variables(launch: Launch) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from logging import Logger
@@ -12,6 +11,7 @@ from ..config import VolumePool
 from ..errors import VolumeError
 from ..pool import Pool
 from ..sweep import Report, sweep
+from .background import Background
 
 _FIRST = 0.1
 """The part of the interval after which a server sweeps first: soon, for what a killed one left, but not at once."""
@@ -23,8 +23,10 @@ _UNTIL_ASKED_AGAIN = timedelta(minutes=1)
 """How often the settings are looked at while they say that nothing is to be swept."""
 
 
-class Maintenance:
-    """One thread that sweeps one pool; of many servers on one root, one at a time sweeps, which `sweep` sees to.
+class Maintenance(Background):
+    """Sweeps one pool; of many servers on one root, one at a time sweeps, which `sweep` sees to.
+
+    The first sweep comes a tenth of the interval after the start.
 
     Parameters
     ----------
@@ -45,25 +47,11 @@ class Maintenance:
         log: Logger,
         swept: Callable[[Report], None] = lambda report: None,
     ) -> None:
+        super().__init__("volumes-sweep")
         self._pool = pool
         self._settings = settings
         self._log = log
         self._swept = swept
-        self._cancel = threading.Event()
-        # A daemon: a destination that hangs must not keep the server alive; a sweep may be killed at any line.
-        self._thread = threading.Thread(target=self._run, name="volumes-sweep", daemon=True)
-
-    def start(self) -> None:
-        """Begin; the first sweep comes after a tenth of the interval."""
-        self._thread.start()
-
-    def stop(self, within: float) -> bool:
-        """Cancel the sweep under way, and begin no other; return whether it ended within so many seconds."""
-        self._cancel.set()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(within)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         part = _FIRST

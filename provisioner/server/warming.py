@@ -12,6 +12,7 @@ from ..errors import VolumeError
 from ..event import Event, Kind
 from ..pool import Pool
 from ..spares import warm
+from .background import Background
 
 _AFTER = timedelta(seconds=5)
 """How long after a start spares are made: the user's own kernel has the machine to itself until it is up."""
@@ -20,8 +21,10 @@ _LOOK = timedelta(minutes=5)
 """How often it is looked whether spares are missing or out of date when no kernel was started."""
 
 
-class Warming:
-    """One thread that keeps as many spares ready as `VolumePool.spares` says.
+class Warming(Background):
+    """Keeps as many spares ready as `VolumePool.spares` says; what is half-made when it ends, the next sweep deletes.
+
+    The first are made a little after the start, when that of the server is over.
 
     Parameters
     ----------
@@ -42,30 +45,21 @@ class Warming:
         log: Logger,
         after: timedelta = _AFTER,
     ) -> None:
+        super().__init__("volumes-spares")
         self._pool = pool
         self._settings = settings
         self._log = log
         self._after = after.total_seconds()
         self._wake = threading.Event()
-        self._cancel = threading.Event()
-        self._unsubscribe = pool.events.subscribe(self._on_event)
-        # A daemon: what is half-made when the server ends, the next sweep deletes.
-        self._thread = threading.Thread(target=self._run, name="volumes-spares", daemon=True)
-
-    def start(self) -> None:
-        """Begin; the first spares are made a little later, when a server's start is over."""
         self._wake.set()
-        self._thread.start()
+        self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def stop(self, within: float) -> bool:
-        """Cancel what is being made; return whether it ended within so many seconds."""
+        """Listen no more, and end what waits for a kernel to start."""
         self._unsubscribe()
-        self._cancel.set()
+        self._cancel.set()  # first: what wakes up looks at it
         self._wake.set()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(within)
-        return not self._thread.is_alive()
+        return super().stop(within)
 
     def _on_event(self, event: Event) -> None:
         if event.kind is Kind.ACQUIRED and event.details.get("new"):

@@ -416,3 +416,14 @@ def test_what_was_damaged_is_no_hit(nix: Nix, place: Place, tmp_path: Path, dama
     assert not hydrated.report[0].hit
     assert hydrated.launch == first.launch
     assert run(steps, place, launch).report[0].hit
+
+
+def test_the_login_of_a_reference_is_neither_told_nor_kept(
+    nix: tuple[NixStore, Launch], place: Place
+) -> None:
+    step, told = NixProfile("git+http://me:hush@127.0.0.1:9/flake"), Told()
+    with pytest.raises(HydrationFailed) as failure:
+        run([step], place, nix[1], progress=told)
+    for said in (told.text, str(failure.value), place.log.read_text()):
+        assert "127.0.0.1:9/flake" in said
+        assert "hush" not in said

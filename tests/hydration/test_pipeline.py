@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -335,6 +335,30 @@ def test_a_session_is_quoted_in_the_command_that_repeats_a_failure(
             progress=Told(),
             cancel=Event(),
         )
+
+
+def test_what_steps_say_of_addresses_tells_no_logins(place: Place, launch: Launch) -> None:
+    address, told = "git+https://me:hush@127.0.0.1/flake", Told()
+
+    class Telling(Recorder):
+        stale: Literal["fail", "warn"] = "warn"
+        fails = False
+
+        def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+            progress("recorder", f"evaluating {address}")
+            if self.fails:
+                raise HydrationFailed(f"{address} cannot be reached: try again")
+
+    step = Telling()
+    run([step], place, launch, progress=told)
+    step.fails = True
+    (warned,) = run([step], place, launch, progress=told, force=True).report
+    step.stale = "fail"
+    with pytest.raises(HydrationFailed) as failure:
+        run([step], place, launch, progress=told, force=True)
+    for said in (told.text, warned.warning, str(failure.value)):
+        assert "git+https://…@127.0.0.1/flake" in said
+        assert "hush" not in said
 
 
 def test_a_step_whose_key_cannot_be_made_fails_like_its_hydration(

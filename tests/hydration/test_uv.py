@@ -423,3 +423,29 @@ def test_an_environment_is_not_marked_as_a_cache_that_backups_leave_out(
 ) -> None:
     run(uv(uv_cache, "apple"), place, script)
     assert not list(place.environment.glob("CACHEDIR.TAG"))
+
+
+@pytest.mark.parametrize(
+    "line", ["berry", "berry @ https://me:hush-hush@127.0.0.1:9/berry-1.0-py3-none-any.whl"]
+)
+def test_the_login_of_an_index_is_neither_told_nor_kept(
+    script: Launch, place: Place, tmp_path: Path, line: str
+) -> None:
+    variables = {
+        "UV_DEFAULT_INDEX": "https://me:hush-hush@127.0.0.1:9/simple",
+        "UV_HTTP_RETRIES": "0",
+        "UV_HTTP_TIMEOUT": "2",
+    }
+    launch, told = replace(script, env={**script.env, **variables}), Told()
+    with pytest.raises(HydrationFailed) as failure:
+        run(uv(tmp_path / "cache", line), place, launch, progress=told)
+    for said in (told.text, str(failure.value), place.log.read_text()):
+        assert "127.0.0.1" in said
+        assert "hush-hush" not in said
+
+
+def test_a_requirement_that_is_none_is_refused_without_its_login() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Requirements(("--index-url https://me:hush-hush@127.0.0.1/simple",))
+    assert "https://…@127.0.0.1/simple" in str(refusal.value)
+    assert "hush-hush" not in str(refusal.value)

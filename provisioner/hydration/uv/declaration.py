@@ -11,6 +11,7 @@ from typing import Protocol
 from provisioner.errors import ConfigError, HydrationFailed
 from provisioner.hydration.records import digest_file, digest_text
 from provisioner.hydration.uv.tool import Uv
+from provisioner.logins import without_logins
 
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
 
@@ -46,7 +47,7 @@ class Requirements:
         for line in self.lines:
             if not line.strip() or line.startswith("-") or not line.isprintable():
                 raise ConfigError(
-                    f"requirements has {line!r}, which is no requirement: "
+                    f"requirements has {without_logins(repr(line))}, which is no requirement: "
                     "write options into a requirements file and name that"
                 )
 

@@ -13,7 +13,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from provisioner.errors import HydrationFailed
 from provisioner.hydration.clone import clone, link
+from provisioner.hydration.environments import CLAIM, Claim, aside, claim_of, settled
 from provisioner.hydration.interpreter import interpreter, runs_python
+from provisioner.hydration.pieces import replace_file, writing
 from provisioner.hydration.records import digest, digest_text, read_record, write_record
 from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place, Progress
@@ -28,6 +30,7 @@ from provisioner.hydration.uv.tree import (
 )
 from provisioner.hydration.variables import tool_environment
 
+_RECORD = "hydrated.json"
 _SCHEMA = "1"  # of the key and the record; count up when the same inputs should be installed again
 
 
@@ -50,7 +53,8 @@ class UvEnvironment:
     Notes
     -----
     What a user has installed is kept. In the state directory lie `env`, whose `hydrated.json` is the
-    record and moves with it; `env.new`, which is being built; and for a moment `env.old`.
+    record and moves with it; `env.new`, which is being built; and for a moment `env.old`. Where `env` is
+    another Python's, it is `env-2` instead, and so on.
     """
 
     declaration: Declaration
@@ -78,14 +82,17 @@ class UvEnvironment:
 
     def intact(self, place: Place, launch: Launch) -> bool:
         """Whether the environment runs and was made for this very place, with nothing half-made beside it."""
+        place = self._settled(place, launch)
         return (
             _record(place.environment).get("prefix") == str(place.environment)
             and _is_usable(place.environment)
+            and self._claim(place, launch) == Claim.read(place.environment)
             and not any(os.path.lexists(path) for path in (_new(place), _old(place)))
         )
 
     def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
         """Build the environment beside the old one and put it in its place, or make a moved one fit."""
+        place = self._settled(place, launch)
         recover(place.environment, _old(place))
         try:
             record = _record(place.environment)
@@ -93,16 +100,15 @@ class UvEnvironment:
             if record.get("key") != self.key(place, launch) or not usable or place.refresh:
                 if not self._copy_template(place, launch, progress, cancel):
                     self._build(place, launch, progress, cancel)
-            elif record["prefix"] != str(place.environment):
-                progress(self.name, "the volume has moved; correcting the environment's scripts")
-                relocate(place.environment, Path(str(record["prefix"])), place.environment)
-                self._write_record(place.environment, place, launch)
+            else:
+                self._fit(place, launch, record, progress)
         finally:
             for leftover in (_new(place), _old(place)):
                 remove_tree(leftover)
 
     def environment(self, place: Place, launch: Launch) -> Launch:
         """Return the launch with the environment's interpreter, if it runs Python, and its PATH."""
+        place = self._settled(place, launch)
         programs = place.environment / "bin"
         env = {k: v for k, v in launch.env.items() if k not in {"PYTHONHOME", "CONDA_PREFIX"}}
         env["VIRTUAL_ENV"] = str(place.environment)
@@ -111,6 +117,23 @@ class UvEnvironment:
         if runs_python(launch):
             argv = (str(programs / "python"), *argv[1:])
         return replace(launch, argv=argv, env=env)
+
+    def _settled(self, place: Place, launch: Launch) -> Place:
+        return settled(place, self.name, os.path.realpath(interpreter(launch)))
+
+    def _claim(self, place: Place, launch: Launch) -> Claim:
+        return claim_of(place, self.name, os.path.realpath(interpreter(launch)))
+
+    def _fit(
+        self, place: Place, launch: Launch, record: Mapping[str, Any], progress: Progress
+    ) -> None:
+        """Make an environment that is whole fit the place where it is now, and the kernelspec."""
+        if record["prefix"] != str(place.environment):
+            progress(self.name, "the volume has moved; correcting the environment's scripts")
+            relocate(place.environment, Path(str(record["prefix"])), place.environment)
+            moved = {**record, "prefix": str(place.environment)}
+            write_record(place.environment / _RECORD, moved)
+        self._write_claim(place.environment, place, launch)
 
     def _build(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
         new, base = _new(place), interpreter(launch)
@@ -216,13 +239,18 @@ class UvEnvironment:
             )
 
     def _write_record(self, environment: Path, place: Place, launch: Launch) -> None:
+        self._write_claim(environment, place, launch)
         record = {
             "key": self.key(place, launch),
             "prefix": str(place.environment),
             "interpreter": os.path.realpath(interpreter(launch)),
             "installed": sorted(_installed(environment)),
         }
-        write_record(environment / "hydrated.json", record)
+        write_record(environment / _RECORD, record)
+
+    def _write_claim(self, environment: Path, place: Place, launch: Launch) -> None:
+        with writing:
+            replace_file(environment / CLAIM, self._claim(place, launch).to_json(), 0o644)
 
 
 def _also(launch: Launch) -> tuple[str, ...]:
@@ -232,16 +260,16 @@ def _also(launch: Launch) -> tuple[str, ...]:
 
 
 def _new(place: Place) -> Path:
-    return place.environment.with_name("env.new")
+    return aside(place.environment, "new")
 
 
 def _old(place: Place) -> Path:
-    return place.environment.with_name("env.old")
+    return aside(place.environment, "old")
 
 
 def _record(environment: Path) -> dict[str, Any]:
     """Return the record of an environment that this step made; of any other, nothing."""
-    record = read_record(environment / "hydrated.json")
+    record = read_record(environment / _RECORD)
     texts = all(isinstance(record.get(name), str) for name in ("key", "prefix", "interpreter"))
     return record if texts and isinstance(record.get("installed"), list) else {}
 

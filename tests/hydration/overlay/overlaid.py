@@ -74,11 +74,12 @@ class Volume:
     launch: Launch
     told: list[str] = field(default_factory=list)
     overlay: Overlay = field(default_factory=Overlay)
+    kernelspec: str = ""
 
     @property
     def place(self) -> Place:
         (self.path / ".state").mkdir(parents=True, exist_ok=True)
-        return Place(self.path, self.path / ".state")
+        return Place(self.path, self.path / ".state", kernelspec=self.kernelspec)
 
     @property
     def root(self) -> Path:

@@ -138,9 +138,9 @@ def test_an_answer_that_somebody_edited_is_not_believed(
 ) -> None:
     volume.hydrate()
     record = volume.place.state / "python.json"
-    answer = json.loads(record.read_text())
-    answer["description"].update(edit)
-    record.write_text(json.dumps(answer))
+    answers = json.loads(record.read_text())
+    answers[volume.launch.argv[0]]["description"].update(edit)
+    record.write_text(json.dumps(answers))
     assert not volume.intact()
 
 
