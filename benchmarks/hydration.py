@@ -38,10 +38,10 @@ from uv import find_uv_bin
 from provisioner.hydration.nix import NixProfile
 from provisioner.hydration.pipeline import Hydrated, hydrate
 from provisioner.hydration.plan import HydrationOptions, plan
-from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place, Step
 from provisioner.hydration.uv import Project, Requirements, UvEnvironment
 from provisioner.hydration.uv.tree import site_packages
+from provisioner.removal import remove
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own Nix store serves here as well
 from tests.hydration.nix_store import NixStore, make_store
@@ -67,7 +67,7 @@ def main() -> int:
             *starts(rounds, scratch),
         ]
     finally:
-        remove_tree(scratch)
+        remove(scratch)
     return report("What hydration costs a start", results, options.json)
 
 
@@ -143,7 +143,7 @@ def new_volumes(rounds: int, scratch: Path) -> list[Result]:
         begin = time.perf_counter()
         bring(steps, fresh, launch)
         took = time.perf_counter() - begin
-        remove_tree(fresh.volume)
+        remove(fresh.volume)
         return took
 
     def bare(*options: str) -> float:
@@ -155,7 +155,7 @@ def new_volumes(rounds: int, scratch: Path) -> list[Result]:
         )
         sync = [uv, "pip", "sync", "--quiet", "--offline", *options]
         took += command([*sync, "--python", str(target / "bin/python"), str(pins)], env, scratch)
-        remove_tree(target)
+        remove(target)
         return took
 
     seconds = interleave(

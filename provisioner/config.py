@@ -219,7 +219,7 @@ class VolumePool(Configurable):
             prune_after=values["prune_after"],
             keep=_keep(values["keep_backups"], "VolumePool"),
             exclude=tuple(values["backup_exclude"]),
-            destination=values["backup_destination"] or self.destination,
+            destination=_checked_destination(values["backup_destination"] or self.destination),
         )
 
     @property
@@ -236,12 +236,15 @@ class VolumePool(Configurable):
             raise ConfigError(
                 f"VolumePool.root is {root!r}, whose home directory is not known; write the path in full."
             )
+        if not os.path.isabs(expanded):
+            raise _relative("VolumePool.root", root)
         return Path(os.path.abspath(expanded))
 
     @property
     def destination(self) -> str:
-        """Where backups lie, the default filled in."""
-        return self.backup_destination or str(self.root_path / "backups")
+        """Where backups lie, the default filled in (`ConfigError` if it depends on the current directory)."""
+        given = self.backup_destination
+        return _checked_destination(given) if given else str(self.root_path / "backups")
 
     def summary(self) -> str:
         """Return one line for logs and bug reports; it holds no secret (of `env` only the names)."""
@@ -254,6 +257,19 @@ class VolumePool(Configurable):
         shown["root"] = str(self.root_path)
         shown["backup_destination"] = without_logins(self.destination)
         return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
+
+
+def _checked_destination(given: str) -> str:
+    if "://" not in given and not os.path.isabs(os.path.expanduser(given)):
+        raise _relative("VolumePool.backup_destination", given)
+    return given
+
+
+def _relative(name: str, given: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is {given!r}, which each process would look for in its own current directory; "
+        "write the path in full."
+    )
 
 
 _POLICY_NAMES = (
@@ -357,14 +373,15 @@ def file_origins() -> Iterator[Origin]:
     for directory in reversed(jupyter_config_path()):
         for loader, suffix in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
             path = Path(directory, FILE_NAME + suffix)
-            if path.is_file():
-                try:
-                    origin = Origin(str(path), loader(path.name, path=directory).load_config())
-                except Exception as error:  # a .py file may raise anything
-                    reason = f"{type(error).__name__}: {error}"
-                    raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
-                _check_sections(origin)
-                yield origin
+            try:
+                if not path.is_file():
+                    continue
+                origin = Origin(str(path), loader(path.name, path=directory).load_config())
+            except (Exception, SystemExit) as error:  # a .py file may raise anything
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
+            _check_sections(origin)
+            yield origin
 
 
 def _check_sections(origin: Origin) -> None:

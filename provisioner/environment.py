@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -90,12 +91,18 @@ def prepare(
             steps,
             replace(_place(acquired), template=template),
             full,
-            session=acquired.record.session,
+            repeat=_repeat(acquired.record),
             progress=progress,
             cancel=cancel,
             force=force,
             now=pool.clock,
         )
+
+
+def _repeat(record: Record) -> str:
+    if record.spare is not None:
+        return f"jupyter volumes warm {shlex.quote(record.kernelspec)}"
+    return f"jupyter volumes hydrate {shlex.quote(record.session)}"
 
 
 def _with_notebook(

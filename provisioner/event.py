@@ -16,6 +16,7 @@ log = logging.getLogger("jupyter_volumes")
 class Kind(Enum):
     """The kinds of events; the values are stable names."""
 
+    ASKED = "asked"
     ACQUIRED = "acquired"
     RELEASED = "released"
     REFUSED = "refused"

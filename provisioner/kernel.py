@@ -155,6 +155,8 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         if self._acquired is not None:
             self._acquired = self._follow_rename(pool, self._acquired, chosen)
             return self._acquired
+        # A server that stops has to end also those starts that wait for a volume.
+        pool.events.emit(Event(Kind.ASKED, pool.clock(), chosen.name, kernel=self.kernel_id))
         acquired = pool.acquire(
             chosen.name, self._kernelspec_name, kernel=self.kernel_id, cancel=cancel
         )

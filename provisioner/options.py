@@ -29,7 +29,7 @@ class KernelOptions(Configurable):
     ).tag(config=True)
     launcher_config = Dict(
         key_trait=Unicode(), help="The `config` stanza handed to the launcher."
-    ).tag(config=True)
+    ).tag(config=True, expected="a mapping")
     workdir = Enum(
         ["volume", "notebook"],
         "volume",
@@ -39,7 +39,7 @@ class KernelOptions(Configurable):
         key_trait=Unicode(),
         value_trait=Unicode(),
         help="Variables added to the kernel's environment; `${NAME}` stands for the value NAME has there.",
-    ).tag(config=True)
+    ).tag(config=True, expected="a mapping of names to texts")
     overlay = Bool(
         True,
         help="Whether a Python kernel gets an environment of its own over that of its interpreter.",
@@ -123,9 +123,10 @@ class KernelOptions(Configurable):
             value = plain(trait, value, getattr(self, name))
             self.set_trait(name, value)
         except (TraitError, ValueError) as error:
-            raise ConfigError(
-                f"{where} is {told(name, value)}; it must be {trait.info()}."
-            ) from error
+            expected = trait.metadata.get("expected") or trait.info()
+            raise ConfigError(f"{where} is {told(name, value)}; it must be {expected}.") from error
+        if name == "env":
+            _check_variables(self.env, where)
 
     def hydration(self, root: Path) -> HydrationOptions:
         """Return what is to be hydrated; caches that volumes share lie under `root`, on their file system."""
@@ -143,3 +144,13 @@ class KernelOptions(Configurable):
             overlay=self.overlay,
             extra=self.further,
         )
+
+
+def _check_variables(env: Mapping[str, str], where: str) -> None:
+    """Refuse what no environment can hold; the operating system's own words would name neither place nor variable."""
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ConfigError(
+                f"{where} has {name!r}, which cannot be a variable: names are not empty and hold no '=', and neither "
+                "names nor values hold a NUL; correct it."
+            )

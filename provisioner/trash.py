@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 import sys
 import threading
 from pathlib import Path
 
-from .backup import remove_tree
+from .removal import remove
 from .seal import is_broken
 
 _DOOMED = ".doomed"
@@ -59,7 +58,7 @@ class Trash:
                 break
             doomed = self._doom(name)
             if doomed is not None:
-                _delete(doomed)
+                remove(doomed)
                 gone += not os.path.lexists(doomed)
         return gone
 
@@ -83,18 +82,6 @@ class Trash:
             return False
         except OSError:
             return True
-
-
-def _delete(path: Path) -> None:
-    """Delete a file or a directory with all that is in it.
-
-    What cannot be deleted now, or is being deleted by another process, is left: a sweep comes by again.
-    """
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(path.lstat().st_mode):
-            remove_tree(path)
-        else:
-            path.unlink()
 
 
 if __name__ == "__main__":  # started by whoever must not wait for the deleting

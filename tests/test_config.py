@@ -154,15 +154,25 @@ def test_the_command_line_sets_anything(
     assert getattr(load_settings(command_line(f"--VolumePool.{argument}")), name) == value
 
 
-def test_a_relative_root_stays_where_it_was_when_the_process_moves(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_place_that_depends_on_the_current_directory_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", "here")
-    monkeypatch.chdir(tmp_path)
-    settings = load_settings()
-    monkeypatch.chdir("/")
-    assert settings.root_path == tmp_path / "here"
-    assert settings.destination == str(tmp_path / "here" / "backups")
+    with pytest.raises(ConfigError, match=r"VolumePool\.root is 'here', which each process would"):
+        load_settings()
+    monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(root))
+    settings = load_settings(command_line("--VolumePool.backup_destination=bk"))
+    with pytest.raises(ConfigError, match=r"VolumePool\.backup_destination is 'bk', which each"):
+        settings.policy("python3-volume")
+    for place in ("/mnt/bk", "sftp://host/bk", "memory://bk"):
+        settings = load_settings(command_line(f"--VolumePool.backup_destination={place}"))
+        assert settings.policy("python3-volume").destination == place
+
+
+def test_a_configuration_file_that_ends_the_process_is_refused(user: Path) -> None:
+    (user / "jupyter_volumes_config.py").write_text("import sys; sys.exit(3)")
+    with pytest.raises(ConfigError, match=r"cannot be read \(SystemExit: 3\); correct it"):
+        load_settings()
 
 
 def test_a_home_directory_is_expanded_and_nobodys_is_refused(

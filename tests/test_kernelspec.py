@@ -82,7 +82,18 @@ def test_variables_are_added_and_may_refer_to_others(
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("launchr", "x"), ("workdir", "home"), ("env", {"A": 1}), ("launcher", None), ("overlay", 3)],
+    [
+        ("launchr", "x"),
+        ("workdir", "home"),
+        ("env", {"A": 1}),
+        ("env", []),
+        ("env", {"A B=": "x"}),
+        ("env", {"A": "x\0y"}),
+        ("env", {"": "x"}),
+        ("launcher", None),
+        ("launcher_config", []),
+        ("overlay", 3),
+    ],
 )
 def test_a_kernel_json_that_makes_no_sense_is_refused_in_one_line(
     here: Pool, option: str, value: object

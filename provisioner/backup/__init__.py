@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         write_backup,
     )
     from provisioner.backup.place import destination_for
-    from provisioner.backup.removal import remove_tree
     from provisioner.backup.space import estimate
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "destination_for",
     "estimate",
     "read_summary",
-    "remove_tree",
     "restore_backup",
     "verify_backup",
     "write_backup",
@@ -55,7 +53,6 @@ _HOME = {
     "destination_for": "place",
     "estimate": "space",
     "read_summary": "operation",
-    "remove_tree": "removal",
     "restore_backup": "operation",
     "verify_backup": "operation",
     "write_backup": "operation",

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner.backup.descent import Descent
 from provisioner.backup.exclusion import CACHE_TAG, Exclusions, is_cache
 from provisioner.backup.tally import Tally
+from provisioner.descent import Descent
 from provisioner.errors import BackupFailed
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}

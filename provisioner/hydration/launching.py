@@ -102,17 +102,23 @@ class LaunchingPython:
 
 
 def find(launch: Launch) -> str:
-    """Return the path of a launch's interpreter.
+    """Return the path of a launch's interpreter, by the same name whichever of its names the launch has.
 
     Raises
     ------
     HydrationFailed
         There is none.
     """
-    found = os.path.abspath(interpreter(launch))
-    if not Path(found).is_file():
-        raise HydrationFailed(f"the kernel's interpreter {found!r} does not exist: {_CURE}")
-    return found
+    found = Path(os.path.abspath(interpreter(launch)))
+    if not found.is_file():
+        raise HydrationFailed(f"the kernel's interpreter {str(found)!r} does not exist: {_CURE}")
+    if found.name.startswith("python"):
+        # A server started with `python` and a command started with `python3` mean the same one.
+        for name in ("python", "python3"):
+            usual = found.with_name(name)
+            if usual.is_file() and usual.resolve() == found.resolve():
+                return str(usual)
+    return str(found)
 
 
 def inputs(executable: str) -> dict[str, str]:

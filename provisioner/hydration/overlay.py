@@ -16,7 +16,7 @@ from provisioner.hydration.introspection import is_below
 from provisioner.hydration.launching import LaunchingPython
 from provisioner.hydration.layout import layout, outdated, packages
 from provisioner.hydration.pieces import File, Piece, writing
-from provisioner.hydration.records import digest
+from provisioner.hydration.records import digest, digest_text
 from provisioner.hydration.step import Launch, Place, Progress
 
 _SCHEMA = "1"
@@ -35,7 +35,15 @@ class Overlay:
     It is never trusted: at each start every piece is compared with what it should be for the interpreter of
     today at the place of today. What the user installed is left alone; only the first lines of console
     scripts follow the volume when it moves.
+
+    Parameters
+    ----------
+    requires_python
+        A version specifier that the interpreter must satisfy; None for any.
     """
+
+    def __init__(self, requires_python: str | None = None) -> None:
+        self._requires_python = requires_python
 
     @property
     def name(self) -> str:
@@ -50,10 +58,15 @@ class Overlay:
         HydrationFailed
             The interpreter does not exist.
         """
-        return launching.inputs(launching.find(launch)) if _applies(launch) else {}
+        if not _applies(launch):
+            return {}
+        found = launching.inputs(launching.find(launch))
+        if self._requires_python is not None:
+            found["requires-python"] = digest_text(self._requires_python)
+        return found
 
     def key(self, place: Place, launch: Launch) -> str:
-        """Digest the interpreter, which is all that an overlay depends on; it fails as `inputs` does."""
+        """Digest the interpreter and what it must satisfy; it fails as `inputs` does."""
         return digest({"schema": _SCHEMA, **self.inputs(place, launch)})
 
     def intact(self, place: Place, launch: Launch) -> bool:
@@ -118,6 +131,11 @@ class Overlay:
         if python is None:
             progress(self.name, f"asking {executable} what it looks like")
             python = launching.ask(place, launch, executable, progress, cancel)
+        if self._requires_python is not None:
+            # Imported here: few kernelspecs demand anything, and all pay for it.
+            from provisioner.hydration.requires import check_python
+
+            check_python(self._requires_python, ".".join(map(str, python.version)))
         if _stands_on(python, place):
             raise HydrationFailed(
                 f"the kernel's interpreter {executable} runs on this very volume's environment: start the "

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +63,7 @@ def hydrate(
     place: Place,
     launch: Launch,
     *,
-    session: str,
+    repeat: str,
     progress: Progress,
     cancel: Event,
     force: bool = False,
@@ -86,8 +85,8 @@ def hydrate(
         The volume, whose lease the caller holds.
     launch
         The kernel's command line and environment without any step.
-    session
-        The name that a person gives to repeat a failed hydration.
+    repeat
+        The command that repeats a failed hydration.
     progress
         Told what goes on.
     cancel
@@ -107,7 +106,7 @@ def hydrate(
         `cancel` was set; nothing of the hydration runs any more.
     """
     progress = _without_logins(progress)
-    run = _Run(replace(place, refresh=force), launch, session, progress, cancel, clock, now)
+    run = _Run(replace(place, refresh=force), launch, repeat, progress, cancel, clock, now)
     if not force and (hydrated := _look(steps, run.place, launch, clock)):
         return hydrated
     with _locked(place.state / _LOCK, progress, cancel):
@@ -137,7 +136,7 @@ def _look(
 class _Run:
     place: Place
     launch: Launch
-    session: str
+    repeat: str
     progress: Progress
     cancel: Event
     clock: Callable[[], float]
@@ -202,8 +201,7 @@ class _Run:
         )
 
     def _with_cure(self, step: Step, error: HydrationFailed) -> HydrationFailed:
-        repeat = f"jupyter volumes hydrate {shlex.quote(self.session)}"
-        said = f"{step.name}: {without_logins(error.args[0])} (to repeat it: {repeat})"
+        said = f"{step.name}: {without_logins(error.args[0])} (to repeat it: {self.repeat})"
         return HydrationFailed(said, tail=error.tail)
 
     def _since(self, begin: float) -> timedelta:

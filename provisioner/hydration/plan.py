@@ -91,7 +91,7 @@ def plan(options: HydrationOptions) -> list[Step]:
     elif options.overlay:
         from provisioner.hydration.overlay import Overlay
 
-        steps.append(Overlay())
+        steps.append(Overlay(options.requires_python))
     if options.bootstrap_command:
         from provisioner.hydration.command import BootstrapCommand
 

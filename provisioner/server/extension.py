@@ -150,7 +150,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     async def _end_starts(self) -> None:
         manager = _there(self.serverapp).kernel_manager
-        await end_starts(manager, lambda k: self.kernels.find(k) is not None, _STOP_SECONDS)
+        await end_starts(manager, self.kernels.is_ours, _STOP_SECONDS)
 
     async def _ended(self, work: Awaitable[Any]) -> None:
         try:

@@ -34,6 +34,7 @@ class VolumeKernels:
         self.on_new: Callable[[], None] = lambda: None
         """Called, in any thread, when there is one more."""
         self._occupants: dict[str, Occupant] = {}
+        self._asking: set[str] = set()
         self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def close(self) -> None:
@@ -52,12 +53,20 @@ class VolumeKernels:
         """Return a kernel if it has a volume."""
         return self._occupants.get(kernel)
 
+    def is_ours(self, kernel: str) -> bool:
+        """Whether a kernel has a volume or waits for one."""
+        return kernel in self._occupants or kernel in self._asking
+
     def of_volume(self, volume: str) -> list[str]:
         """Return the ids of this server's kernels in a volume; two for a moment when a notebook changes its kernel."""
         return [occupant.kernel for occupant in self.all() if occupant.volume == volume]
 
     def _on_event(self, event: Event) -> None:
         """Called in the thread in which it happens; single dictionary operations need no lock."""
+        if event.kind is Kind.ASKED:
+            self._asking.add(event.kernel)
+        elif event.kind in {Kind.ACQUIRED, Kind.REFUSED}:
+            self._asking.discard(event.kernel)
         if event.kind is Kind.ACQUIRED:
             self._occupants[event.kernel] = Occupant(event.kernel, event.volume, event.session)
             self.on_new()

@@ -23,8 +23,8 @@ from provisioner.backup import (
     verify_backup,
     write_backup,
 )
-from provisioner.backup.removal import remove_tree
 from provisioner.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
+from provisioner.removal import remove_tree
 from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
 
 from ..tools import do_without

@@ -16,8 +16,8 @@ from provisioner.backup import About, BackupName, destination_for, restore_backu
 from provisioner.backup.archive import verify
 from provisioner.backup.extractor import extract
 from provisioner.backup.header import FILE, HeaderWriter, Made
-from provisioner.backup.removal import remove_tree
 from provisioner.errors import VolumeError
+from provisioner.removal import remove_tree
 from tests.backup.trees import ABOUT, MOMENT, archive_of, plant_everything, see
 
 from ..tools import require

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.hydration.plan import _step_factory
-from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place
+from provisioner.removal import remove
 from tests.hydration.example import install_example
 from tests.hydration.nix_store import NixStore, make_store
 from tests.hydration.starts import make_place, plain_environment
@@ -47,7 +47,7 @@ def nix_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
     require("nix", "install the package nix-bin")
     root = tmp_path_factory.mktemp("nix")
     yield make_store(root)
-    remove_tree(root)
+    remove(root)
 
 
 @pytest.fixture

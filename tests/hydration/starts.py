@@ -81,7 +81,7 @@ def run(
         steps,
         place,
         launch,
-        session="analysis.ipynb",
+        repeat="jupyter volumes hydrate analysis.ipynb",
         progress=progress or Told(),
         cancel=cancel or Event(),
         force=force,

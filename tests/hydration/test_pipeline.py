@@ -271,7 +271,7 @@ def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) 
         [Recorder()],
         place,
         launch,
-        session="s",
+        repeat="jupyter volumes hydrate s",
         progress=Told(),
         cancel=Event(),
         force=True,
@@ -296,7 +296,7 @@ def test_a_record_tells_when_a_step_was_done(place: Place, launch: Launch) -> No
             [Recorder()],
             place,
             launch,
-            session="s",
+            repeat="jupyter volumes hydrate s",
             progress=Told(),
             cancel=Event(),
             now=lambda: next(moments),
@@ -323,15 +323,13 @@ def test_force_hydrates_what_is_there(place: Place, launch: Launch) -> None:
     assert step.hydrated == 2
 
 
-def test_a_session_is_quoted_in_the_command_that_repeats_a_failure(
-    place: Place, launch: Launch
-) -> None:
-    with pytest.raises(HydrationFailed, match=r"hydrate 'my notes\.ipynb'\)"):
+def test_a_failure_tells_the_command_that_repeats_it(place: Place, launch: Launch) -> None:
+    with pytest.raises(HydrationFailed, match=r"\(to repeat it: jupyter volumes warm mine\)"):
         hydrate(
             [BootstrapCommand(("false",))],
             place,
             launch,
-            session="my notes.ipynb",
+            repeat="jupyter volumes warm mine",
             progress=Told(),
             cancel=Event(),
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import ConfigError, HydrationFailed
-from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.uv import Project, Requirements, UvEnvironment
 from provisioner.hydration.uv.tool import Uv
+from provisioner.removal import remove
 from tests.hydration.starts import Told, ask_kernel, make_place, processes_started, run
 from tests.hydration.wheels import make_wheel
 from tests.tools import require
@@ -105,7 +105,7 @@ def test_a_cache_on_another_file_system_is_copied_from(script: Launch, place: Pl
     try:
         run(uv(cache, "apple==1.0"), place, script)
     finally:
-        remove_tree(cache)
+        remove(cache)
     assert (packages_of(place) / "apple.py").stat().st_nlink == 1
 
 
@@ -177,7 +177,7 @@ def test_bytecode_of_a_replaced_module_is_not_taken_for_the_new_ones(
     for archived in uv_cache.rglob("apple.py"):
         os.utime(archived, (second, second + 0.1 * ("2.0" in archived.read_text())))
     for lines in (("apple==1.0",), ("apple==2.0",), ("apple==1.0",)):
-        remove_tree(packages_of(place) / "__pycache__")
+        remove(packages_of(place) / "__pycache__")
         version(place, script, "apple")
         run(uv(uv_cache, *lines), place, script)
         assert version(place, script, "apple") == lines[0].removeprefix("apple==")

@@ -71,6 +71,29 @@ def test_a_server_with_a_hanging_start_still_stops_and_gives_the_volume_back(
         assert "did not stop in good order" not in server.log
 
 
+@both_modes
+def test_a_server_with_a_start_that_waits_for_a_volume_still_stops(place: Place, mode: str) -> None:
+    place.configure(acquire_timeout="1h")
+    place.notebook("a.ipynb")
+    other = Pool(VolumePool(root=str(place.root)))
+    acquired = other.acquire(place.session("a.ipynb"), KERNEL, kernel="theirs")
+    server = Server(place, mode)
+    try:
+        server.start(
+            "another.ipynb"
+        )  # a server without a kernel that runs ends no starts, and just goes
+        begun = threading.Thread(target=_try_to_begin, args=(server, KERNEL), daemon=True)
+        begun.start()
+        eventually(lambda: server.log.count("with kernel provisioner: volume-provisioner") > 1)
+    finally:
+        took = server.stop()
+    assert took < STOPS_WITHIN
+    assert server.process.returncode == 0
+    begun.join(10)
+    other.release(acquired)
+    other.close()
+
+
 def test_a_server_with_a_running_kernel_and_a_backup_under_way_stops(place: Place) -> None:
     server = Server(place)
     try:

@@ -23,9 +23,9 @@ from provisioner.hydration.records import (
     read_record,
     write_record,
 )
-from provisioner.hydration.removal import remove_tree
 from provisioner.hydration.step import Launch, Place, Progress
 from provisioner.hydration.variables import hook_variables, tool_environment
+from provisioner.removal import remove
 
 _SCHEMA = "1"  # of the key and the record; count up when the same inputs should be evaluated again
 
@@ -144,7 +144,7 @@ class NixProfile:
     ) -> _Kept:
         """Return what a reference stands for; until it is kept, links in `nix/new` protect it."""
         new = place.state / "nix/new"
-        remove_tree(new)
+        remove(new)
         new.mkdir(mode=0o700)
         if reference.kind is Kind.PACKAGES:
             assert reference.path is not None
@@ -244,7 +244,7 @@ def _tidy(place: Place) -> None:
     kept = _Kept.read(place)
     for path in (place.state / "nix").iterdir():
         if kept is None or path != kept.root(place):
-            remove_tree(path)
+            remove(path)
 
 
 def _store_path(path: Path, store: Path) -> Path:

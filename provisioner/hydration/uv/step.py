@@ -9,15 +9,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from provisioner.errors import HydrationFailed
 from provisioner.hydration.clone import clone, link
 from provisioner.hydration.environments import CLAIM, Claim, aside, claim_of, settled
 from provisioner.hydration.interpreter import interpreter, runs_python
 from provisioner.hydration.pieces import replace_file, writing
 from provisioner.hydration.records import digest, digest_text, read_record, write_record
-from provisioner.hydration.removal import remove_tree
+from provisioner.hydration.requires import check_python
 from provisioner.hydration.step import Launch, Place, Progress
 from provisioner.hydration.uv.declaration import Declaration
 from provisioner.hydration.uv.tool import Uv
@@ -29,6 +27,7 @@ from provisioner.hydration.uv.tree import (
     swap,
 )
 from provisioner.hydration.variables import tool_environment
+from provisioner.removal import remove
 
 _RECORD = "hydrated.json"
 _SCHEMA = "1"  # of the key and the record; count up when the same inputs should be installed again
@@ -104,7 +103,7 @@ class UvEnvironment:
                 self._fit(place, launch, record, progress)
         finally:
             for leftover in (_new(place), _old(place)):
-                remove_tree(leftover)
+                remove(leftover)
 
     def environment(self, place: Place, launch: Launch) -> Launch:
         """Return the launch with the environment's interpreter, if it runs Python, and its PATH."""
@@ -137,7 +136,7 @@ class UvEnvironment:
 
     def _build(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
         new, base = _new(place), interpreter(launch)
-        remove_tree(new)
+        remove(new)
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         uv = self._uv(place, launch, progress, cancel)
         extends = _record(place.environment).get("interpreter") == os.path.realpath(base)
@@ -178,7 +177,7 @@ class UvEnvironment:
         try:
             if not _is_usable(theirs) or sorted(_installed(theirs)) != record["installed"]:
                 return False
-            remove_tree(new)
+            remove(new)
             clone(theirs, new, cancel)
             relocate(new, theirs, place.environment)
         except OSError:
@@ -204,19 +203,7 @@ class UvEnvironment:
     def _check_version(self, environment: Path) -> None:
         if self.requires_python is None:
             return
-        version = _configuration(environment).get("version_info", "")
-        try:
-            fits = SpecifierSet(self.requires_python).contains(version, prereleases=True)
-        except InvalidSpecifier:
-            raise HydrationFailed(
-                f"requires-python {self.requires_python!r} is no version specifier: "
-                "write it like '>=3.11'"
-            ) from None
-        if not fits:
-            raise HydrationFailed(
-                f"requires-python is {self.requires_python!r}, and the kernel's interpreter is "
-                f"Python {version}: choose another kernel or widen it"
-            )
+        check_python(self.requires_python, _configuration(environment).get("version_info", ""))
 
     def _carry_over(self, place: Place, uv: Uv, progress: Progress) -> None:
         """Install again what a user had in an environment that could not be extended.

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from provisioner.errors import HydrationFailed
 from provisioner.hydration.launching import OLDEST
+from provisioner.hydration.overlay import Overlay
 from tests.hydration.overlay.overlaid import Server, Volume
 
 _ASK = "import sys; print(*sys.version_info[:2], sys.implementation.name, sys.executable)"
@@ -105,3 +108,31 @@ def test_an_overlay_over_a_wrapper_follows_it_to_the_real_interpreter(
 def test_a_bare_name_is_looked_up_on_the_kernels_path(server: Server, tmp_path: Path) -> None:
     volume = Volume(tmp_path / "volume", server.launch(python="python3")).hydrate()
     assert volume.ask("serverside.version", "serverside") == "1.0"
+
+
+def test_an_interpreter_is_the_same_by_all_its_names(server: Server, tmp_path: Path) -> None:
+    bin_directory = server.prefix / "bin"
+    names = sorted(path.name for path in bin_directory.glob("python*"))
+    assert {"python", "python3"} <= set(names)
+    launches = [server.launch(python=str(bin_directory / name)) for name in names]
+    volume = Volume(tmp_path / "volume", launches[0])
+    volume.hydrate()
+    keys = {volume.overlay.key(volume.place, launch) for launch in launches}
+    assert len(keys) == 1
+    assert all(volume.overlay.intact(volume.place, launch) for launch in launches)
+
+
+@pytest.mark.parametrize(
+    ("required", "said"),
+    [(">=4", "choose another kernel or widen it"), ("newest", "no version specifier")],
+)
+def test_an_interpreter_that_is_not_what_was_asked_for_is_refused(
+    server: Server, tmp_path: Path, required: str, said: str
+) -> None:
+    volume = Volume(tmp_path / "volume", server.launch())
+    with pytest.raises(HydrationFailed, match=said):
+        Overlay(required).hydrate(volume.place, volume.launch, lambda *_: None, Event())
+    fitting = Overlay(">=3.8")
+    assert fitting.key(volume.place, volume.launch) != Overlay().key(volume.place, volume.launch)
+    fitting.hydrate(volume.place, volume.launch, lambda *_: None, Event())
+    assert fitting.intact(volume.place, volume.launch)

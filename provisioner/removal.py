@@ -1,14 +1,28 @@
-"""Deletes a tree whatever its depth and modes, without following a link."""
+"""Deletes what is to go, whatever its depth and modes, without following a link."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 
-from provisioner.backup.descent import Descent
+from provisioner.descent import Descent
 
 _TOP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a directory with all in it.
+
+    What cannot be deleted now, or is being deleted by another process, stays without an error: whoever comes by the
+    next time meets it again. It is not atomic; what somebody may look for goes under another name first.
+    """
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            remove_tree(path)
+        else:
+            path.unlink()
 
 
 def remove_tree(top: Path) -> None:
