@@ -19,6 +19,7 @@ from ..pool import pool_of
 from . import api_path
 from .culler import Culler
 from .events import Announcer, register_schemas
+from .failed_starts import FailedStarts
 from .handlers import handlers
 from .identity import NotebookIdentity, with_notebook_identity
 from .jobs import Jobs
@@ -74,6 +75,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         self.workers = Workers()
         self.announcer = Announcer(pool, logger, loop, log)
         self.kernels = VolumeKernels(pool, self._is_known)
+        self.failed_starts = FailedStarts(pool, server.kernel_manager, loop)
         self.metrics = Metrics(pool)
         self.culler = Culler(
             manager=server.kernel_manager,
@@ -123,6 +125,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         )
         self.announcer.close()
         self.kernels.close()
+        self.failed_starts.close()
         self.metrics.close()
         self.workers.stop()
 

@@ -145,6 +145,18 @@ def test_a_failed_start_shows_its_reason_to_whoever_connects(place: Place) -> No
         assert "no wheel" in reason
 
 
+def test_a_failed_start_shows_its_reason_to_whoever_polls(place: Place) -> None:
+    fails = place.kernelspec("fails", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
+    with served(place) as server:
+        kernel = server.begin("a.ipynb", kernel=fails).json()["kernel"]["id"]
+
+        def reason() -> str:
+            model = server.get(f"/api/kernels/{kernel}").json()
+            return str(model.get("reason", "")) if model["execution_state"] == "dead" else ""
+
+        assert "no wheel" in eventually(reason, what="the kernel is shown as dead")
+
+
 def test_files_outlive_restarts_shutdowns_and_servers(place: Place) -> None:
     place.notebook("a.ipynb")
     count = "open('n', 'a').write('x'); print(len(open('n').read()))"
