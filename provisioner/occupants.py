@@ -64,6 +64,7 @@ def _linux_pids(volume: Path) -> Iterator[int]:
 
 def dwellers(volume: Path) -> list[int]:
     """Return the processes, other than this one, whose working directory lies in `volume`."""
+    volume = Path(os.path.realpath(volume))
     if not os.path.exists("/proc/self/cwd"):
         return list(_dwellers(volume))
     own = str(os.getpid())

@@ -302,6 +302,7 @@ class Pool(Upkeep):
         """See to it that the volume's files are on disk: there, made, or brought back."""
         self._on_step("files")
         path = self.layout.volume(record.id)
+        self._set_stray_files_beside(record)
         if record.generation and not path.exists():
             backup = self.vault.newest(record)
             if backup is None:

@@ -398,8 +398,8 @@ class Registry:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE backups SET verified = ? WHERE name = ? AND destination = ?",
-                (stored(moment), backup.name, self._from_root(backup.destination)),
+                "UPDATE backups SET verified = ? WHERE name = ? AND destination IN (?, ?)",
+                (stored(moment), backup.name, *self._spellings(backup.destination)),
             )
             _count_backups(connection, backup.id)
 
@@ -410,8 +410,8 @@ class Registry:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "DELETE FROM backups WHERE name = ? AND destination = ?",
-                (backup.name, self._from_root(backup.destination)),
+                "DELETE FROM backups WHERE name = ? AND destination IN (?, ?)",
+                (backup.name, *self._spellings(backup.destination)),
             )
             _count_backups(connection, backup.id)
 
@@ -438,6 +438,10 @@ class Registry:
     def _from_root(self, destination: str) -> str:
         """Return a destination as it lies in a row: if it is inside the root, from there on, as roots are moved."""
         return destination.removeprefix(f"{self._root}{os.sep}")
+
+    def _spellings(self, destination: str) -> tuple[str, str]:
+        """Return how rows may have a destination: seen from the root, or in full."""
+        return self._from_root(destination), destination
 
     def _to_backup(self, row: sqlite3.Row) -> BackupRecord:
         backup = to_backup(row)

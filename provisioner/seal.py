@@ -1,93 +1,115 @@
 """Whether a stopped volume's files are still those of its backup.
 
 Generations count what is done under the lease. But a directory is open to whoever may write there: a terminal, a
-file manager, a process that a kernel left behind. So a backup begins with a seal, the time on the clock of the file
-system, and before files are deleted for good each of them is asked whether it has changed since.
+file manager, a process that a kernel left behind. So a backup begins with a seal, a digest of what everything in the
+volume looks like, and before files are deleted for good they are looked at again. No clock is asked.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import secrets
 import stat
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from .backup.exclusion import Exclusions
+from .backup.tally import Tally
+from .backup.tree import Directory, walk
+from .errors import BackupFailed
+from .removal import remove
 from .volume import STATE_DIRECTORY, state_directory
 
 _NAME = "sealed"
-
-_TICK_SECONDS = 0.01
-"""How coarse the time stamps of files are: one tick of a kernel that ticks 100 times a second."""
+_MAX_BYTES = 1 << 20
 
 
-def seal(volume: Path) -> None:
-    """Note that from now on any change to the volume's files is one that its next backup does not have.
+def seal(volume: Path, exclude: Iterable[str]) -> None:
+    """Note what the volume's files look like; where that cannot be noted, as on a full disk, there is no seal.
 
-    Raises
-    ------
-    OSError
-        If the mark cannot be written, as on a full disk.
+    Looks at each file and reads none: for 100,000 that takes a fifth of a second.
+
+    Parameters
+    ----------
+    volume
+        The volume's directory.
+    exclude
+        Globs of what its backup leaves out; what happens to that does not matter.
     """
-    # Whatever was written before now bears an earlier time than the seal.
-    time.sleep(_TICK_SECONDS)
     path = state_directory(volume) / _NAME
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    os.utime(path)
-
-
-def unseal(volume: Path) -> None:
-    """Take the mark away: whatever is there may be deleted."""
-    (state_directory(volume) / _NAME).unlink(missing_ok=True)
+    aside = path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
+    globs = list(exclude)
+    try:
+        content = json.dumps({"exclude": globs, "digest": _digest(volume, globs)})
+        remove(path)  # whatever it is: an old seal must not stand for these files
+        aside.write_text(content)
+        aside.replace(path)
+    except (OSError, BackupFailed):
+        for left in (path, aside):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def is_broken(volume: Path) -> bool:
-    """Whether anything in the volume has changed since it was sealed; False of one that never was, or is gone.
+    """Whether anything in the volume is not as it was when it was sealed; False of one that never was, or is gone.
 
-    Reads no file, but looks at each until one has changed: for 100,000 that takes a fifth of a second.
-
-    Raises
-    ------
-    OSError
-        If a directory cannot be read.
+    Without its state directory, which every volume has, it is taken for changed.
     """
-    try:
-        since = os.lstat(state_directory(volume) / _NAME).st_mtime_ns
-    except FileNotFoundError:
+    if not os.path.isdir(volume):
         return False
-    # A time to come was set by hand, and says nothing of when.
-    until = time.time_ns() + 1_000_000_000
-    return any(since <= moment <= until for moment in _changes(volume))
+    if not os.path.isdir(state_directory(volume)):
+        return True
+    content = _read(state_directory(volume) / _NAME)
+    if content is None:
+        return False
+    try:
+        return _digest(volume, content["exclude"]) != str(content["digest"])
+    except (KeyError, TypeError, BackupFailed):
+        return os.path.isdir(volume)
 
 
-def _changes(volume: Path) -> Iterator[int]:
-    """Yield when each thing in a volume was last changed, in nanoseconds.
-
-    Not counted: renaming the volume itself, and what lies in its state directory, where others than its session
-    write. What lies further below (the environment) counts.
-    """
-    yield os.lstat(volume).st_mtime_ns
-    waiting = [os.fspath(volume)]
-    while waiting:
-        directory = waiting.pop()
-        is_state = os.path.basename(directory) == STATE_DIRECTORY
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    if entry.name == STATE_DIRECTORY:
-                        continue
-                elif is_state:
-                    continue
-                yield _changed(entry.stat(follow_symlinks=False))
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        # Whatever somebody may have put there is not waited for.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        content = json.loads(os.read(fd, _MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    finally:
+        os.close(fd)
+    return content if isinstance(content, dict) else {}
 
 
-def _changed(status: os.stat_result) -> int:
-    """Return when the content of a file was last changed, or what a directory holds.
+def _digest(volume: Path, exclude: Iterable[str]) -> str:
+    digest, tally = hashlib.sha256(), Tally()
+    for directory in walk(volume, Exclusions(exclude), tally):
+        digest.update(b"%d %s\0" % (directory.status.st_mode, directory.path))
+        # What lies in the state directory itself is written without the lease too; the environment lies further below.
+        if directory.path != STATE_DIRECTORY.encode() and directory.descriptor is not None:
+            digest.update(b"".join(_looks(directory, directory.descriptor)))
+    return digest.hexdigest()
 
-    That is the change time, which nobody can set. Of a file with several names it also tells when another name was
-    given or taken, as with each environment that is linked from the same cache.
-    """
-    if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-        return status.st_mtime_ns
-    return status.st_ctime_ns
+
+def _looks(directory: Directory, descriptor: int) -> Iterable[bytes]:
+    for name in (*directory.files, *directory.others):
+        try:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except OSError:
+            yield b"gone %s\0" % name
+            continue
+        # Nobody can set the change time. But of a file with several names it also tells when another name was given
+        # or taken, as with each environment that is linked from the same cache.
+        changed = status.st_ctime_ns if status.st_nlink == 1 else status.st_mtime_ns
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            yield b"%d %d %d %d %s\0" % (
+                status.st_mode, status.st_ino, status.st_size, changed, name,
+            )  # fmt: skip

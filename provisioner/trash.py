@@ -19,17 +19,27 @@ _DOOMED = ".doomed"
 class Trash:
     """The directory of what is being deleted; what a killed process left there, the next `empty` deletes.
 
-    Of a volume that was sealed before its backup, it is looked at here, when nobody waits any more, whether the seal
-    is whole. What was changed since is kept for whoever can put it back.
+    Of a volume that counts as backed up it is looked at here, when nobody waits any more, whether its seal is whole.
+    What was changed since is kept for whoever can put it back.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def take(self, path: Path) -> bool:
-        """Rename `path` into the trash, which makes it disappear at once; False if it does not exist."""
+    def take(self, path: Path, *, look: bool = False) -> bool:
+        """Rename `path` into the trash, which makes it disappear at once; False if it does not exist.
+
+        Parameters
+        ----------
+        path
+            A file or directory on the trash's file system.
+        look
+            Whether it is a volume to be looked at before it is deleted.
+        """
         try:
-            path.rename(self._directory / f"{path.name}.{secrets.token_hex(4)}")
+            path.rename(
+                self._directory / f"{path.name}.{secrets.token_hex(4)}{'' if look else _DOOMED}"
+            )
         except FileNotFoundError:
             return False
         return True
@@ -76,12 +86,7 @@ class Trash:
         return None
 
     def _is_changed(self, name: str) -> bool:
-        try:
-            return not name.endswith(_DOOMED) and is_broken(self._directory / name)
-        except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile; a file
-            return False
-        except OSError:
-            return True
+        return not name.endswith(_DOOMED) and is_broken(self._directory / name)
 
 
 if __name__ == "__main__":  # started by whoever must not wait for the deleting

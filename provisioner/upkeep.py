@@ -33,10 +33,10 @@ from .lease import Holder, Lease, Purpose
 from .occupants import dwellers
 from .record import BackupRecord, Record, Spare, State
 from .refusals import full
-from .seal import is_broken, seal, unseal
+from .seal import is_broken, seal
 from .trash import Trash
 from .vault import Progress, no_progress
-from .volume import new_id
+from .volume import id_for, make, read_record
 
 
 class Upkeep(Custody):
@@ -102,11 +102,9 @@ class Upkeep(Custody):
 
     def _make_backup(self, leased: Leased, progress: Progress) -> BackupRecord:
         record = leased.record
-        # On a full disk there may be no mark, and so no second look at the files before they are deleted.
-        with contextlib.suppress(OSError):
-            seal(self.layout.volume(record.id))
         own = self.settings.policy(record.kernelspec)
         vault = self.vault_at(own.destination)
+        seal(self.layout.volume(record.id), own.exclude)
         try:
             made = vault.back_up(record, tuple(own.exclude), self.clock, leased.cancel, progress)
         except Cancelled:
@@ -134,7 +132,10 @@ class Upkeep(Custody):
         keep = self.settings.policy(record.kernelspec).keep
         gone = policy.superfluous(self.registry.backups(record.id), keep, self.clock())
         for backup in gone:
-            self.vault.drop(backup)
+            try:
+                self.vault.drop(backup)
+            except VolumeError as error:
+                log.warning("An old backup stays for now: %s", error)
         return gone
 
     def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
@@ -219,16 +220,13 @@ class Upkeep(Custody):
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
         path = self.layout.volume(record.id)
-        if force:
-            with contextlib.suppress(OSError):
-                unseal(path)
-        elif pids := dwellers(path):
+        if not force and (pids := dwellers(path)):
             raise VolumeHeld(
                 f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
                 "leave the directory, or use --force."
             )
         self._on_step("prune:rename")
-        self.trash.take(path)
+        self.trash.take(path, look=not force)
         self._on_step("prune:renamed")
         gone = self._mark_gone(record, leased.lease)
         self._on_step("prune:marked")
@@ -276,25 +274,35 @@ class Upkeep(Custody):
     def _put_back(self, name: str) -> None:
         """Undo the pruning of a volume whose files were changed after their backup, by something without a lease."""
         volume_id = name.split(".", 1)[0]
-        record = self.registry.get(volume_id)
+        record, place = self.registry.get(volume_id), self.layout.volume(volume_id)
         if record is None:
             # Forgotten meanwhile: the next comparison of the disk with the table enters it anew.
-            self.trash.put_back(name, self.layout.volume(volume_id))
-        elif self.layout.volume(volume_id).exists():
-            # Brought back meanwhile: they become a volume of their own beside it.
-            self._keep(name, replace(record, id=new_id()))
-        else:
+            self.trash.put_back(name, place)
+            return
+        if not place.exists():
             with self.leased(volume_id, Purpose.PRUNE) as leased:
-                self._keep(name, leased.record)
+                if not place.exists():
+                    self._keep(leased.record, lambda target: self.trash.put_back(name, target))
+                    return
+        # Brought back meanwhile. The name decides the id, so that whoever repeats this means the same volume.
+        self._keep_beside(record, name, lambda target: self.trash.put_back(name, target))
 
-    def _keep(self, name: str, record: Record) -> None:
+    def _keep_beside(self, record: Record, name: str, move: Callable[[Path], bool]) -> None:
+        """Make what `move` brings a volume of its own, named after the one that it comes from."""
+        beside = replace(record, id=id_for(name), spare=None, pinned=False)
+        self.registry.adopt(replace(beside, state=State.PRUNED))
+        with self.leased(beside.id, Purpose.PRUNE) as leased:
+            self._keep(leased.record, move)
+            gone = not self.layout.volume(beside.id).exists()
+            if gone and not self.registry.backups(beside.id):
+                self._mark_gone(leased.record, leased.lease)
+
+    def _keep(self, record: Record, move: Callable[[Path], bool]) -> None:
         now = self.clock()
-        record = replace(record, state=State.STOPPED, stopped=now, generation=record.generation + 1)
         # First, so that no backup passes for these files.
-        self.registry.adopt(replace(record, state=State.PRUNED))
-        self.registry.set_generation(record.id, record.generation, now)
+        self.registry.set_generation(record.id, record.generation + 1, now)
         self._on_step("put-back:counted")
-        if self.trash.put_back(name, self.layout.volume(record.id)):
+        if move(self.layout.volume(record.id)):
             self._on_step("put-back:renamed")
             self.registry.take_place(record.id, now, sys.maxsize)
             self._write_record(
@@ -304,6 +312,24 @@ class Upkeep(Custody):
                 "The files of %r were changed after their backup was made, outside of a kernel; they stay.",
                 record.session,
             )
+
+    def _set_stray_files_beside(self, record: Record) -> bool:
+        """Move away what was put where a pruned volume was, by something that did not know; return whether it was so.
+
+        What a killed process has just brought back carries the volume's own record and stays.
+        """
+        path = self.layout.volume(record.id)
+        own = read_record(path)
+        if record.has_files or not path.is_dir() or (own is not None and own.id == record.id):
+            return False
+
+        def move(target: Path) -> bool:
+            make(path)  # from now on it has what each volume has
+            path.rename(target)
+            return True
+
+        self._keep_beside(record, f"{record.id}.{record.generation}.stray", move)
+        return True
 
     # -- making room -----------------------------------------------------------------------------------------
 
@@ -332,7 +358,7 @@ class Upkeep(Custody):
                 self.evict(record, cancel)
             except VolumeHeld:
                 continue
-            except VolumeError as error:
+            except (VolumeError, OSError) as error:
                 log.warning("%r cannot make room: %s", record.session, error)
         self.empty_trash_in_background()
         return self._free_places()
@@ -433,10 +459,9 @@ class Upkeep(Custody):
                     record.id, record.generation + 1, self.clock()
                 )
             else:
-                with contextlib.suppress(OSError):
-                    seal(aside / "files")
+                seal(aside / "files", self.settings.policy(record.kernelspec).exclude)
             self._on_step("restore:swap")
-            self.trash.take(self.layout.volume(record.id))
+            self.trash.take(self.layout.volume(record.id), look=True)
             self._on_step("restore:rename")
             (aside / "files").rename(self.layout.volume(record.id))
             self._on_step("restore:renamed")
@@ -538,6 +563,9 @@ class Upkeep(Custody):
                 self._mark_gone(record, leased.lease)
                 return f"{record.session!r}: its files are gone, marked pruned"
             if not record.has_files and has_files:
+                if self._set_stray_files_beside(record):
+                    return f"{record.session!r}: what was put where its files were has a volume beside it"
+                self.registry.set_generation(volume_id, record.generation + 1, self.clock())
                 self.registry.take_place(volume_id, self.clock(), sys.maxsize)
                 return f"{record.session!r}: its files are there, marked stopped"
         return f"{record.session!r}: interrupted work undone" if left else None

@@ -196,7 +196,11 @@ class Vault:
         self._on_step("drop:forget")
         self._registry.remove_backup(backup)
         self._on_step("drop:delete")
-        self._place_of(backup).delete(_file_name(backup))
+        try:
+            self._place_of(backup).delete(_file_name(backup))
+        except VolumeError:
+            self._registry.add_backup(backup)  # it is still there, though out of reach
+            raise
 
     def clear(self, now: datetime) -> None:
         """Delete what killed processes left at the destination."""

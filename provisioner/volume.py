@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -53,6 +54,11 @@ _MAX_GENERATION = 2**62
 def new_id() -> str:
     """Return the id of a new volume: the naming scheme and 80 random bits."""
     return f"{NAMING_SCHEME}-{secrets.token_hex(10)}"
+
+
+def id_for(text: str) -> str:
+    """Return the id of a volume that is made of what `text` names, the same each time."""
+    return f"{NAMING_SCHEME}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import NotBackedUp, VolumeHeld
+from provisioner.occupants import dwellers
 from provisioner.pool import Pool
 from provisioner.record import State
-from provisioner.seal import is_broken, seal
+from provisioner.seal import is_broken
 from provisioner.sweep import sweep
 from provisioner.volume import state_directory
 
@@ -34,9 +36,9 @@ def backed_up(world: World) -> Path:
     return world.path("a")
 
 
-def prune(world: World) -> None:
+def prune(world: World, *, force: bool = False) -> None:
     """Prune, and wait for what that does in the background."""
-    world.pool.prune(world.record("a").id)
+    world.pool.prune(world.record("a").id, force=force)
     for thread in threading.enumerate():
         if thread.name == "empty-trash":
             thread.join()
@@ -44,7 +46,7 @@ def prune(world: World) -> None:
 
 def put_away(world: World) -> None:
     """Leave a prune half done, as a killed process does."""
-    world.pool.trash.take(world.path("a"))
+    world.pool.trash.take(world.path("a"), look=True)
     world.pool.registry.mark_pruned(world.record("a").id)
 
 
@@ -75,6 +77,15 @@ def install(path: Path) -> None:
     (below / "module.py").write_bytes(b"2")
 
 
+def files_of(path: Path) -> dict[str, bytes]:
+    """Return what a session has in its volume, its environment too."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.parent != state_directory(path)
+    }
+
+
 CHANGES = [add, change, change_and_set_its_time_back, move_in, install]
 
 
@@ -82,16 +93,13 @@ CHANGES = [add, change, change_and_set_its_time_back, move_in, install]
 def test_an_explicit_backup_has_what_was_changed(world: World, by: Callable[[Path], None]) -> None:
     path = backed_up(world)
     by(path)
-    before = {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    before = files_of(path)
     made = world.pool.back_up(world.record("a").id)
     assert made.generation == 2
     assert world.pool.back_up(world.record("a").id) == made, "and no second one of the same files"
     prune(world)
     world.pool.restore(world.record("a").id)
-    after = {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    assert {name: after.get(name) for name in before if "/.volume/record" not in name} == {
-        name: content for name, content in before.items() if "/.volume/record" not in name
-    }
+    assert files_of(path) == before
 
 
 @pytest.mark.parametrize("by", CHANGES)
@@ -203,11 +211,146 @@ def test_a_name_given_to_a_file_elsewhere_is_no_change_of_it(world: World, tmp_p
     assert not is_broken(path)
 
 
-def test_a_time_to_come_is_no_change(tmp_path: Path) -> None:
-    (tmp_path / ".volume").mkdir()
-    seal(tmp_path)
-    os.utime(tmp_path, (4_000_000_000, 4_000_000_000))
-    assert not is_broken(tmp_path)
+def test_the_clock_does_not_matter(world: World) -> None:
+    path = backed_up(world)
+    far = 4_000_000_000
+    os.utime(path, (far, far))
+    os.utime(state_directory(path) / "sealed", (far, far))
+    assert not is_broken(path)
+    change(path)
+    assert is_broken(path)
+
+
+def test_a_volume_that_lost_its_state_directory_is_taken_for_changed(world: World) -> None:
+    path = backed_up(world)
+    shutil.rmtree(state_directory(path))
+    add(path)
+    prune(world)
+    assert content_of(path) == {"text": b"1", "added": b"2"}
+
+
+def test_only_the_volumes_own_state_directory_is_passed_over(world: World) -> None:
+    world.use("a", **{"project/.volume/data": "1"})
+    world.pool.back_up(world.record("a").id)
+    (world.path("a") / "project" / ".volume" / "data").write_bytes(b"2")
+    assert is_broken(world.path("a"))
+
+
+@pytest.mark.parametrize("what", ["fifo", "directory", "link", "unwritable", "nonsense"])
+def test_whatever_is_put_in_the_seals_place_backups_and_prunes_go_on(
+    world: World, what: str
+) -> None:
+    path = backed_up(world)
+    sealed = state_directory(path) / "sealed"
+    sealed.unlink()
+    if what == "fifo":
+        os.mkfifo(sealed)
+    elif what == "directory":
+        (sealed / "below").mkdir(parents=True)
+    elif what == "link":
+        sealed.symlink_to("/dev/zero")
+    else:
+        sealed.write_text("[1]")
+        sealed.chmod(0o400)
+    change(path)
+    prune(world)
+    world.clock.advance(days=30)
+    sweep(world.pool)
+    world.clock.advance(days=30)
+    sweep(world.pool)
+    assert not path.exists()
+    assert not world.pool.trash.changed()
+
+
+def test_what_a_backup_leaves_out_may_change(tmp_path: Path) -> None:
+    world = World(tmp_path / "root", backup_exclude=["scratch"])
+    world.use("a", **{"text": "1", "scratch/x": "1", "cache/x": "1"})
+    path = world.path("a")
+    (path / "cache" / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+    world.pool.back_up(world.record("a").id)
+    for name in ("scratch/y", "cache/y", "cache/x"):
+        (path / name).write_text("2")
+    assert not is_broken(path)
+    prune(world)
+    assert not path.exists()
+
+
+def test_what_is_put_where_a_pruned_volume_was_becomes_a_volume_beside_it(world: World) -> None:
+    path = backed_up(world)
+    prune(world)
+    path.mkdir()
+    (path / "results").write_bytes(b"late")
+    acquired = world.acquire("a")
+    assert content_of(acquired.path) == {"text": b"1"}
+    assert content_of(world.path("a (2)")) == {"results": b"late"}
+    assert not world.record("a (2)").is_backed_up
+
+
+def test_a_sweep_finds_what_was_put_where_a_pruned_volume_was(world: World) -> None:
+    path = backed_up(world)
+    prune(world)
+    path.mkdir()
+    (path / "results").write_bytes(b"late")
+    for _ in range(2):
+        sweep(world.new_pool(), deep=True)
+    assert world.record("a").state is State.PRUNED
+    assert content_of(world.path("a (2)")) == {"results": b"late"}
+    assert len(world.pool.volumes()) == 2
+
+
+def test_killed_again_and_again_beside_there_is_one_volume_beside(world: World) -> None:
+    path = backed_up(world)
+    acquired = world.acquire("a")
+    waiting = world.pool.layout.trash / f"{path.name}.0123abcd"
+    shutil.copytree(path, waiting)
+    change(waiting)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(name: str) -> None:
+        if name == "put-back:counted":
+            raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            world.new_pool(kill).empty_trash()
+    world.new_pool().empty_trash()
+    world.new_pool().empty_trash()
+    assert {record.session for record in world.pool.volumes()} == {"a", "a (2)"}
+    assert content_of(world.path("a (2)")) == {"text": b"2"}
+    world.pool.release(acquired)
+
+
+def test_a_volume_deeper_than_any_path_is_looked_at_too(world: World) -> None:
+    path = backed_up(world)
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d" * 100, dir_fd=fd)
+        below = os.open("d" * 100, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert world.pool.back_up(world.record("a").id).generation == 2
+    assert not is_broken(path)
+    prune(world)
+    assert not path.exists()
+
+
+def test_somebody_who_came_through_a_link_is_seen_working_there(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "volume").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"],
+        cwd=tmp_path / "link" / "volume",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert dwellers(tmp_path / "link" / "volume") == [process.pid]
+        process.communicate(b"\n")
 
 
 def test_pinning_and_renaming_are_no_changes(world: World) -> None:
@@ -235,8 +378,7 @@ def test_a_volume_in_whose_directory_somebody_works_is_not_pruned(world: World) 
 def test_whoever_insists_deletes_changed_files_too(world: World) -> None:
     path = backed_up(world)
     change(path)
-    world.pool.prune(world.record("a").id, force=True)
-    world.pool.empty_trash()
+    prune(world, force=True)
     assert world.leftovers() == []
     assert not world.is_on_disk("a")
 

@@ -181,7 +181,7 @@ def test_a_sweep_keeps_headroom_so_that_a_person_need_not_wait(tmp_path: Path) -
 
 
 def test_volumes_over_max_bytes_are_evicted_longest_stopped_first(tmp_path: Path) -> None:
-    world = World(tmp_path / "root", max_bytes=2500)
+    world = World(tmp_path / "root", max_bytes=3000)
     for session in "abc":
         world.use(session, text=session * 1000)
         world.pool.back_up(world.record(session).id)
