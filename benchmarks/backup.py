@@ -164,14 +164,18 @@ def _plant_tiny(top: Path, count: int) -> None:
 
 
 def _measure(tree: Path, scratch: Path, rounds: int) -> dict[str, Runs]:
-    """Run every tool in turn, round by round, after one round that only warms the cache."""
+    """Run every tool in turn, round by round, after one round that only warms the cache.
+
+    The restores begin with another one in each round: the first may meet memory that the machine has to fetch.
+    """
     work = scratch / "work"
-    tools = {**_backup_tools(tree, work), **_restore_tools(work)}
-    runs = {name: Runs() for name in tools}
+    backups, restores = _backup_tools(tree, work), list(_restore_tools(work).items())
+    runs = {name: Runs() for name in (*backups, *dict(restores))}
     for turn in range(rounds + 1):
         shutil.rmtree(work, ignore_errors=True)
         (work / "kept").mkdir(parents=True)
-        for name, run in tools.items():
+        at = turn % len(restores)
+        for name, run in (*backups.items(), *restores[at:], *restores[:at]):
             seconds, whole, peak = run()
             if turn:
                 runs[name].seconds.append(seconds)

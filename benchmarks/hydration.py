@@ -200,7 +200,7 @@ def bring(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated:
         steps,
         place,
         launch,
-        session="benchmark",
+        repeat="benchmark",
         progress=lambda step, message, fraction=None: None,
         cancel=Event(),
     )

@@ -228,7 +228,7 @@ def make_overlay(volume: Path) -> float:
         plan(HydrationOptions(uv_cache=volume.parent / "uv")),
         Place(volume, state),
         launch,
-        session=volume.name,
+        repeat=volume.name,
         progress=lambda step, message, fraction=None: None,
         cancel=Event(),
     )
