@@ -319,8 +319,10 @@ class Upkeep(Custody):
         What a killed process has just brought back carries the volume's own record and stays.
         """
         path = self.layout.volume(record.id)
+        if record.has_files or not path.is_dir():
+            return False
         own = read_record(path)
-        if record.has_files or not path.is_dir() or (own is not None and own.id == record.id):
+        if own is not None and own.id == record.id:
             return False
 
         def move(target: Path) -> bool:

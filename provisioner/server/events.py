@@ -36,6 +36,8 @@ _VOLUME_DETAILS: Mapping[str, type] = {
     "bytes": int,
     "size": int,
 }
+UNTOLD = frozenset({Kind.ASKED})
+"""What is of use within the server only: each start asks, and is told of by what comes of it."""
 _STARTS = frozenset({Kind.HYDRATION_PROGRESS, Kind.RESTORE_PROGRESS, Kind.HYDRATED})
 
 
@@ -104,6 +106,8 @@ class Announcer:
     # -- the pool's, in any thread -----------------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
+        if event.kind in UNTOLD:
+            return
         if event.kind in _STARTS or _is_failed_start(event):
             self._put(HYDRATION, hydration_data(event))
         else:

@@ -111,7 +111,7 @@ def test_servers_of_one_root_sweep_it_one_at_a_time_and_stop_at_once(place: Plac
         assert "Traceback" not in first.log + second.log
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.UNTOLD])
 def test_every_event_of_the_pool_fits_its_schema_and_no_detail_slips_through(kind: Kind) -> None:
     logger = EventLogger()
     events.register_schemas(logger)

@@ -171,6 +171,7 @@ def test_files_outlive_restarts_shutdowns_and_servers(place: Place) -> None:
         assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "3\n"
     with served(place) as server:
         assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "4\n"
+        assert "could not be emitted" not in server.log
 
 
 def test_changing_the_kernel_keeps_the_volume(place: Place) -> None:
