@@ -34,6 +34,7 @@ from .launcher import LauncherWrapper, make_launcher
 from .options import KernelOptions
 from .pool import Acquired, Pool, pool_of
 from .session import Session, Source
+from .turn import turns
 from .work import Work
 
 T = TypeVar("T")
@@ -98,9 +99,17 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
             raise
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Called by `KernelManager.launch_kernel` with what `pre_launch` returned; the launcher starts the process."""
+        """Called by `KernelManager.launch_kernel` with what `pre_launch` returned; the launcher starts the process.
+
+        Where many kernels start on this machine at once, it does so in turn.
+        """
         try:
-            return await self._launcher.launch_kernel(cmd, **kwargs)
+            if not isinstance(self._launcher, LocalProvisioner):
+                return await self._launcher.launch_kernel(cmd, **kwargs)
+            async with turns.turn(self._look) as turn:
+                connection = await self._launcher.launch_kernel(cmd, **kwargs)
+                turn.launched(self._launcher.pid)
+            return connection
         except BaseException as error:
             await self._give_up(error)
             raise
@@ -299,6 +308,11 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
             # Whatever came of it: an error of our own would be told to `ready`, which takes no word any more.
             raise asyncio.CancelledError("The kernel was closed while it was pending.")
         return work.result()
+
+    def _look(self) -> None:
+        self._mark_active()
+        if self._is_unwanted():
+            raise asyncio.CancelledError("The kernel was closed while it was pending.")
 
     def _is_unwanted(self) -> bool:
         """Whether the notebook was closed while its kernel was pending (nothing else tells a provisioner)."""

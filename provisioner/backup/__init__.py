@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from provisioner.backup.name import BackupName
     from provisioner.backup.operation import (
         Backup,
+        gently,
         read_summary,
         restore_backup,
         verify_backup,
@@ -35,6 +36,7 @@ __all__ = [
     "Stored",
     "destination_for",
     "estimate",
+    "gently",
     "read_summary",
     "restore_backup",
     "verify_backup",
@@ -52,6 +54,7 @@ _HOME = {
     "Stored": "destination",
     "destination_for": "place",
     "estimate": "space",
+    "gently": "operation",
     "read_summary": "operation",
     "restore_backup": "operation",
     "verify_backup": "operation",

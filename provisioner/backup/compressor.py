@@ -19,8 +19,8 @@ PIECE = 128 << 10
 class Compressor:
     """Takes the bytes of a tar archive and writes a ``.tar.zst``.
 
-    It compresses on all cores in the background (zstd's own threads), with the window of level 3
-    (2 MiB), so that reading it back takes little memory.
+    It compresses in the background (zstd's own threads), with the window of level 3 (2 MiB), so that
+    reading it back takes little memory.
 
     Parameters
     ----------
@@ -30,15 +30,21 @@ class Compressor:
         Once set, the next piece raises :class:`Cancelled`.
     progress
         Called after each piece with the bytes taken so far.
+    threads
+        How many threads compress; as many as there are cores by default.
     """
 
     def __init__(
-        self, stream: BinaryIO, cancel: threading.Event, progress: Callable[[int], None]
+        self,
+        stream: BinaryIO,
+        cancel: threading.Event,
+        progress: Callable[[int], None],
+        threads: int = -1,
     ) -> None:
         self._stream = stream
         self._cancel = cancel
         self._progress = progress
-        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=-1, write_checksum=True)
+        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True)
         self._frame = self._context.compressobj()
         self._sha256 = hashlib.sha256()
         self._gathered: list[bytes] = []

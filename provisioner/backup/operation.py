@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from provisioner.backup.apart import verify_apart, write_archive_apart
 from provisioner.backup.archive import verify
+from provisioner.backup.compressor import cancelled
 from provisioner.backup.destination import Destination
 from provisioner.backup.extractor import extract
 from provisioner.backup.manifest import About, Manifest
@@ -17,12 +23,31 @@ from provisioner.backup.name import BackupName
 from provisioner.backup.space import estimate
 from provisioner.backup.trailer import read_trailer
 from provisioner.backup.writer import Written, write_archive
-from provisioner.errors import BackupDamaged, BackupFailed, Cancelled, DiskFull
+from provisioner.errors import BackupDamaged, BackupFailed, DiskFull
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes done and, where known, the bytes in all."""
 
 _PIECE = 1 << 20
+
+_WORTH_A_PROCESS = 8 << 20
+"""Bytes of a backup from which on it takes longer to check it than to start a process for that."""
+
+_apart: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+@contextlib.contextmanager
+def gently() -> Iterator[None]:
+    """Let the backups that are written within leave the machine to others; see :mod:`apart`.
+
+    For backups that nobody waits for, made by those who answer people meanwhile. On a machine with nothing
+    else to do they take as long as any, and a moment more.
+    """
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
 
 
 @dataclass(frozen=True)
@@ -77,7 +102,7 @@ def write_backup(
         Whether reading back also decompresses and checks every member, as ``verify`` does, or only
         compares each byte with what was written.
     on_step
-        Called with the name of each step after it.
+        Called with the name of each step after it; within :func:`gently`, with those of the destination only.
 
     Raises
     ------
@@ -93,22 +118,25 @@ def write_backup(
     name = BackupName(about.volume, about.created, about.generation)
     globs = tuple(exclude)
 
+    def tell(done: int) -> None:
+        progress(done, total)
+
     def write(stream: BinaryIO) -> Written:
+        if _apart.get():
+            return write_archive_apart(
+                source, stream, about, exclude=globs, cancel=cancel, progress=tell
+            )
         return write_archive(
-            source,
-            stream,
-            about,
-            exclude=globs,
-            cancel=cancel,
-            progress=lambda done: progress(done, total),
-            on_step=on_step,
+            source, stream, about, exclude=globs, cancel=cancel, progress=tell, on_step=on_step
         )
 
     def check(stream: BinaryIO, written: Written) -> None:
-        if decode:
-            verify(stream, cancel=cancel)
-        else:
+        if not decode:
             _check_bytes(stream, written, cancel)
+        elif _apart.get() and written.size >= _WORTH_A_PROCESS and _is_local(stream):
+            verify_apart(stream, cancel=cancel)
+        else:
+            verify(stream, cancel=cancel)
 
     if not source.is_dir():
         raise BackupFailed(f"there is no directory {source} to back up; check the volume's path")
@@ -197,9 +225,7 @@ def _check_bytes(stream: BinaryIO, written: Written, cancel: threading.Event) ->
     sha256 = hashlib.sha256()
     while length:
         if cancel.is_set():
-            raise Cancelled(
-                "the backup was cancelled because its volume is wanted; it is made later"
-            )
+            raise cancelled()
         data = stream.read(min(length, _PIECE))
         if not data:
             break
@@ -209,6 +235,14 @@ def _check_bytes(stream: BinaryIO, written: Written, cancel: threading.Event) ->
         raise BackupDamaged(
             "what was read back is not what was written; check the disk or the server, then try again"
         )
+
+
+def _is_local(stream: BinaryIO) -> bool:
+    """Whether another process of this machine can read it too."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, AttributeError):
+        return False
 
 
 def _of_that_name(manifest: Manifest, name: BackupName) -> Manifest:

@@ -58,6 +58,7 @@ def write_archive(
     cancel: threading.Event,
     progress: Callable[[int], None],
     on_step: Callable[[str], None] = lambda step: None,
+    threads: int = -1,
 ) -> Written:
     """Write the tree below ``source`` to a stream, as a zstd-compressed tar with a trailer.
 
@@ -73,6 +74,8 @@ def write_archive(
         Once set, stops within the time of one piece.
     progress
         Called with the bytes of the archive (before compression) made so far.
+    threads
+        How many threads compress; as many as there are cores by default.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def write_archive(
     OSError
         If the stream cannot be written.
     """
-    with contextlib.closing(Compressor(stream, cancel, progress)) as archive:
+    with contextlib.closing(Compressor(stream, cancel, progress, threads)) as archive:
         return _write(source, archive, stream, about, Exclusions(exclude), on_step)
 
 

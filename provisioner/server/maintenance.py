@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from logging import Logger
 
+from ..backup import gently
 from ..config import VolumePool
 from ..errors import VolumeError
 from ..pool import Pool
@@ -68,7 +69,8 @@ class Maintenance(Background):
 
     def _sweep(self) -> None:
         try:
-            report = sweep(self._pool, cancel=self._cancel)
+            with gently():
+                report = sweep(self._pool, cancel=self._cancel)
         except (VolumeError, OSError) as error:
             self._log.warning("The sweep failed and is tried again: %s", error)
         except Exception:  # noqa: BLE001 - one sweep that fails must not end all sweeps

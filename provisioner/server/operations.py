@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
+from ..backup import gently
 from ..pool import Pool
 from ..record import Record, State
 from ..sweep import Report, sweep
@@ -38,7 +39,8 @@ class Operations:
         record = self._listing.record(volume_id)
 
         def work(cancel: threading.Event, progress: Progress) -> str:
-            made = self._pool.back_up(record.id, cancel=cancel, progress=progress)
+            with gently():
+                made = self._pool.back_up(record.id, cancel=cancel, progress=progress)
             return f"{made.files} files, {size(made.bytes)}, now {size(made.size)} in {made.name}"
 
         return self._jobs.start("backup", work, volume=record.id, session=record.session)
@@ -86,7 +88,8 @@ class Operations:
         """Begin a sweep, or find out what one would do."""
 
         def work(cancel: threading.Event, progress: Progress) -> str:
-            return summary(sweep(self._pool, cancel=cancel, dry_run=dry_run))
+            with gently():
+                return summary(sweep(self._pool, cancel=cancel, dry_run=dry_run))
 
         return self._jobs.start("dry-sweep" if dry_run else "sweep", work)
 

@@ -1,0 +1,209 @@
+"""Archives made and checked in a process apart, which leaves the machine to whoever else wants it.
+
+For those who answer people meanwhile, such as a server. Its event loop shares neither the interpreter lock with such
+a backup nor, where there are few, the cores: the process has the lowest priority. Its memory comes and goes with it.
+
+No file is written and no lock is held over there: the archive comes through a pipe, and all that makes a backup safe
+is done by the one who asked. So that process may be killed at any instant, and is, to cancel it: it may have waited
+for a core for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import provisioner
+from provisioner import errors
+from provisioner.backup.compressor import cancelled
+from provisioner.backup.manifest import About, Manifest
+from provisioner.backup.writer import Written
+from provisioner.errors import BackupFailed, VolumeError
+
+_PIPE = 1 << 20
+"""Bytes asked for a pipe's buffer: the more, the less often this process is woken up."""
+
+_LOOK_SECONDS = 0.1
+_DEATH_SECONDS = 0.5
+"""How long a killed process is waited for; one that gets no core to die on is left to die alone."""
+
+
+def write_archive_apart(
+    source: Path,
+    stream: BinaryIO,
+    about: About,
+    *,
+    exclude: Iterable[str] = (),
+    cancel: threading.Event,
+    progress: Callable[[int], None],
+) -> Written:
+    """Write the tree below ``source`` to a stream; see :func:`writer.write_archive`.
+
+    Progress is told a few times a second.
+
+    Raises
+    ------
+    Cancelled
+        If ``cancel`` was set; within a second, however busy the machine is.
+    BackupFailed
+        If ``source`` cannot be opened, or the other process cannot be started or was killed.
+    OSError
+        If the stream cannot be written.
+    """
+    request = {
+        "do": "write",
+        "source": os.fspath(source),
+        "about": {**asdict(about), "created": about.created.isoformat()},
+        "exclude": list(exclude),
+    }
+    ours, theirs = _pipe()
+    try:
+        try:
+            child = _Child({**request, "into": theirs}, theirs)
+        finally:
+            os.close(theirs)
+        with child:
+            result = child.follow(cancel, progress, {ours: stream.write})
+    finally:
+        os.close(ours)
+    return Written(Manifest.from_json(result["manifest"]), result["size"], result["sha256"])
+
+
+def verify_apart(stream: BinaryIO, *, cancel: threading.Event) -> Manifest:
+    """Read a backup file whole; see :func:`archive.verify`.
+
+    Parameters
+    ----------
+    stream
+        The backup file; one that has a descriptor. It is left at any position.
+    """
+    with _Child({"do": "verify", "file": stream.fileno()}, stream.fileno()) as child:
+        result = child.follow(cancel, lambda done: None)
+    return Manifest.from_json(result["manifest"])
+
+
+class _Child:
+    """A process that does one thing; see `child`. At the end of the block it is gone.
+
+    Parameters
+    ----------
+    request
+        What is to be done.
+    descriptor
+        A descriptor that it is given; of the same number there as here.
+    """
+
+    def __init__(self, request: Mapping[str, Any], descriptor: int) -> None:
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "provisioner.backup.child"],
+                # `-m` looks there first: this very package is what it finds.
+                cwd=Path(provisioner.__file__).parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(descriptor,),
+            )
+        except OSError as error:
+            raise BackupFailed(
+                f"no process could be started for the backup: {error.strerror}; try again later"
+            ) from error
+        self._told = b""
+        self._result: dict[str, Any] | None = None
+        assert self._process.stdin is not None
+        # A request is far smaller than a pipe, so this does not wait; a process that is gone says so below.
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(json.dumps(request).encode() + b"\n")
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEATH_SECONDS)
+
+    def follow(
+        self,
+        cancel: threading.Event,
+        progress: Callable[[int], None],
+        takers: Mapping[int, Callable[[bytes], object]] | None = None,
+    ) -> dict[str, Any]:
+        """Wait for the result; hand on what comes through other pipes meanwhile.
+
+        Raises
+        ------
+        VolumeError, OSError
+            What the process failed with.
+        """
+        assert self._process.stdout is not None
+        told = self._process.stdout.fileno()
+        taking = {told: lambda data: self._listen(data, progress), **(takers or {})}
+        for taker, data in _arriving(taking, cancel):
+            taker(data)
+        if self._result is None:
+            raise self._silence()
+        return self._result
+
+    def _listen(self, data: bytes, progress: Callable[[int], None]) -> None:
+        *lines, self._told = (self._told + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if "done" in said:
+                progress(said["done"])
+            elif "result" in said:
+                self._result = said["result"]
+            else:
+                raise _error(said)
+
+    def _silence(self) -> BackupFailed:
+        code = self._process.wait()
+        return BackupFailed(
+            f"the process that worked on the backup ended half-way (exit code {code}); "
+            "is memory short? It is tried again"
+        )
+
+
+def _pipe() -> tuple[int, int]:
+    ours, theirs = os.pipe()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # more than this user may have: slower, not wrong
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE)
+    return ours, theirs
+
+
+def _arriving(
+    taking: Mapping[int, Callable[[bytes], object]], cancel: threading.Event
+) -> Iterator[tuple[Callable[[bytes], object], bytes]]:
+    """Yield what comes through pipes, each piece with who takes it, until all of them have ended."""
+    with selectors.DefaultSelector() as selector:
+        for descriptor, taker in taking.items():
+            selector.register(descriptor, selectors.EVENT_READ, taker)
+        while selector.get_map():
+            if cancel.is_set():
+                raise cancelled()
+            for key, _ in selector.select(_LOOK_SECONDS):
+                data = os.read(key.fd, _PIPE)
+                if data:
+                    yield key.data, data
+                else:
+                    selector.unregister(key.fd)
+
+
+def _error(said: Mapping[str, Any]) -> Exception:
+    if "errno" in said:
+        return OSError(said["errno"], said["strerror"], said["file"])
+    kind = getattr(errors, said["failed"], VolumeError)
+    error: Exception = kind(said["message"])
+    return error
