@@ -9,63 +9,32 @@ that by the environment variable JUPYTER_VOLUMES_ROOT.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jupyter_core.paths import jupyter_config_path, jupyter_data_dir
-from traitlets import Bool, Callable, Dict, Integer, List, TraitError, TraitType, Unicode, Union
+from jupyter_core.paths import jupyter_data_dir
+from traitlets import Bool, Callable, Dict, Integer, List, Unicode, Union
 from traitlets.config import Config, Configurable
-from traitlets.config.loader import (
-    DeferredConfig,
-    JSONFileConfigLoader,
-    LazyConfigValue,
-    PyFileConfigLoader,
-)
 
-from .duration import EXPECTED, format_duration, parse_duration
+from .duration import format_duration
 from .errors import ConfigError
-from .event import log
 from .logins import without_logins
-from .policy import Keep, Policy
+from .origins import Origin, file_origins, section
+from .policy import Policy
+from .setting import KEEP_EXPECTED, Duration, checked, keep
 
 ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
-FILE_NAME = "jupyter_volumes_config"
 
-SECTIONS = ("VolumePool", "VolumeProvisioner")
-"""The sections of our own configuration files."""
-
-_LIKENESS = 0.9
-"""From which likeness on (`difflib`, 0 to 1) a name is taken for a misspelt one.
-
-A slip has 0.94 or more, SlurmProvisioner and VolumeProvisioner 0.85."""
-
-_KEEP_EXPECTED = 'a count of 1 or more, a duration, or {"count": …, "age": …}'
-
-
-class Duration(TraitType["timedelta | None", Any]):
-    """A timedelta, given in seconds or as text (`"30m"`); None where `"never"` was said; never zero or less."""
-
-    info_text = EXPECTED
-    default_value = None
-    allow_none = True
-
-    def validate(self, obj: Any, value: Any) -> timedelta | None:
-        """Return the timedelta that `value` stands for."""
-        try:
-            return parse_duration(value)
-        except ValueError:
-            self.error(obj, value)
-
-    def from_string(self, s: str) -> timedelta | None:
-        """Read a command line's value."""
-        try:
-            return parse_duration(s)
-        except ValueError as error:
-            raise TraitError(f"{s!r} must be {error}") from None
+_POLICY_NAMES = (
+    "idle_shutdown",
+    "backup_after",
+    "prune_after",
+    "keep_backups",
+    "backup_exclude",
+    "backup_destination",
+)
 
 
 class VolumePool(Configurable):
@@ -159,7 +128,7 @@ class VolumePool(Configurable):
         default_value=3,
         help="Which older backups stay: a count, an age, or both as "
         '{"count": 3, "age": "90d"} (older ones go when beyond both).',
-    ).tag(config=True, expected=_KEEP_EXPECTED)
+    ).tag(config=True, expected=KEEP_EXPECTED)
     backup_exclude = List(
         Unicode(),
         help="Globs, relative to the volume, of what backups leave out (`**` crosses directories).",
@@ -217,7 +186,7 @@ class VolumePool(Configurable):
             idle_shutdown=values["idle_shutdown"],
             backup_after=values["backup_after"],
             prune_after=values["prune_after"],
-            keep=_keep(values["keep_backups"], "VolumePool"),
+            keep=keep(values["keep_backups"], "VolumePool"),
             exclude=tuple(values["backup_exclude"]),
             destination=_checked_destination(values["backup_destination"] or self.destination),
         )
@@ -259,70 +228,6 @@ class VolumePool(Configurable):
         return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
 
 
-def _checked_destination(given: str) -> str:
-    if "://" not in given and not os.path.isabs(os.path.expanduser(given)):
-        raise _relative("VolumePool.backup_destination", given)
-    return given
-
-
-def _relative(name: str, given: str) -> ConfigError:
-    return ConfigError(
-        f"{name} is {given!r}, which each process would look for in its own current directory; "
-        "write the path in full."
-    )
-
-
-_POLICY_NAMES = (
-    "idle_shutdown",
-    "backup_after",
-    "prune_after",
-    "keep_backups",
-    "backup_exclude",
-    "backup_destination",
-)
-
-
-def _shown(value: object) -> str:
-    return format_duration(value) if isinstance(value, timedelta) else repr(value)
-
-
-def _keep(value: object, where: str) -> Keep:
-    if isinstance(value, timedelta):
-        return Keep(count=1, age=value)
-    if value is None:
-        return Keep(count=None, age=None)
-    if isinstance(value, int):
-        return Keep(count=value, age=None)
-    if not isinstance(value, Mapping) or not value or set(value) - {"count", "age"}:
-        raise ConfigError(f"{where}.keep_backups is {value!r}; it must be {_KEEP_EXPECTED}.")
-    count = value.get("count", 1)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"{where}.keep_backups has the count {count!r}; use 1 or more.")
-    try:
-        return Keep(count=count, age=parse_duration(value.get("age")))
-    except ValueError as error:
-        raise ConfigError(f"{where}.keep_backups: the age must be {error}.") from None
-
-
-def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the settings of one kernelspec as the traits take them."""
-    here = f"{where}.kernelspec_policy[{kernelspec!r}]"
-    for name in own:
-        if name not in _POLICY_NAMES:
-            raise ConfigError(f"{here} has {name!r}; use one of {', '.join(_POLICY_NAMES)}.")
-    chosen = _checked(VolumePool, own, here, {})
-    if "keep_backups" in chosen:
-        _keep(chosen["keep_backups"], here)
-    return chosen
-
-
-class Origin(NamedTuple):
-    """One place that settings are read from, and what it is called in messages."""
-
-    label: str
-    config: Config
-
-
 def load_settings(application: Config | None = None) -> VolumePool:
     """Read the settings of this process from every place, weakest first.
 
@@ -340,9 +245,7 @@ def load_settings(application: Config | None = None) -> VolumePool:
     values: dict[str, Any] = {}
     for origin in origins:
         where = f"{origin.label}: VolumePool"
-        own = _checked(VolumePool, section(origin, VolumePool.__name__), where, values)
-        if "keep_backups" in own:
-            _keep(own["keep_backups"], where)
+        own = _checked(section(origin, VolumePool.__name__), where, values)
         for kernelspec, policy in own.get("kernelspec_policy", {}).items():
             _checked_policy(kernelspec, policy, where)
         values.update(own)
@@ -354,139 +257,35 @@ def load_settings(application: Config | None = None) -> VolumePool:
     return settings
 
 
-def file_config() -> Config:
-    """Return what the configuration files say, for any section; the first directories on the path are the strongest."""
-    merged = Config()
-    for origin in file_origins():
-        merged.merge(origin.config)
-    return merged
+def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings of one kernelspec as the traits take them."""
+    here = f"{where}.kernelspec_policy[{kernelspec!r}]"
+    for name in own:
+        if name not in _POLICY_NAMES:
+            raise ConfigError(f"{here} has {name!r}; use one of {', '.join(_POLICY_NAMES)}.")
+    return _checked(own, here, {})
 
 
-def file_origins() -> Iterator[Origin]:
-    """Yield the configuration files that exist, weakest first; `.json` is stronger than `.py`, as for all of Jupyter.
-
-    Raises
-    ------
-    ConfigError
-        If a file cannot be read or executed, or has a section that looks like a misspelt one of ours.
-    """
-    for directory in reversed(jupyter_config_path()):
-        for loader, suffix in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
-            path = Path(directory, FILE_NAME + suffix)
-            try:
-                if not path.is_file():
-                    continue
-                origin = Origin(str(path), loader(path.name, path=directory).load_config())
-            except (Exception, SystemExit) as error:  # a .py file may raise anything
-                reason = f"{type(error).__name__}: {error}"
-                raise ConfigError(f"{path} cannot be read ({reason}); correct it.") from error
-            _check_sections(origin)
-            yield origin
+def _checked(given: Mapping[str, Any], where: str, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the traits take them, and see to what the trait of `keep_backups` does not."""
+    chosen = checked(VolumePool, given, where, earlier)
+    if "keep_backups" in chosen:
+        keep(chosen["keep_backups"], where)
+    return chosen
 
 
-def _check_sections(origin: Origin) -> None:
-    """Refuse what looks like a section of ours and is none; warn of any other that nobody reads from this file.
-
-    A configuration file may hold sections of whoever else reads it, and of nobody yet: that is Jupyter's habit. But
-    what somebody has set and misspelt must not be left unset without a word.
-    """
-    known = {name.lower(): name for name in SECTIONS}
-    for name, content in origin.config.items():
-        if name in SECTIONS or content == {}:  # a file that looks at a section makes it
-            continue
-        if near := get_close_matches(name.lower(), known, 1, _LIKENESS):
-            raise ConfigError(
-                f"{origin.label}: {name} is not a section; did you mean {known[near[0]]}?"
-            )
-        _warn_of_section(origin.label, name)
+def _checked_destination(given: str) -> str:
+    if "://" not in given and not os.path.isabs(os.path.expanduser(given)):
+        raise _relative("VolumePool.backup_destination", given)
+    return given
 
 
-@cache  # the files are read at each start of a kernel
-def _warn_of_section(label: str, name: str) -> None:
-    log.warning(
-        "%s: %s is read by nobody; this file is for %s, and what is for others belongs into theirs, such as "
-        "jupyter_server_config.py.",
-        label,
-        name,
-        " and ".join(SECTIONS),
+def _relative(name: str, given: str) -> ConfigError:
+    return ConfigError(
+        f"{name} is {given!r}, which each process would look for in its own current directory; "
+        "write the path in full."
     )
 
 
-def section(origin: Origin, name: str) -> Mapping[str, Any]:
-    """Return the settings that a place has for the class `name`; never creates the section.
-
-    Raises
-    ------
-    ConfigError
-        If it is no mapping.
-    """
-    found = origin.config.get(name, {})
-    if not isinstance(found, Mapping):
-        raise ConfigError(
-            f"{origin.label}: {name} is {found!r}; it must be a mapping of settings to values."
-        )
-    return found
-
-
-def plain(trait: TraitType[Any, Any], value: object, earlier: object) -> object:
-    """Return a configured value as it is meant: read from a command line's text, or added to what was there.
-
-    Parameters
-    ----------
-    trait
-        What it is for.
-    value
-        As the loader left it.
-    earlier
-        What weaker places say, which `c.VolumePool.<name>.append(…)` and its like change.
-    """
-    if isinstance(value, LazyConfigValue):
-        return value.get_value(earlier)
-    if isinstance(value, DeferredConfig):
-        return value.get_value(trait)
-    return value
-
-
-def _checked(
-    traits: type[Configurable], given: Mapping[str, Any], where: str, earlier: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return `given` as the traits take it, or refuse the first value that they do not."""
-    known = traits.class_traits(config=True)
-    checked: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(known))}."
-            raise ConfigError(f"{where}.{name} is not a setting; {hint}")
-        trait = known[name]
-        try:
-            before = earlier[name] if name in earlier else trait.default()
-            value = plain(trait, value, before)
-            if isinstance(value, bool) and not isinstance(trait, Bool):
-                raise TraitError("Python takes True for 1; nobody means that.")
-            checked[name] = getattr(traits(**{name: value}), name)
-        except (TraitError, ValueError) as error:
-            raise ConfigError(
-                f"{where}.{name} is {told(name, value)}; it must be {_expected(trait)}."
-            ) from error
-    return checked
-
-
-def told(name: str, value: object) -> str:
-    """Return a value as messages show it: without logins, and of variables, which may be secrets, only the names."""
-    if name in _SECRET and isinstance(value, Mapping):
-        return f"a mapping with {', '.join(map(repr, value)) or 'nothing'}"
-    return "not shown" if name in _SECRET else without_logins(repr(value))
-
-
-_SECRET = frozenset({"env", "launcher_config"})
-
-
-def _expected(trait: TraitType[Any, Any]) -> str:
-    """Return what a trait takes, as a clause; traitlets' own leaves out bounds and what a mapping holds."""
-    said = trait.metadata.get("expected")
-    if isinstance(said, str):
-        return said
-    if isinstance(trait, Integer):
-        return f"a whole number, {trait.min} or more"
-    return trait.info()
+def _shown(value: object) -> str:
+    return format_duration(value) if isinstance(value, timedelta) else repr(value)

@@ -22,9 +22,10 @@ from .hydration.step import Launch, Place, Pristine, Progress
 from .logins import without_logins
 from .notebook import inline_script, volume_metadata
 from .options import KernelOptions
-from .pool import Acquired, Pool
+from .pool import Pool
 from .record import Record
 from .session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
+from .uses import Acquired
 
 if TYPE_CHECKING:
     from .hydration.condition import StepState
@@ -145,7 +146,7 @@ def is_ready(launch: Launch, pool: Pool, options: KernelOptions, acquired: Acqui
 
 
 def _place(acquired: Acquired) -> Place:
-    kernelspec = acquired.record.kernelspec
+    kernelspec = acquired.record.kernelspec.lower()  # jupyter_client finds it however it is typed
     return Place(acquired.path, acquired.state_directory, kernelspec=kernelspec)
 
 

@@ -27,14 +27,17 @@ from traitlets import TraitError
 
 from . import environment, notebook, session
 from .config import load_settings
+from .descriptor import Descriptor
 from .errors import ConfigError, VolumeError
 from .event import Event, Kind
 from .hydration.step import Launch, Progress
 from .launcher import LauncherWrapper, make_launcher
 from .options import KernelOptions
-from .pool import Acquired, Pool, pool_of
+from .pool import Pool, pool_of
+from .ports import Ports, keep_ports
 from .session import Session, Source
 from .turn import turns
+from .uses import Acquired
 from .work import Work
 
 T = TypeVar("T")
@@ -54,7 +57,10 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         self._pool: Pool | None = None
         self._acquired: Acquired | None = None
         self._named_by: Source | None = None
+        self._ports: Ports | None = None
         self._work: Work[Any] | None = None
+        self._ready: Any = None
+        self._is_shut_down = False
         self._dropped: weakref.finalize[..., Any] | None = None
         options = {
             name: kwargs.pop(name) for name in set(kwargs) - {"parent", "kernel_id", "kernel_spec"}
@@ -82,10 +88,13 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
             This was cancelled, or the notebook was closed while its kernel was pending.
         """
         env = kwargs.get("env", os.environ)
+        self._ready = getattr(self.parent, "ready", None)
+        self._is_shut_down = False
         try:
             if self._fault is not None:
                 raise self._fault
             acquired = await self._in_thread(lambda cancel: self._acquire(env, cancel))
+            self._ports = keep_ports(self.parent, self._launcher) or self._ports
             prepared = await self._launcher.pre_launch(**kwargs)
             launch = Launch(tuple(prepared["cmd"]), prepared["env"])
             hydrated = await self._in_thread(
@@ -102,12 +111,21 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         """Called by `KernelManager.launch_kernel` with what `pre_launch` returned; the launcher starts the process.
 
         Where many kernels start on this machine at once, it does so in turn.
+
+        Raises
+        ------
+        asyncio.CancelledError
+            The kernel was closed, or shut down during its restart.
         """
         try:
             if not isinstance(self._launcher, LocalProvisioner):
+                self._look()
                 return await self._launcher.launch_kernel(cmd, **kwargs)
             async with turns.turn(self._look) as turn:
-                connection = await self._launcher.launch_kernel(cmd, **kwargs)
+                self._look()
+                if self._ports is not None:
+                    self._ports.launching(self.kernel_spec.language)
+                connection = await self._launch(cmd, kwargs)
                 turn.launched(self._launcher.pid)
             return connection
         except BaseException as error:
@@ -126,13 +144,16 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
     async def cleanup(self, restart: bool = False) -> None:
         """Called by `KernelManager.cleanup_resources` when the process has ended; twice by nbclient, early by voila.
 
-        At a restart the volume stays leased; otherwise it is given back. Never deletes anything.
+        At a restart the volume stays leased; otherwise it is given back, and a restart that is still under way ends:
+        its kernel would have no volume. Never deletes anything.
         """
+        self._is_shut_down = not restart
         try:
             if self._wrapped is not None:
                 await self._wrapped.cleanup(restart=restart)
         finally:
             if not restart:
+                self._let_go_of_ports()
                 await self._release()
 
     # -- the volume ------------------------------------------------------------------------------------------
@@ -235,18 +256,31 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         prepared.update(cmd=list(hydrated.argv), env=dict(hydrated.env))
         if self.workdir == "volume":
             prepared["cwd"] = str(acquired.path)
-        if isinstance(self._launcher, LocalProvisioner):
-            prepared["pass_fds"] = (*prepared.get("pass_fds", ()), acquired.lease_fd)
         return prepared
+
+    async def _launch(self, cmd: list[str], popen: Mapping[str, Any]) -> KernelConnectionInfo:
+        """Have the launcher start a process of this machine, which inherits the lease."""
+        assert self._acquired is not None
+        lease_fd = self._acquired.lease_fd
+        # Not the pool's own: Python forks where it has something to call in the child (`preexec_fn`), and a forked
+        # child lets go of its parent's leases before the kernel's program takes its place.
+        with Descriptor(lambda: os.dup(lease_fd), is_passed_on=True) as inherited:
+            passed_on = {"pass_fds": (*popen.get("pass_fds", ()), inherited)}
+            return await self._launcher.launch_kernel(cmd, **{**popen, **passed_on})
 
     # -- giving it back --------------------------------------------------------------------------------------
 
     async def _give_up(self, error: BaseException) -> None:
         """A start has failed or was cancelled: give everything back, and let the server still be able to stop."""
+        self._let_go_of_ports()
         try:
             await self._release()
         finally:
             self._tell_manager(error)
+
+    def _let_go_of_ports(self) -> None:
+        if self._ports is not None:
+            self._ports.let_go()
 
     async def _release(self) -> None:
         """Give the volume back, once the thread is over that a cancelled start has left in it.
@@ -276,10 +310,9 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         if isinstance(pending, dict):
             pending.pop(self.kernel_id, None)
         # KernelManager tells `ready` of failures only: who waits for a start that was cancelled would wait for ever,
-        # and a shutdown trips over a `ready` that is undecided.
-        ready = getattr(self.parent, "ready", None)
-        if ready is not None and isinstance(error, asyncio.CancelledError):
-            ready.cancel()
+        # and a shutdown trips over a `ready` that is undecided. That of this start: a shutdown meanwhile has its own.
+        if self._ready is not None and isinstance(error, asyncio.CancelledError):
+            self._ready.cancel()
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -310,14 +343,18 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         return work.result()
 
     def _look(self) -> None:
+        """Look around before the launch."""
         self._mark_active()
         if self._is_unwanted():
             raise asyncio.CancelledError("The kernel was closed while it was pending.")
 
     def _is_unwanted(self) -> bool:
-        """Whether the notebook was closed while its kernel was pending (nothing else tells a provisioner)."""
+        """Whether the notebook was closed while its kernel was pending: its `ready` tells, or the end of a shutdown.
+
+        That finds no process to end while one is about to be started, and what it cleans up is all it does.
+        """
         ready = getattr(self.parent, "ready", None)
-        return ready is not None and bool(ready.cancelled())
+        return self._is_shut_down or (ready is not None and bool(ready.cancelled()))
 
     def _mark_active(self) -> None:
         """A kernel that is being made ready has no connections and no activity; a culler must not take it for idle."""

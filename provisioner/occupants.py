@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from .session import VOLUME_VARIABLE
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import psutil
 
 _PROC = Path("/proc")
+_LOOK_SECONDS = 0.2
+"""How often who waits for processes to end looks whether that is still wanted."""
 
 
 def occupants(volume: Path) -> list[psutil.Process]:
@@ -25,7 +29,7 @@ def occupants(volume: Path) -> list[psutil.Process]:
 
     Processes of other users cannot be read and are passed over; a root belongs to one user.
     """
-    pids = list(_linux_pids(volume) if os.path.exists("/proc/self/environ") else _pids(volume))
+    pids = list(_linux_pids(volume) if (_PROC / "self" / "environ").exists() else _pids(volume))
     if not pids:
         return []
     # An import of milliseconds, at the end of a kernel that mostly left nothing behind.
@@ -65,7 +69,7 @@ def _linux_pids(volume: Path) -> Iterator[int]:
 def dwellers(volume: Path) -> list[int]:
     """Return the processes, other than this one, whose working directory lies in `volume`."""
     volume = Path(os.path.realpath(volume))
-    if not os.path.exists("/proc/self/cwd"):
+    if not (_PROC / "self" / "cwd").exists():
         return list(_dwellers(volume))
     own = str(os.getpid())
     found = []
@@ -116,8 +120,16 @@ def _pids(volume: Path) -> Iterator[int]:
                 yield process.pid
 
 
-def wait_until_gone(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Wait up to `timeout` seconds for the processes to end; return those that have not."""
+def wait_until_gone(
+    processes: Iterable[psutil.Process], timeout: float, cancel: Event | None = None
+) -> list[psutil.Process]:
+    """Wait up to `timeout` seconds for the processes to end, or until `cancel` is set; return those that have not."""
     import psutil
 
-    return list(psutil.wait_procs(list(processes), timeout=timeout)[1])
+    left = list(processes)
+    if cancel is None:
+        return list(psutil.wait_procs(left, timeout=timeout)[1])
+    deadline = time.monotonic() + timeout
+    while left and not cancel.is_set() and (seconds := deadline - time.monotonic()) > 0:
+        left = psutil.wait_procs(left, timeout=min(seconds, _LOOK_SECONDS))[1]
+    return left

@@ -16,9 +16,10 @@ from typing import Any
 from traitlets import Bool, Dict, Enum, List, TraitError, Unicode, Union
 from traitlets.config import Config, Configurable
 
-from .config import Duration, Origin, file_config, plain, section, told
 from .errors import ConfigError
 from .hydration.plan import ENTRY_POINTS, HydrationOptions
+from .origins import Origin, file_config, section
+from .setting import Duration, plain, told
 
 
 class KernelOptions(Configurable):

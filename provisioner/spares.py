@@ -10,14 +10,18 @@ import os
 from collections.abc import Mapping
 from threading import Event
 
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
 from . import environment, volume
-from .errors import VolumeHeld
+from .errors import ConfigError, VolumeHeld
 from .event import log
 from .hydration.step import Launch, Pristine, Progress
 from .lease import Purpose
 from .options import KernelOptions
-from .pool import Acquired, Pool
+from .pool import Pool
 from .record import Record, Spare
+from .uses import Acquired
 
 
 def warm(
@@ -56,8 +60,10 @@ def warm(
     Raises
     ------
     HydrationFailed, ConfigError, PoolFull, DiskFull, Cancelled
-        Nothing half-made is left behind.
+        Nothing half-made is left behind; nothing is made at all for a kernelspec whose kernels could not claim it.
     """
+    if wanted:
+        _require_claimable(kernelspec)
     options, launch = environment.declared(kernelspec, os.environ if env is None else env)
     drifted = [
         r for r in pool.registry.spares(kernelspec) if _has_drifted(pool, r, options, launch)
@@ -82,6 +88,32 @@ def warm(
     for record in pool.registry.spares(kernelspec)[wanted:]:
         _retire(pool, record)
     return made
+
+
+def _require_claimable(kernelspec: str) -> None:
+    """Refuse to make spares that no kernel will ever ask for."""
+    try:
+        metadata = KernelSpecManager().get_kernel_spec(kernelspec).metadata
+    except NoSuchKernel as error:
+        raise ConfigError(
+            f"There is no kernelspec {kernelspec!r}, so nobody could claim its spares; correct VolumePool.spares, or "
+            "install the kernelspec (`jupyter kernelspec list` shows those that there are)."
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"kernel.json of {kernelspec!r} cannot be read ({error}); correct or remove it."
+        ) from error
+    stanza = metadata.get("kernel_provisioner")
+    if not isinstance(stanza, dict) or "provisioner_name" not in stanza:
+        # As the server does it; finding the kernelspec has made this.
+        named = KernelProvisionerFactory.instance().default_provisioner_name
+    else:
+        named = stanza["provisioner_name"]
+    if named != environment.PROVISIONER:
+        raise ConfigError(
+            f"The kernelspec {kernelspec!r} gives no volume, so nobody could claim its spares; name one that does in "
+            f"VolumePool.spares (`jupyter volumes kernelspec add {kernelspec}-volume --from {kernelspec}` makes one)."
+        )
 
 
 def _make(

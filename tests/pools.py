@@ -11,7 +11,8 @@ import pytest
 from provisioner.errors import (
     VolumeError,
 )
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
+from provisioner.uses import Acquired
 
 HOLDER = """
 import os, sys

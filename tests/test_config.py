@@ -13,9 +13,10 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 from traitlets.config import Application, Config
 
-from provisioner.config import VolumePool, file_config, load_settings
+from provisioner.config import VolumePool, load_settings
 from provisioner.errors import ConfigError
 from provisioner.kernel import VolumeProvisioner
+from provisioner.origins import file_config
 from provisioner.policy import Keep
 
 

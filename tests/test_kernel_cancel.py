@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -147,6 +148,35 @@ def test_a_kernel_that_is_closed_once_its_volume_is_ready_is_not_launched(
     asyncio.run(run())
     require_free(here)
     assert errors() == []
+
+
+def test_a_kernel_that_is_shut_down_while_its_restart_hydrates_is_over_soon(here: Pool) -> None:
+    hydrates = asyncio.Event()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        manager = AsyncKernelManager(kernel_name=REAL)
+        await manager.start_kernel(env=environment("a"))
+        state = here.path(here.find("a")) / ".volume"
+        (state / "hydration.json").unlink()
+        with open(state / "hydration.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+            def notice(event: Event) -> None:
+                if event.kind is Kind.HYDRATION_PROGRESS:
+                    loop.call_soon_threadsafe(hydrates.set)
+
+            unsubscribe = here.events.subscribe(notice)
+            restart = asyncio.ensure_future(manager.restart_kernel(now=True))
+            await asyncio.wait_for(hydrates.wait(), SOON)
+            await asyncio.wait_for(manager.shutdown_kernel(now=True), SOON)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(asyncio.shield(restart), SOON)
+            unsubscribe()
+        assert not manager.has_kernel
+
+    asyncio.run(run())
+    require_free(here)
 
 
 # -- cancelled from outside, and once more -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from provisioner.errors import (
     LauncherUnusable,
 )
 from provisioner.pool import Pool
+from provisioner.turn import Turns
 
 from .kernels import (
     MUTE,
@@ -32,6 +33,7 @@ from .kernels import (
     provisioner_of,
     require_free,
 )
+from .starters import NEVER
 
 # -- what kernel.json declares -------------------------------------------------------------------------------------
 
@@ -204,6 +206,24 @@ def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "distant = launchers:Distant\nnested = launchers:Nested\n"
     )
     monkeypatch.syspath_prepend(str(package))
+
+
+def test_a_launcher_of_other_machines_waits_for_no_core_of_this_one(
+    here: Pool, launchers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("far", MUTE, launcher="distant")
+    turns = Turns(1, longest=NEVER, patience=NEVER)
+    monkeypatch.setattr("provisioner.kernel.turns", turns)
+
+    async def start() -> None:
+        manager = AsyncKernelManager(kernel_name="far")
+        async with turns.turn():
+            await manager.start_kernel(env=environment("a"))
+            await manager.restart_kernel(now=True)
+            await manager.shutdown_kernel(now=True)
+
+    asyncio.run(asyncio.wait_for(start(), 60))
+    require_free(here)
 
 
 def test_another_packages_launcher_starts_the_process_and_the_volume_is_the_same(

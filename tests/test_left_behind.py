@@ -17,10 +17,11 @@ from provisioner.errors import (
     VolumeHeld,
 )
 from provisioner.lease import Lease, Purpose
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.record import State
 from provisioner.session import VOLUME_VARIABLE
 from provisioner.sweep import sweep
+from provisioner.uses import Acquired
 
 from .pools import HOLDER, acquire, refusal, wait_for
 from .processes import kill, line_of, running

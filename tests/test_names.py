@@ -15,9 +15,10 @@ from provisioner.errors import (
     BadSession,
     VolumeNotFound,
 )
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.record import Record
 from provisioner.session import Clues, choose
+from provisioner.uses import Acquired
 
 from .children import Child
 from .pools import acquire, refusal, wait_for

@@ -17,11 +17,12 @@ import pytest
 
 from provisioner import environment
 from provisioner.config import VolumePool
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.record import Spare, State
 from provisioner.server.warming import Warming
 from provisioner.spares import warm
 from provisioner.sweep import sweep
+from provisioner.uses import Acquired
 
 NAME = "with-bootstrap"
 

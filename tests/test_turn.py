@@ -3,53 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from provisioner.turn import LONGEST, PATIENCE, Turn, Turns, cores
 
-from .children import Child
+from .starters import BUSY, NEVER, Starter
 
-BUSY = "while True: pass"
 LOOKS = 10
-
-
-class Starter:
-    """Starts processes in turn, each when it is its turn, and remembers the order."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.started: list[str] = []
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    async def start(
-        self, name: str, *command: str, look: Callable[[], object] = lambda: None
-    ) -> None:
-        async with self.turns.turn(look) as turn:
-            self.started.append(name)
-            process = subprocess.Popen(command or [sys.executable, "-c", BUSY])
-            self.processes[name] = process
-            turn.launched(process.pid)
-
-    def end(self, name: str) -> None:
-        self.processes[name].kill()
-        self.processes[name].wait()
 
 
 @pytest.fixture
 def one_at_a_time() -> Iterator[Starter]:
     """A starter with one turn that time does not end."""
-    starter = Starter(Turns(1, clock=lambda: 0.0))
+    starter = Starter(Turns(1, longest=NEVER, patience=NEVER))
     yield starter
-    for process in starter.processes.values():
-        process.kill()
-        process.wait()
+    starter.end_all()
 
 
 async def looked(task: asyncio.Task[None], looks: list[None]) -> None:
@@ -58,6 +35,9 @@ async def looked(task: asyncio.Task[None], looks: list[None]) -> None:
     while len(looks) < before + LOOKS:
         await asyncio.sleep(0.001)
         assert not task.done()
+
+
+# -- one after the other -------------------------------------------------------------------------------------------
 
 
 def test_a_start_waits_while_another_needs_the_core_and_goes_on_when_it_has_ended(
@@ -76,6 +56,28 @@ def test_a_start_waits_while_another_needs_the_core_and_goes_on_when_it_has_ende
     assert one_at_a_time.started == ["first", "second"]
 
 
+def test_a_kernel_behind_a_wrapper_that_sleeps_has_its_turn_as_any(one_at_a_time: Starter) -> None:
+    wrapper = ("sh", "-c", f"sh -c '{sys.executable} -c \"print(flush=True)\n{BUSY}\"; :'; :")
+
+    async def start_two(wrapped: subprocess.Popen[bytes]) -> None:
+        async with one_at_a_time.turns.turn() as turn:
+            turn.launched(wrapped.pid)
+        looks: list[None] = []
+        second = asyncio.create_task(one_at_a_time.start("second", look=lambda: looks.append(None)))
+        await looked(second, looks)
+        os.killpg(wrapped.pid, signal.SIGKILL)
+        await second
+
+    with subprocess.Popen(wrapper, stdout=subprocess.PIPE, start_new_session=True) as wrapped:
+        try:
+            assert wrapped.stdout is not None
+            wrapped.stdout.readline()
+            asyncio.run(start_two(wrapped))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(wrapped.pid, signal.SIGKILL)
+
+
 def test_a_start_goes_on_when_the_other_has_come_up_and_sleeps(one_at_a_time: Starter) -> None:
     async def start_two() -> None:
         await one_at_a_time.start("first", "sleep", "600")
@@ -86,33 +88,33 @@ def test_a_start_goes_on_when_the_other_has_come_up_and_sleeps(one_at_a_time: St
 
 
 def test_a_process_that_sleeps_for_an_instant_only_keeps_its_turn(one_at_a_time: Starter) -> None:
-    async def start() -> Turn:
-        async with one_at_a_time.turns.turn() as turn:
-            script = f"print(flush=True)\n{BUSY}"
-            process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-            one_at_a_time.processes["it"] = process
+    script = f"print(flush=True)\n{BUSY}"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        try:
             assert process.stdout is not None
-            with process.stdout as begun:
-                begun.readline()
+            process.stdout.readline()
+            turn = Turn(until=1000.0)
             turn.launched(process.pid)
-        return turn
-
-    turn = asyncio.run(start())
-    process = one_at_a_time.processes["it"]
-    os.kill(process.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-    assert not turn.is_over(0.0)
-    os.kill(process.pid, signal.SIGCONT)
-    os.waitid(os.P_PID, process.pid, os.WCONTINUED)
-    assert not turn.is_over(0.0)
-    os.kill(process.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-    assert not turn.is_over(0.0)
-    assert turn.is_over(0.0)
+            for now, is_stopped, is_over in [
+                (1.0, True, False),
+                (1.0, True, False),  # several that wait may look at the same moment
+                (2.0, False, False),
+                (3.0, True, False),
+                (3.02, True, True),
+            ]:
+                if is_stopped:
+                    os.kill(process.pid, signal.SIGSTOP)
+                    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+                else:
+                    os.kill(process.pid, signal.SIGCONT)
+                    os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+                assert turn.is_over(now) == is_over, now
+        finally:
+            process.kill()
 
 
 def test_few_starts_wait_for_nobody() -> None:
-    starter = Starter(Turns(3, clock=lambda: 0.0))
+    starter = Starter(Turns(3, longest=NEVER))
 
     async def start_three() -> None:
         for name in ("a", "b", "c"):
@@ -124,8 +126,7 @@ def test_few_starts_wait_for_nobody() -> None:
         asyncio.run(start_three())
         assert starter.started == ["a", "b", "c"]
     finally:
-        for name in starter.started:
-            starter.end(name)
+        starter.end_all()
 
 
 def test_those_who_wait_start_in_the_order_in_which_they_asked(one_at_a_time: Starter) -> None:
@@ -140,6 +141,9 @@ def test_those_who_wait_start_in_the_order_in_which_they_asked(one_at_a_time: St
 
     asyncio.run(asyncio.wait_for(start_all(), 60))
     assert one_at_a_time.started == ["before", *names]
+
+
+# -- bounds --------------------------------------------------------------------------------------------------------
 
 
 def test_a_turn_ends_after_some_seconds_whatever_the_kernel_is_at() -> None:
@@ -157,13 +161,12 @@ def test_a_turn_ends_after_some_seconds_whatever_the_kernel_is_at() -> None:
         asyncio.run(start_two())
         assert now[0] == LONGEST.total_seconds()
     finally:
-        for name in starter.started:
-            starter.end(name)
+        starter.end_all()
 
 
 def test_nobody_waits_longer_than_some_seconds_however_many_are_before() -> None:
     now = [0.0]
-    turns = Turns(1, clock=lambda: now[0])
+    turns = Turns(1, longest=NEVER, clock=lambda: now[0])
     waited: list[float] = []
 
     def a_second_passes() -> None:
@@ -171,23 +174,45 @@ def test_nobody_waits_longer_than_some_seconds_however_many_are_before() -> None
 
     async def never_launched() -> None:
         async with turns.turn():
-            turn = turns._turns[0]
-            turn._until = float("inf")
             await asyncio.Event().wait()
 
     async def start() -> None:
         async with turns.turn(a_second_passes):
             waited.append(now[0])
+            await asyncio.Event().wait()
 
     async def start_many() -> None:
-        before = asyncio.create_task(never_launched())
-        await asyncio.sleep(0)
-        await asyncio.gather(start(), start(), start())
-        before.cancel()
+        tasks = [asyncio.create_task(start_one()) for start_one in (never_launched, *[start] * 3)]
+        while len(waited) < 3:
+            await asyncio.sleep(0.001)
+        for task in tasks:
+            task.cancel()
 
     asyncio.run(start_many())
-    assert len(waited) == 3
     assert all(PATIENCE.total_seconds() <= at < PATIENCE.total_seconds() + 3 for at in waited)
+
+
+def test_fifty_starts_at_once_never_have_more_turns_than_there_are() -> None:
+    turns = Turns(4, longest=NEVER, patience=NEVER)
+    now, most, ended = 0, 0, 0
+
+    async def start() -> None:
+        nonlocal now, most, ended
+        async with turns.turn():
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+        ended += 1
+
+    async def start_all() -> None:
+        await asyncio.gather(*(start() for _ in range(50)))
+
+    asyncio.run(asyncio.wait_for(start_all(), 60))
+    assert (most, ended) == (4, 50)
+
+
+# -- ends ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_launch_that_fails_gives_its_turn_back_at_once(one_at_a_time: Starter) -> None:
@@ -199,6 +224,18 @@ def test_a_launch_that_fails_gives_its_turn_back_at_once(one_at_a_time: Starter)
 
     asyncio.run(start_two())
     assert one_at_a_time.started == ["first", "second"]
+
+
+def test_a_launcher_that_knows_no_process_has_its_turn_for_the_launch_only() -> None:
+    turns = Turns(1, longest=NEVER, patience=NEVER)
+
+    async def start() -> None:
+        async with turns.turn() as turn:
+            turn.launched(None)
+
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            start().send(None)
 
 
 def test_who_is_not_wanted_any_more_stops_waiting_and_holds_nobody_up(
@@ -218,50 +255,47 @@ def test_who_is_not_wanted_any_more_stops_waiting_and_holds_nobody_up(
     assert one_at_a_time.started == ["first", "third"]
 
 
-def test_a_forked_process_does_not_wait_for_its_parents_kernels(one_at_a_time: Starter) -> None:
-    async def start_there() -> str:
-        await one_at_a_time.start("theirs", "true")
-        return " ".join(one_at_a_time.started)
-
-    async def fork() -> str:
-        await one_at_a_time.start("ours")
-        waiting = asyncio.create_task(one_at_a_time.start("waiting"))
-        await asyncio.sleep(0)
-        with Child(_in_new_loop(start_there)) as child:
-            said = child.said()
-        waiting.cancel()
-        return said
-
-    assert asyncio.run(fork()) == "ours theirs"
-
-
-def _in_new_loop(work: Callable[[], object]) -> Callable[[], object]:
-    """Make what a forked process can do although it was forked in the midst of an event loop."""
-
-    def do() -> object:
-        asyncio.events._set_running_loop(None)
-        return asyncio.run(work())  # type: ignore[arg-type]  # a coroutine is what it makes
-
-    return do
+# -- cores ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
-    [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None), ("12800000 100000", None)],
+    ("outer", "inner", "expected"),
+    [
+        ("max 100000", "150000 100000", 2),
+        ("max 100000", "50000 100000", 1),
+        ("max 100000", "max 100000", 64),
+        ("max 100000", "12800000 100000", 64),
+        ("200000 100000", "max 100000", 2),
+        ("200000 100000", "800000 100000", 2),
+    ],
 )
 def test_a_container_with_a_share_of_the_machine_has_that_many_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer: str, inner: str, expected: int
 ) -> None:
     group = tmp_path / "cgroup"
     group.write_text("4:memory:/elsewhere\n0::/user.slice/jupyter\n")
     own = tmp_path / "top" / "user.slice" / "jupyter"
     own.mkdir(parents=True)
-    (own / "cpu.max").write_text(f"{said}\n")
+    (own / "cpu.max").write_text(f"{inner}\n")
+    (own.parent / "cpu.max").write_text(f"{outer}\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert cores(group, tmp_path / "top") == (expected or 64)
+    assert cores(group, tmp_path / "top") == expected
 
 
 def test_where_no_share_is_told_the_cores_are_those_it_may_run_on(tmp_path: Path) -> None:
     found = cores(tmp_path / "missing", tmp_path)
     assert 1 <= found <= (os.cpu_count() or 1)
+
+
+def test_where_nobody_says_what_a_process_is_at_starts_are_held_up_for_a_moment_only(
+    one_at_a_time: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.turn.sys", SimpleNamespace(platform="darwin"))
+
+    async def start_two() -> None:
+        await one_at_a_time.start("first")
+        await one_at_a_time.start("second")
+
+    asyncio.run(asyncio.wait_for(start_two(), 60))
+    assert one_at_a_time.started == ["first", "second"]

@@ -18,6 +18,7 @@ from provisioner.backup.destination import PARTIAL, Stored
 from provisioner.backup.flush import flush_directory
 from provisioner.backup.name import BackupName
 from provisioner.backup.space import free_bytes
+from provisioner.descriptor import Descriptor
 from provisioner.errors import BackupFailed, BackupMissing, DiskFull
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,21 +70,20 @@ class DirectoryDestination:
             self._path.mkdir(0o700, parents=True, exist_ok=True)
             if final.exists():
                 raise BackupFailed(f"{final} exists already; try again in a second")
-            partial, file = self._create(name)
-            try:
-                on_step("put:created")
-                written = self._fill(file, write, on_step)
-                with open(os.dup(file), "rb") as stream:
-                    stream.seek(0)
-                    check(stream, written)
-                on_step("put:checked")
-                partial.rename(final)
-                on_step("put:renamed")
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            finally:
-                os.close(file)
+            partial, descriptor = self._create(name)
+            with descriptor as file:
+                try:
+                    on_step("put:created")
+                    written = self._fill(file, write, on_step)
+                    with open(file, "rb", closefd=False) as stream:
+                        stream.seek(0)
+                        check(stream, written)
+                    on_step("put:checked")
+                    partial.rename(final)
+                    on_step("put:renamed")
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
             flush_directory(self._path)
         on_step("put:done")
         return written
@@ -132,16 +132,16 @@ class DirectoryDestination:
                 return []
             return [name for name in names if _unlink_unheld(self._path / name)]
 
-    def _create(self, name: BackupName) -> tuple[Path, int]:
+    def _create(self, name: BackupName) -> tuple[Path, Descriptor]:
         while True:
             partial = self._path / f"{PARTIAL}{secrets.token_hex(8)}-{name}"
-            file = os.open(partial, _CREATE, 0o600)
+            descriptor = _opened(partial, _CREATE)
             # A sweep between the two calls finds it unheld: then it is gone, and another is made.
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(file).st_nlink:
-                    return partial, file
-            os.close(file)
+                fcntl.flock(descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor.number).st_nlink:
+                    return partial, descriptor
+            descriptor.close()
 
     def _fill(self, file: int, write: Callable[[BinaryIO], T], on_step: Callable[[str], None]) -> T:
         with _FlushedFile(file) as stream:
@@ -155,11 +155,12 @@ class DirectoryDestination:
 class _FlushedFile(FileIO):
     """A file whose bytes are sent to disk while more are written.
 
-    Otherwise all of a large backup would wait for the flush at the end, which nobody can cancel.
+    Otherwise all of a large backup would wait for the flush at the end, which nobody can cancel. Its descriptor is left
+    open: it is the one that a forked child lets go of.
     """
 
     def __init__(self, file: int) -> None:
-        super().__init__(os.dup(file), "wb")
+        super().__init__(file, "wb", closefd=False)
         self._unflushed = 0
         self._flusher: threading.Thread | None = None
 
@@ -187,18 +188,18 @@ class _FlushedFile(FileIO):
             os.fsync(self.fileno())
 
 
+def _opened(partial: Path, flags: int) -> Descriptor:
+    """Open a partial file. Its lock is to end with it: no child that is forked meanwhile may keep it."""
+    return Descriptor(lambda: os.open(partial, flags, 0o600))
+
+
 def _unlink_unheld(partial: Path) -> bool:
     try:
-        file = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        with _opened(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
+    except OSError:  # gone, held by a live writer, or renamed by it meanwhile
         return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        partial.unlink()
-    except OSError:  # held by a live writer, or renamed by it meanwhile
-        return False
-    finally:
-        os.close(file)
     return True
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Hydrate under the lease, telling each line as it comes; exit 1 if one of them failed, after trying all."""
+    """Hydrate under the lease, telling each line as it comes; exit 1 if one was not renewed, after trying all."""
     if (args.session is None) == (args.kernel is None):
         raise VolumeError("Name a session, or a kernelspec with --kernel; one of the two.")
     pool = open_pool(args)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
                 complain(str(error))
                 failed += 1
             else:
-                _report(record, hydrated)
+                failed += not _report(record, hydrated)
     return 1 if failed else 0
 
 
@@ -104,8 +104,13 @@ def _tell(step: str, message: str, fraction: float | None = None) -> None:
     print(f"{step}: {message}{done}", flush=True)
 
 
-def _report(record: Record, hydrated: Hydrated) -> None:
+def _report(record: Record, hydrated: Hydrated) -> bool:
+    """Tell what became of each step; return whether all are up to date (see the kernelspec's option `stale`)."""
     for step in hydrated.report:
+        if step.warning:
+            complain(f"{record.session}: {step.name}: {step.warning}")
+            continue
         outcome = "was up to date" if step.hit else "hydrated"
         why = f" ({', '.join(step.changed)} changed)" if step.changed else ""
         print(f"{record.session}: {step.name} {outcome}{why}")
+    return not any(step.warning for step in hydrated.report)

@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
-from ..environment import interpreter_of
+from ..environment import PROVISIONER, interpreter_of
 from ..errors import ConfigError
 from .stanza import Stanza, stanza_of
 
@@ -68,6 +68,31 @@ class Installed:
         return stanza_of(self.metadata)
 
     @property
+    def misfit(self) -> str | None:
+        """Why its kernels can have no volumes although it names our provisioner, with the cure; None if they can.
+
+        A stanza that is no object Jupyter passes over. Where the options are none, jupyter_client (8.10) hands
+        them over in a way that fails before the provisioner is asked, with a TypeError of Python's own: nothing but
+        what looks at kernel.json beforehand can say it plainly.
+        """
+        stanza = self.metadata.get("kernel_provisioner")
+        if stanza == PROVISIONER:
+            return (
+                f"The provisioner of kernelspec {self.name!r} is a string and no object, so its kernels get no volume; "
+                f'write "kernel_provisioner": {{"provisioner_name": "{PROVISIONER}"}} in '
+                f"{self.directory / 'kernel.json'}."
+            )
+        if not self.stanza.gives_volume or not isinstance(stanza, dict):
+            return None
+        options = stanza.get("config", {})
+        if isinstance(options, dict):
+            return None
+        return (
+            f"The options of kernelspec {self.name!r} are {_kind(options)} and no object, so no kernel of it starts; "
+            f"correct metadata.kernel_provisioner.config in {self.directory / 'kernel.json'}."
+        )
+
+    @property
     def is_packaged(self) -> bool:
         """Whether it belongs to this package, and not to the user."""
         return self.directory == Path(sys.prefix, "share", "jupyter", "kernels", PACKAGED)
@@ -111,9 +136,12 @@ def volume_kernelspec(name: str, flag: str = "") -> Installed:
     Raises
     ------
     ConfigError
-        If there is none, or its kernels get no volume; names one of the same kernel that does.
+        If there is none, or its kernels get no volume; names one of the same kernel that does. Or if its kernels
+        cannot start.
     """
     found = kernelspec(name)
+    if found.misfit is not None:
+        raise ConfigError(found.misfit)
     if not found.stanza.gives_volume:
         raise ConfigError(f"The kernelspec {name!r} gives no volume; {way_to_volume(found, flag)}.")
     return found
@@ -129,6 +157,15 @@ def way_to_volume(source: Installed, flag: str = "") -> str:
     if same:
         return f"`{flag}{same[0]}` starts the same kernel in one"
     return f"`jupyter volumes kernelspec add {usual} --from {source.name}` makes one that does"
+
+
+def _kind(value: object) -> str:
+    """Return what JSON calls a value that is no object."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "an array"
+    return "a string" if isinstance(value, str) else "a number"
 
 
 def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:

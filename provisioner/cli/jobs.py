@@ -65,13 +65,14 @@ def kernel_for(notebook: NotebookNode) -> str:
     Raises
     ------
     ConfigError
-        If it is written in another language and its kernelspec gives no volume, or is not installed.
+        If it is written in another language and its kernelspec gives no volume, or is not installed; or if the
+        kernels of its own cannot start.
     """
     own = notebook.metadata.get("kernelspec", {})
     name = str(own.get("name", "")).lower()
     installed = next((found for found in kernelspecs() if found.name == name), None)
     if installed is not None and installed.stanza.gives_volume:
-        return installed.name
+        return volume_kernelspec(name).name
     language = _language(notebook, installed)
     if language in {"", "python"}:
         return PACKAGED

@@ -196,6 +196,9 @@ def _list(args: argparse.Namespace) -> None:
         Column("DIRECTORY", lambda installed: str(installed.directory), shrinks=True),
     )
     print_table(columns, found)
+    for installed in found:
+        if installed.misfit is not None:
+            complain(installed.misfit)
 
 
 def _described(installed: Installed) -> dict[str, Any]:
@@ -204,4 +207,5 @@ def _described(installed: Installed) -> dict[str, Any]:
         "display_name": installed.display_name,
         "directory": str(installed.directory),
         "config": dict(installed.stanza.config),
+        "misfit": installed.misfit,
     }

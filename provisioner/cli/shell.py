@@ -15,7 +15,8 @@ from types import FrameType
 from .. import environment
 from ..errors import Cancelled, VolumeError, VolumeNotFound
 from ..lease import Purpose
-from ..pool import Acquired, Pool
+from ..pool import Pool
+from ..uses import Acquired
 from .installed import volume_kernelspec
 from .selection import add_session_argument, find_volume, open_pool, session_name
 from .terminal import complain

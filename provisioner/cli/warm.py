@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import Cancelled
+from ..errors import Cancelled, PoolFull
 from ..pool import Pool
 from ..spares import warm
 from .installed import volume_kernelspec
@@ -39,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
             made = warm(pool, name, wanted, progress=tell, cancel=cancel)
         except Cancelled as error:
             raise KeyboardInterrupt from error
+        except PoolFull as error:
+            raise PoolFull(
+                f"{error} {len(pool.registry.spares(name))} of {wanted} spares of {name!r} are ready; for more, free a "
+                "place with `jupyter volumes prune SESSION` or raise VolumePool.max_volumes."
+            ) from error
     print(f"{name}: {made} made, {len(pool.registry.spares(name))} ready")
     return 0
 

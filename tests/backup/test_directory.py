@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
 import pytest
 
 from provisioner.backup import (
@@ -27,6 +28,7 @@ from provisioner.errors import BackupDamaged, BackupFailed, BackupMissing, DiskF
 from provisioner.removal import remove_tree
 from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
 
+from ..children import Child
 from ..tools import do_without
 
 NAME = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
@@ -193,6 +195,43 @@ def test_a_sweep_spares_what_a_live_writer_holds(tmp_path: Path) -> None:
     place.put(NAME, write, lambda stream, written: swept.append(place.sweep_partials(MOMENT)))
     assert swept == [[], []]
     assert (tmp_path / "backups" / str(NAME)).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("when", ["write", "check"])
+def test_a_child_forked_during_a_backup_has_no_part_in_its_file(tmp_path: Path, when: str) -> None:
+    """What a killed writer left could not be swept away, nor what is deleted give its room back, while it lives."""
+    place = destination_for(tmp_path / "backups")
+    children: list[Child] = []
+    partials: list[str] = []
+
+    def fork() -> None:
+        children.append(Child(lambda: open_below(tmp_path), stays=True))
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"content")
+        partials.extend(os.listdir(tmp_path / "backups"))
+        if when == "write":
+            fork()
+
+    def check(stream: BinaryIO, written: None) -> None:
+        if when == "check":
+            fork()
+        # As if it had been killed before it could delete the file.
+        os.link(tmp_path / "backups" / partials[0], tmp_path / "kept")
+        raise BackupFailed("no; try again")
+
+    with pytest.raises(BackupFailed):
+        place.put(NAME, write, check)
+    (tmp_path / "kept").rename(tmp_path / "backups" / partials[0])
+    with children[0] as child:
+        assert child.said() == "[]"
+        assert place.sweep_partials(MOMENT) == partials
+
+
+def open_below(directory: Path) -> list[str]:
+    """Return the files below a directory that this process has open."""
+    names = [process.path for process in psutil.Process().open_files()]
+    return [name for name in names if Path(name).is_relative_to(directory)]
 
 
 def test_a_sweep_takes_what_nobody_holds_and_nothing_else(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from provisioner.cli.app import run
 from provisioner.config import load_settings
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
+from provisioner.uses import Acquired
 
 COMMAND = (sys.executable, "-c", "import sys; from provisioner.cli import main; sys.exit(main())")
 

@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.manager import KernelManager
+from nbformat import from_dict
+
+from provisioner.cli.jobs import kernel_for
+from provisioner.errors import ConfigError
 
 from ..disks import SmallDisk
 from .commands import Cli, texts, write_notebook
@@ -288,3 +293,58 @@ def test_list_shows_the_kernelspecs_that_give_volumes(cli: Cli, kernels: Path) -
     assert listed["mine"]["config"] == {"workdir": "notebook"}
     assert lines[1].split()[0] == "mine"
     assert "local-provisioner  notebook" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [([], "an array"), ("x", "a string"), (3, "a number"), (None, "null"), (True, "true")],
+)
+def test_options_that_are_no_object_are_told_plainly_wherever_the_kernelspec_is_looked_at(
+    cli: Cli, kernels: Path, options: object, kind: str
+) -> None:
+    """Jupyter fails at them before it asks us anything."""
+    stanza = {"provisioner_name": "volume-provisioner", "config": options}
+    content = {"argv": ["python"], "display_name": "", "metadata": {"kernel_provisioner": stanza}}
+    (kernels / "mine").mkdir(parents=True)
+    (kernels / "mine" / "kernel.json").write_text(json.dumps(content))
+    with pytest.raises(TypeError, match="must be a mapping"):
+        KernelManager(kernel_name="mine").start_kernel()
+
+    listed = cli("kernelspec", "list")
+    as_json = {found["name"]: found for found in cli("kernelspec", "list", "--json").json}
+    examined = [f for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
+    warmed = cli("warm", "mine")
+
+    line = (
+        f"The options of kernelspec 'mine' are {kind} and no object, so no kernel of it starts; "
+        f"correct metadata.kernel_provisioner.config in {kernels / 'mine' / 'kernel.json'}."
+    )
+    assert (listed.code, listed.err) == (0, f"jupyter volumes: {line}\n")
+    assert "mine" in listed.out
+    assert as_json["mine"]["misfit"] == line
+    assert as_json["python3-volume"]["misfit"] is None
+    assert [finding["said"] for finding in examined] == [line]
+    assert (warmed.code, warmed.err) == (1, f"jupyter volumes: {line}\n")
+    metadata = {"kernelspec": {"name": "mine"}}
+    notebook = from_dict({"metadata": metadata})  # type: ignore[no-untyped-call]  # nbformat has no types
+    with pytest.raises(ConfigError) as refused:
+        kernel_for(notebook)
+    assert str(refused.value) == line
+
+
+def test_a_provisioner_that_is_a_string_and_therefore_passed_over_is_told(
+    cli: Cli, kernels: Path
+) -> None:
+    """Jupyter starts such a kernel without a word, and without a volume."""
+    metadata = {"kernel_provisioner": "volume-provisioner"}
+    content = {"argv": ["python"], "display_name": "", "language": "", "metadata": metadata}
+    (kernels / "mine").mkdir(parents=True)
+    (kernels / "mine" / "kernel.json").write_text(json.dumps(content))
+    examined = [f for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
+    warmed = cli("warm", "mine")
+    line = (
+        "The provisioner of kernelspec 'mine' is a string and no object, so its kernels get no volume; write "
+        f'"kernel_provisioner": {{"provisioner_name": "volume-provisioner"}} in {kernels / "mine" / "kernel.json"}.'
+    )
+    assert [finding["said"] for finding in examined] == [line]
+    assert (warmed.code, warmed.err) == (1, f"jupyter volumes: {line}\n")

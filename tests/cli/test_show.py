@@ -66,7 +66,7 @@ def test_show_tells_what_is_damaged_and_what_was_interrupted(cli: Cli, volume: P
     (volume / ".volume/env/bin/python").unlink()
     path = volume / ".volume/hydration.json"
     records = json.loads(path.read_bytes())
-    records["bootstrap"]["begun"] = True
+    records["bootstrap of own"]["begun"] = True
     path.write_text(json.dumps(records))
     shown = environment(cli)
     assert shown["overlay"].startswith("damaged or moved")
@@ -77,8 +77,8 @@ def test_a_record_of_an_earlier_version_has_no_time(cli: Cli, volume: Path) -> N
     cli("hydrate", "mine")
     path = volume / ".volume/hydration.json"
     records = json.loads(path.read_bytes())
-    records["overlay"].pop("at")
-    records["bootstrap"]["at"] = "long ago"
+    records["overlay of own"].pop("at")
+    records["bootstrap of own"]["at"] = "long ago"
     path.write_text(json.dumps(records))
     assert environment(cli) == {"overlay": "up to date", "bootstrap": "up to date"}
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from provisioner.config import load_settings
-from provisioner.hydration.pipeline import Hydrated
+from provisioner.hydration.environments import Claim
+from provisioner.hydration.pipeline import Hydrated, StepReport
 from provisioner.hydration.step import Launch
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
+from provisioner.uses import Acquired
 
 from .commands import Called, Cli, make_volume
 
@@ -69,6 +73,20 @@ def test_spares_of_a_kernelspec_that_was_removed_can_be_retired_but_not_made(
     assert _spares() == 0
 
 
+def test_spares_that_have_no_place_are_told_with_the_cure(cli: Cli, configuration: Path) -> None:
+    configuration.mkdir(parents=True, exist_ok=True)
+    settings = {"VolumePool": {"max_volumes": 2}}
+    (configuration / "jupyter_volumes_config.json").write_text(json.dumps(settings))
+    make_volume("a")
+
+    said = _refused(cli("warm", "python3-volume", "-n", "3"))
+
+    assert "All 2 places of the pool are taken. 1 of 3 spares of 'python3-volume' are ready" in said
+    assert "VolumePool.max_volumes" in said
+    assert _spares() == 1
+    assert Pool(load_settings()).registry.find("a") is not None, "no volume makes way for a spare"
+
+
 def test_hydrating_all_volumes_of_a_kernelspec_says_if_there_are_none(cli: Cli) -> None:
     unknown = _refused(cli("hydrate", "--kernel", "nope"))
     without_volume = _refused(cli("hydrate", "--kernel", "python3"))
@@ -118,6 +136,42 @@ def test_a_spare_is_nobodys_to_hydrate(cli: Cli) -> None:
 
     assert "`jupyter volumes warm python3-volume` renews" in said
     assert [spare.generation for spare in Pool(load_settings()).registry.spares()] == [0]
+
+
+def test_an_environment_that_is_used_though_it_could_not_be_renewed_is_no_success(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `stale = "warn"`, kernels may start in it; who asks for it to be renewed is told that it was not."""
+    make_volume("a")
+    warning = "uv sync ended with exit code 1; the earlier environment is used"
+    stale = StepReport("uv", hit=False, took=timedelta(), changed=("uv.lock",), warning=warning)
+
+    def prepare(launch: Launch, *_: object, **__: object) -> Hydrated:
+        return Hydrated(launch, (stale,))
+
+    monkeypatch.setattr("provisioner.environment.prepare", prepare)
+
+    called = cli("hydrate", "a")
+
+    assert "hydrated" not in called.out
+    assert f"a: uv: {warning}\n" in _refused(called)
+
+
+def test_what_is_up_to_date_is_hydrated_again_only_by_force(cli: Cli) -> None:
+    make_volume("a")
+    said = [cli("hydrate", "a", *more).out.splitlines()[-1] for more in ((), (), ("--force",))]
+    assert said == ["a: overlay hydrated", "a: overlay was up to date", "a: overlay hydrated"]
+
+
+def test_a_kernelspec_is_one_however_its_name_is_typed(cli: Cli) -> None:
+    pool = Pool(load_settings())
+    for name in ("Python3-Volume", "python3-volume"):
+        acquired = pool.acquire("a", name, kernel="earlier")
+        pool.release(acquired)
+        assert cli("hydrate", "a").code == 0
+    claim = Claim.read(acquired.state_directory / "env")
+    assert claim is not None
+    assert claim.kernelspecs == ("python3-volume",)
 
 
 def test_whoever_hydrates_is_named_as_the_holder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,8 +348,13 @@ def test_a_backup_that_fails_is_tried_again_later_and_nothing_is_pruned_meanwhil
     world = World(tmp_path / "root", backup_destination=str(blocked))
     world.use("a", text="x")
     world.clock.advance(days=30)
+    told: list[Event] = []
+    world.pool.events.subscribe(told.append)
     report = sweep(world.pool)
     assert report.steps[0].error is not None
+    assert [event.details["code"] for event in told if event.kind is Kind.FAILED] == [
+        "backup-failed"
+    ]
     assert world.is_on_disk("a")
     assert world.record("a").note.startswith("backup failed")
     assert sweep(world.pool).steps == (), "not tried again at once"

@@ -23,8 +23,9 @@ from provisioner.errors import (
     VolumeError,
     VolumeHeld,
 )
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.sweep import sweep
+from provisioner.uses import Acquired
 
 from ..disks import SmallDisk
 from .world import World, content_of, kill_at

@@ -11,8 +11,9 @@ from threading import Event
 from typing import Any
 
 from provisioner.config import VolumePool
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.record import Record
+from provisioner.uses import Acquired
 from provisioner.volume import STATE_DIRECTORY
 
 Content = dict[str, bytes]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from traitlets.config import Config
 
-from ...config import FILE_NAME, ROOT_VARIABLE, VolumePool, file_origins, load_settings
+from ...config import ROOT_VARIABLE, VolumePool, load_settings
 from ...errors import ConfigError
+from ...origins import FILE_NAME, file_origins
 from .finding import Finding, Level
 
 

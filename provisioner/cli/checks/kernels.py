@@ -29,7 +29,7 @@ def check_kernels(settings: VolumePool) -> Iterator[Finding]:
         if not found.content:
             said = f"{found.name!r}: {found.directory / 'kernel.json'} cannot be read"
             yield Finding(Level.WARN, "kernelspec", said, "correct or remove it")
-        elif found.stanza.gives_volume:
+        elif found.misfit is not None or found.stanza.gives_volume:
             yield from _check(found, settings.root_path)
     for name in settings.spares:
         try:
@@ -40,7 +40,8 @@ def check_kernels(settings: VolumePool) -> Iterator[Finding]:
 
 
 def _check(found: Installed, root: Path) -> Iterator[Finding]:
-    troubles = list(faults(found.stanza, found.name, root))
+    misfit = found.misfit
+    troubles = list(faults(found.stanza, found.name, root)) if misfit is None else [misfit]
     program = _missing_program(found)
     if program is not None:
         troubles.append(
