@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 from provisioner.errors import ConfigError, HydrationFailed
 from provisioner.hydration.process import run_hook
@@ -53,6 +54,11 @@ class BootstrapCommand:
     def name(self) -> str:
         """`bootstrap`."""
         return "bootstrap"
+
+    @property
+    def lasts(self) -> Literal[True]:
+        """Return True: what another kernelspec's command did is not undone by this one's, nor the other way round."""
+        return True
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
         """Return the digests of the command and of its script."""

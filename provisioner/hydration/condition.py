@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from provisioner.errors import HydrationFailed
-from provisioner.hydration.pipeline import changed_inputs, recorded, within
+from provisioner.hydration.pipeline import changed_inputs, record_of, recorded, within
 from provisioner.hydration.step import Launch, Place, Step
 
 
@@ -56,7 +56,7 @@ def examine(steps: Sequence[Step], place: Place, launch: Launch) -> Iterator[Ste
     """
     records = recorded(place)
     for step in steps:
-        record = records.get(step.name, {})
+        record = record_of(step, records, place, launch)
         changed = changed_inputs(step, records, place, launch)
         yield StepState(
             name=step.name,

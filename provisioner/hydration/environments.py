@@ -1,7 +1,8 @@
 """The environments of a volume: one for each Python, so that kernels of several Pythons may share the volume.
 
-The first to come has `env`, the next one `env-2`, and so on. Whose an environment is stands in itself. It passes on,
-with all that was installed in it, to a successor:
+The first to come has `env`, the next one `env-2`, and so on. Whose an environment is stands in itself. All overlays
+over one Python are the same, so its kernelspecs share one; what uv makes is what a kernelspec declares, and its own.
+An environment passes on, with all that was installed in it, to a successor:
 
 * where the Python that it was made for is no longer there: the server has moved;
 * where the only kernelspec whose kernels ran in it has turned to another Python or another way of making environments:
@@ -68,7 +69,7 @@ class Claim:
         return self.kernelspecs == (kernelspec,) or not os.path.exists(self.python)
 
 
-def settled(place: Place, maker: str, python: str) -> Place:
+def settled(place: Place, maker: str, python: str, *, shared: bool = True) -> Place:
     """Return the place with the environment that a Python has there, or is to get; changes nothing.
 
     Parameters
@@ -79,12 +80,21 @@ def settled(place: Place, maker: str, python: str) -> Place:
         The step that makes the environment.
     python
         The path of the interpreter.
+    shared
+        Whether all kernelspecs of the Python have one environment, or each has its own.
     """
-    first = _claim(place, _FIRST)
-    if first is not None and first.holds(maker, python):
+
+    def is_own(claim: Claim | None) -> bool:
+        return (
+            claim is not None
+            and claim.holds(maker, python)
+            and (shared or place.kernelspec in claim.kernelspecs)
+        )
+
+    if is_own(_claim(place, _FIRST)):
         return replace(place, name=_FIRST)
     claims = {name: _claim(place, name) for name in names(place)}
-    own = [name for name, claim in claims.items() if claim and claim.holds(maker, python)]
+    own = [name for name, claim in claims.items() if is_own(claim)]
     free = [
         name for name, claim in claims.items() if not claim or claim.yields_to(place.kernelspec)
     ]
@@ -99,6 +109,12 @@ def claim_of(place: Place, maker: str, python: str) -> Claim:
     found = Claim.read(place.environment)
     mine = found if found is not None and found.holds(maker, python) else Claim(maker, python)
     return replace(mine, kernelspecs=tuple(sorted({*mine.kernelspecs, place.kernelspec})))
+
+
+def others(place: Place, maker: str, python: str) -> list[Path]:
+    """Return what further environments a Python has in a volume, besides the one of a settled place."""
+    claims = {name: _claim(place, name) for name in names(place) if name != place.name}
+    return [place.state / n for n, claim in claims.items() if claim and claim.holds(maker, python)]
 
 
 def names(place: Place) -> list[str]:

@@ -16,26 +16,37 @@ def packages_to_install_again(root: Path) -> str:
     come back, so do they.
     """
     for library in sorted((root / "lib").glob("python3.*"), key=_version, reverse=True):
-        found = distributions(path=[str(library / "site-packages")])
-        arguments = {_argument(distribution) for distribution in found if distribution.metadata}
-        if wanted := sorted(arguments - {""}):
+        found = arguments(library / "site-packages").values()
+        if wanted := sorted(shlex.join(words) for words in found):
             return " ".join(wanted)
     return ""
+
+
+def arguments(packages: Path) -> dict[str, tuple[str, ...]]:
+    """Return the arguments with which an installer brings back each package of a directory, by its normalized name.
+
+    It is where the package came from, if that is known, else its version. pip is not among them.
+    """
+    found = {d.metadata["Name"]: d for d in distributions(path=[str(packages)]) if d.metadata}
+    # Every environment has pip again by itself.
+    return {normalized(n): _argument(n, d) for n, d in found.items() if n and n != "pip"}
+
+
+def normalized(name: str) -> str:
+    """Return a distribution's name as it is compared (PEP 503), however its files or its metadata write it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _version(library: Path) -> int:
     return int(re.sub(r"\D", "", library.name.removeprefix("python3.")) or 0)
 
 
-def _argument(distribution: Distribution) -> str:
-    name = distribution.metadata["Name"]
-    if not name or name == "pip":  # which every environment has again by itself
-        return ""
+def _argument(name: str, distribution: Distribution) -> tuple[str, ...]:
     try:
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
         if url := origin.get("url"):
-            editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
-            return editable + shlex.quote(url if editable else f"{name} @ {url}")
+            editable = origin.get("dir_info", {}).get("editable")
+            return ("-e", url) if editable else (f"{name} @ {url}",)
     except (ValueError, AttributeError):
         pass  # a damaged record of where it came from: its name and version will have to do
-    return f"{name}=={distribution.version}"
+    return (f"{name}=={distribution.version}",)

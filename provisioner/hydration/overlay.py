@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 from provisioner.errors import Cancelled, HydrationFailed
 from provisioner.hydration import launching
@@ -49,6 +50,11 @@ class Overlay:
     def name(self) -> str:
         """`overlay`."""
         return "overlay"
+
+    @property
+    def lasts(self) -> Literal[True]:
+        """Return True: each Python has an overlay of its own."""
+        return True
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
         """Digest what decides how the interpreter looks.

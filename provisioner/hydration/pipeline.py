@@ -14,10 +14,19 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from provisioner.descriptor import Descriptor
 from provisioner.errors import Cancelled, HydrationFailed
 from provisioner.hydration.process import holding
 from provisioner.hydration.records import read_record, write_record
-from provisioner.hydration.step import Launch, Lenient, Place, Progress, Step, Traceable
+from provisioner.hydration.step import (
+    Lasting,
+    Launch,
+    Lenient,
+    Place,
+    Progress,
+    Step,
+    Traceable,
+)
 from provisioner.logins import without_logins
 
 _RECORD = "hydration"
@@ -109,8 +118,15 @@ def hydrate(
     run = _Run(replace(place, refresh=force), launch, repeat, progress, cancel, clock, now)
     if not force and (hydrated := _look(steps, run.place, launch, clock)):
         return hydrated
-    with _locked(place.state / _LOCK, progress, cancel):
-        return run.bring(steps)
+    try:
+        with _locked(place.state / _LOCK, progress, cancel):
+            return run.bring(steps)
+    except OSError as error:
+        raise HydrationFailed(
+            f"the volume's environment could not be written ({error.strerror or error}: "
+            f"{error.filename or place.state}): make room for it, or move away what is in its way "
+            f"(to repeat it: {repeat})"
+        ) from error
 
 
 def look(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated | None:
@@ -165,7 +181,7 @@ class _Run:
         if self.cancel.is_set():
             raise Cancelled("hydration was cancelled; start the kernel again to resume it")
         # Until it is done, the earlier record is no proof: a crash may have left what belongs to neither.
-        earlier = records.get(step.name)
+        earlier = records.get(_entry(step, self.place))
         self._record(step, {**(earlier or {}), "begun": True})
         try:
             step.hydrate(self.place, launch, self.progress, self.cancel)
@@ -177,7 +193,7 @@ class _Run:
             }
         except HydrationFailed as error:
             self._record(step, earlier)
-            if not self._may_be_stale(step, launch, records):
+            if not self._may_be_stale(step, launch, earlier or {}):
                 raise self._with_cure(step, error) from error
             warning = f"{without_logins(error.args[0])}; the earlier environment is used"
             self.progress(step.name, f"warning: {warning}")
@@ -186,17 +202,17 @@ class _Run:
         return ""
 
     def _record(self, step: Step, record: Mapping[str, Any] | None) -> None:
-        records = recorded(self.place)
-        records.pop(step.name, None)
+        records, entry = recorded(self.place), _entry(step, self.place)
+        records.pop(entry, None)
         if record is not None:
-            records[step.name] = dict(record)
+            records[entry] = dict(record)
         write_record(self.place.record(_RECORD), records)
 
-    def _may_be_stale(self, step: Step, launch: Launch, records: Mapping[str, Any]) -> bool:
+    def _may_be_stale(self, step: Step, launch: Launch, earlier: Mapping[str, Any]) -> bool:
         return (
             isinstance(step, Lenient)
             and step.stale == "warn"
-            and "key" in records.get(step.name, {})
+            and "key" in earlier
             and step.intact(self.place, launch)
         )
 
@@ -226,13 +242,39 @@ def within(step: Step, place: Place, launch: Launch) -> Launch:
 
 
 def recorded(place: Place) -> dict[str, Any]:
-    """Return what the volume says of each step, by the step's name."""
+    """Return what the volume says of all steps, to be asked by `record_of`."""
     records = read_record(place.record(_RECORD))
     return {name: record for name, record in records.items() if isinstance(record, dict)}
 
 
+def record_of(
+    step: Step, records: Mapping[str, Any], place: Place, launch: Launch
+) -> Mapping[str, Any]:
+    """Return what the volume says of a step; empty if nothing.
+
+    Of a step that lasts and that this kernelspec has not had done, it is what another kernelspec has had done of
+    the very same: a bootstrap command of two kernelspecs runs once.
+    """
+    own: Mapping[str, Any] | None = records.get(_entry(step, place))
+    if own is not None or not isinstance(step, Lasting):
+        return own or {}
+    try:
+        key = step.key(place, launch)
+    except HydrationFailed:
+        return {}
+    of_others = (r for name, r in records.items() if name.startswith(_entry(step)))
+    return next((r for r in of_others if r.get("key") == key and "begun" not in r), {})
+
+
+def _entry(step: Step, place: Place | None = None) -> str:
+    """Return the name under which a step is recorded: for this kernelspec, if it lasts."""
+    if not isinstance(step, Lasting):
+        return step.name
+    return f"{step.name} of {place.kernelspec if place else ''}"
+
+
 def _is_hit(step: Step, records: Mapping[str, Any], place: Place, launch: Launch) -> bool:
-    record = records.get(step.name, {})
+    record = record_of(step, records, place, launch)
     if "begun" in record or "key" not in record:
         return False
     try:
@@ -245,7 +287,7 @@ def changed_inputs(
     step: Step, records: Mapping[str, Any], place: Place, launch: Launch
 ) -> tuple[str, ...]:
     """Name the inputs that are not as they were recorded; none where nothing was recorded."""
-    before = records.get(step.name, {}).get("inputs")
+    before = record_of(step, records, place, launch).get("inputs")
     if not isinstance(step, Traceable) or not isinstance(before, dict):
         return ()
     try:
@@ -258,8 +300,7 @@ def changed_inputs(
 @contextlib.contextmanager
 def _locked(path: Path, progress: Progress, cancel: Event) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    lock = os.open(path, flags, 0o600)
-    try:
+    with Descriptor(lambda: os.open(path, flags, 0o600)) as lock:
         waiting = False
         while not _try_lock(lock):
             if not waiting:
@@ -269,8 +310,6 @@ def _locked(path: Path, progress: Progress, cancel: Event) -> Iterator[None]:
                 raise Cancelled("hydration was cancelled while another start was hydrating")
         with holding(lock):
             yield
-    finally:
-        os.close(lock)
 
 
 def _try_lock(lock: int) -> bool:

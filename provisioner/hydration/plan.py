@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from provisioner.errors import ConfigError
 from provisioner.hydration.step import Step
@@ -96,7 +94,16 @@ def plan(options: HydrationOptions) -> list[Step]:
         from provisioner.hydration.command import BootstrapCommand
 
         steps.append(BootstrapCommand(options.bootstrap_command, options.bootstrap_timeout))
-    steps += [_step_factory(name)(value) for name, value in options.extra.items()]
+    if options.extra:
+        from provisioner.hydration.foreign import foreign_step
+
+        steps += [foreign_step(option, value) for option, value in options.extra.items()]
+        names = [step.name for step in steps]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"two hydration steps have the name {name!r}: leave out one of the options that add them"
+                )
     return steps
 
 
@@ -115,29 +122,3 @@ def _declaration(options: HydrationOptions) -> Declaration | None:
     if isinstance(options.requirements, str):
         return Requirements(file=options.requirements)
     return Requirements(options.requirements or ())
-
-
-@cache  # looking through all installed packages takes longer than a whole hydrated start
-def _step_factory(name: str) -> Callable[[object], Step]:
-    found = entry_points(group=ENTRY_POINTS, name=name)
-    if not found:
-        raise ConfigError(
-            f"no installed package knows the hydration option {name!r}: "
-            "correct its name, or install the package that adds it"
-        )
-    factory: Any = next(iter(found)).load()
-    return lambda value: _checked(name, factory(value))
-
-
-def _checked(name: str, step: object) -> Step:
-    missing = [
-        part
-        for part in ("name", "key", "intact", "hydrate", "environment")
-        if not hasattr(step, part)
-    ]
-    if missing:
-        raise ConfigError(
-            f"the hydration option {name!r} gave a step without {missing[0]!r}: "
-            "ask the makers of its package"
-        )
-    return step  # type: ignore[return-value]  # its parts were just looked for

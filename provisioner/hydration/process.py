@@ -29,7 +29,7 @@ _SUPERVISOR_LIMIT = (
     10.0  # seconds; it needs `GRACE`, and five more for what SIGKILL does not end at once
 )
 _POLL = 0.05  # seconds between two looks at `cancel`
-_CHUNK = 1 << 16
+_CHUNK = 1 << 12  # bytes; so many lines at most are told before the next look at `cancel`
 _held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
 
 

@@ -151,6 +151,20 @@ class Traceable(Protocol):
 
 
 @runtime_checkable
+class Lasting(Protocol):
+    """A step whose work stays whole when a kernelspec with other inputs has its own done in the same volume.
+
+    It is recorded for each kernelspec, so that kernels of several may take turns in a volume and find theirs done.
+    What any other step has made counts as gone once the same step has done something else.
+    """
+
+    @property
+    def lasts(self) -> Literal[True]:
+        """Always true: having it is what tells."""
+        ...
+
+
+@runtime_checkable
 class Lenient(Protocol):
     """A step whose earlier environment stays whole when a new hydration fails, and may then be used."""
 

@@ -41,7 +41,12 @@ _PATHS = frozenset(
 _FORBIDDEN_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|^JUPYTERHUB_|^JPY_", re.IGNORECASE
 )
-_SECRET_NIX_SETTING = re.compile(r"^\s*(access-tokens|netrc-file|secret-key-files)\s*=")
+_SECRET_NIX_SETTING = re.compile(r"^\s*(extra-)?(access-tokens|netrc-file|secret-key-files)\s*=")
+# Two more ways to write a login: a proxy's without a scheme, which tools accept, and a query's.
+_BARE_LOGIN = re.compile(r"[^/\s]*@")
+_QUERIED_LOGIN = re.compile(
+    r"[?&][^=&#\s]*(token|secret|passw|credential|key|sig|auth)[^=&#\s]*=", re.IGNORECASE
+)
 
 
 def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -50,7 +55,8 @@ def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
     A URL with a login in it (a proxy's, a package index's) is left out, and so are the lines of
     `NIX_CONFIG` that hold tokens.
     """
-    visible = {name: value for name, value in tool_environment(env).items() if not has_login(value)}
+    needed = tool_environment(env).items()
+    visible = {name: value for name, value in needed if not _has_login(name, value)}
     if config := visible.get("NIX_CONFIG"):
         kept = (line for line in config.splitlines() if not _SECRET_NIX_SETTING.match(line))
         visible["NIX_CONFIG"] = "\n".join(kept)
@@ -65,6 +71,15 @@ def tool_environment(env: Mapping[str, str]) -> dict[str, str]:
 def hook_variables(launch: Launch) -> dict[str, str]:
     """Return what a hook sees within a launch: the allow-listed part, and all that steps have set."""
     return {**hook_environment(launch.env), **launch.added}
+
+
+def _has_login(name: str, value: str) -> bool:
+    is_proxy = name.lower().endswith("_proxy")
+    return (
+        has_login(value)
+        or (is_proxy and _BARE_LOGIN.match(value) is not None)
+        or _QUERIED_LOGIN.search(value) is not None
+    )
 
 
 def _needed(name: str, value: str) -> bool:

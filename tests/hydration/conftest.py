@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.hydration.plan import _step_factory
+from provisioner.hydration.foreign import _factory
 from provisioner.hydration.step import Launch, Place
 from provisioner.removal import remove
 from tests.hydration.example import install_example
@@ -92,7 +92,7 @@ def example_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A package of somebody else's that adds two options."""
     install_example(tmp_path / "site")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    _step_factory.cache_clear()
+    _factory.cache_clear()
     yield
-    _step_factory.cache_clear()
+    _factory.cache_clear()
     sys.modules.pop("example_data", None)

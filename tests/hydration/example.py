@@ -1,4 +1,4 @@
-"""A package of somebody else's that adds two options to kernel.json."""
+"""A package of somebody else's that adds options to kernel.json."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ _MODULE = '''
 from pathlib import Path
 from dataclasses import replace
 from provisioner.errors import ConfigError
+from provisioner.hydration.step import Launch
 
 class Data:
     """Puts a data set into the volume."""
@@ -37,11 +38,23 @@ def data(value):
 
 def nothing(value):
     return object()
+
+class Odd(Data):
+    """Does one thing otherwise than it should: what `code` says."""
+
+    def __init__(self, code):
+        super().__init__("odd")
+        exec(code, {"step": self, "Launch": Launch})
+
+def odd(value):
+    return Odd(value)
 '''
 _ENTRY_POINTS = """\
 [provisioner.hydration_steps]
 example_data = example_data:data
 example_nothing = example_data:nothing
+example_odd = example_data:odd
+example_gone = example_gone:gone
 """
 
 

@@ -36,6 +36,44 @@ def test_a_command_is_run_once_per_volume_and_again_when_it_changes(
     assert (other.volume / "runs").exists()
 
 
+def test_kernelspecs_that_share_a_volume_each_have_their_command_run_once(
+    place: Place, launch: Launch
+) -> None:
+    declared = {
+        "one": bash("echo one >> runs"),
+        "two": bash("echo two >> runs"),
+        "three": bash("echo one >> runs"),
+    }
+    for kernelspec, steps in [*declared.items()] * 2:
+        hydrated = run(steps, replace(place, kernelspec=kernelspec), launch)
+        assert hydrated.report[0].changed == (), (
+            "another kernelspec's command is not its earlier one"
+        )
+    assert (place.volume / "runs").read_text() == "one\ntwo\n"
+    for name, script in (("one", "echo new >> runs"), ("one", "echo one >> runs")):
+        run(bash(script), replace(place, kernelspec=name), launch)
+    assert (place.volume / "runs").read_text() == "one\ntwo\nnew\none\n"
+
+
+def test_a_command_that_was_interrupted_counts_as_not_run_for_another_kernelspec_either(
+    place: Place, launch: Launch
+) -> None:
+    steps, cancel = bash("echo run >> runs; test ! -e slow || { echo slow; sleep 60; }"), Event()
+
+    def stop(step: str, message: str, fraction: float | None = None) -> None:
+        if message == "slow":
+            cancel.set()
+
+    one, two = (replace(place, kernelspec=name) for name in ("one", "two"))
+    run(steps, one, launch)
+    (place.volume / "slow").touch()
+    with pytest.raises(Cancelled):
+        run(steps, one, launch, progress=stop, cancel=cancel, force=True)
+    (place.volume / "slow").unlink()
+    assert not run(steps, two, launch).report[0].hit
+    assert (place.volume / "runs").read_text() == "run\n" * 3
+
+
 @pytest.mark.parametrize(
     "argv", [("./setup.sh",), ("bash", "setup.sh"), ("sh", "{volume}/setup.sh")]
 )
@@ -87,6 +125,15 @@ def test_it_runs_in_the_volume_with_closed_input_and_no_secrets(
     seen = (place.volume / "seen").read_text()
     assert f"HOME={launch.env['HOME']}" in seen
     assert "hush-hush" not in seen
+
+
+def test_no_other_start_works_beside_it_even_if_its_own_was_killed(
+    place: Place, launch: Launch
+) -> None:
+    """Its supervisor, which outlives the start for the moment that ending the command takes, holds the lock as well."""
+    code = "import os, psutil; print(*(f.path for f in psutil.Process(os.getppid()).open_files()))"
+    run([BootstrapCommand((sys.executable, "-c", code))], place, launch)
+    assert str(place.state / "hydration.lock") in place.log.read_text()
 
 
 def test_it_sees_what_earlier_steps_have_set(place: Place, launch: Launch) -> None:

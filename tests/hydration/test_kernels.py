@@ -15,6 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
 from provisioner.errors import ConfigError, HydrationFailed
+from provisioner.event import Event, Kind
 from tests.hydration.kernels import Kernel, World, jupyter_directories
 from tests.hydration.nix_store import NixStore
 from tests.hydration.starts import plain_environment, processes_of, processes_started
@@ -95,6 +96,41 @@ def test_a_bootstrap_command_runs_once_per_volume_and_again_when_it_changes(worl
 
     asyncio.run(check())
     assert "said\n" in world.log("boot")
+
+
+def test_what_a_hook_prints_is_told_line_by_line_and_that_it_is_done_once(world: World) -> None:
+    told: list[Event] = []
+    unsubscribe = world.pool.events.subscribe(told.append)
+
+    async def check() -> None:
+        name = world.declare("telling", bootstrap_command=["sh", "-c", "echo one; echo two >&2"])
+        async with world.kernel(name, "telling"):
+            pass
+
+    try:
+        asyncio.run(check())
+    finally:
+        unsubscribe()
+    events = [event for event in told if event.session == "telling"]
+    lines = [e.details for e in events if e.kind is Kind.HYDRATION_PROGRESS]
+    printed = [line["message"] for line in lines if line["step"] == "bootstrap"]
+    assert sorted(printed) == ["one", "running sh", "two"]
+    assert printed[0] == "running sh"
+    assert [e.details["hit"] for e in events if e.kind is Kind.HYDRATED] == [False]
+
+
+def test_the_volume_stays_leased_until_the_last_process_of_a_hook_is_gone(world: World) -> None:
+    """It is its supervisor that holds the lease too: the server that asked for it may have been killed by then."""
+    code = "import os, psutil; print(*(f.path for f in psutil.Process(os.getppid()).open_files()))"
+
+    async def check() -> None:
+        name = world.declare("held", bootstrap_command=["python", "-c", code])
+        async with world.kernel(name, "held"):
+            pass
+
+    asyncio.run(check())
+    path = world.pool.layout.lease(world.record("held").id)
+    assert os.path.realpath(path) in world.log("held")
 
 
 def test_a_bootstrap_command_that_fails_or_takes_too_long_fails_the_start(world: World) -> None:

@@ -152,6 +152,18 @@ def test_settings_of_a_flake_are_not_obeyed(nix: Nix, place: Place, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_nix_is_given_is_never_taken_for_an_option(
+    nix: Nix, place: Place, tmp_path: Path
+) -> None:
+    store, launch = nix
+    flake = store.flake(tmp_path / "flake", hook="true")
+    run([NixProfile(str(flake))], place, launch)
+    commands = place.log.read_text().splitlines()
+    asked = [line for line in commands if line.startswith("$ ") and "print-dev-env" in line]
+    (root,) = (place.state / "nix").iterdir()
+    assert [line.split(" -- ")[1] for line in asked] == [str(flake), str(root.readlink())]
+
+
 def test_a_dependency_that_does_not_build_shows_its_own_log(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:

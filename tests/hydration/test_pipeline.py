@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any, Literal
 import pytest
 
 from provisioner.errors import Cancelled, ConfigError, HydrationFailed
+from provisioner.hydration import pipeline
 from provisioner.hydration.command import BootstrapCommand
 from provisioner.hydration.condition import Condition, examine
-from provisioner.hydration.pipeline import hydrate
+from provisioner.hydration.overlay import Overlay
+from provisioner.hydration.pipeline import StepReport, hydrate
 from provisioner.hydration.plan import HydrationOptions, plan
 from provisioner.hydration.step import Launch, Place, Progress
 from tests.hydration.nix_store import NixStore
@@ -314,6 +317,48 @@ def test_each_step_is_examined_within_those_before_it(place: Place, launch: Laun
     states = list(examine(steps, place, launch))
     assert [state.condition for state in states] == [Condition.CHANGED] * 2
     assert [state.changed for state in states] == [(), ()], "these steps name no inputs"
+
+
+def test_a_step_of_which_a_volume_has_one_is_done_again_for_whoever_comes_next(
+    place: Place, launch: Launch
+) -> None:
+    """It is not known to keep what it has made for another kernelspec's inputs."""
+    steps = {name: Recorder(name) for name in ("one", "two")}
+    for name, step in [*steps.items()] * 2:
+        run([step], replace(place, kernelspec=name), launch)
+    assert [step.hydrated for step in steps.values()] == [2, 2]
+
+
+def test_starts_of_two_kernelspecs_in_turn_find_their_overlay_done(
+    place: Place, launch: Launch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", other], check=True)
+    pythons = {"one": launch.argv[0], "two": str(other / "bin" / "python")}
+    reports: list[StepReport] = []
+    for name, python in [*pythons.items()] * 2:
+        here = replace(place, kernelspec=name)
+        reports += run([Overlay()], here, replace(launch, argv=(python, "-c", "0"))).report
+    assert [report.hit for report in reports] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["full", "broken"])
+def test_a_volume_that_cannot_be_written_is_told_in_one_line(
+    place: Place, launch: Launch, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+
+    def full(*_: object) -> None:
+        raise error
+
+    if kind == "full":
+        monkeypatch.setattr(pipeline, "write_record", full)
+    else:
+        (place.state / "hydration.lock").mkdir()
+    with pytest.raises(HydrationFailed, match="could not be written") as refusal:
+        run([Recorder()], place, launch)
+    assert "repeat it: jupyter volumes hydrate" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_force_hydrates_what_is_there(place: Place, launch: Launch) -> None:

@@ -141,6 +141,26 @@ def test_cancelling_ends_what_ignores_term_and_what_has_left_its_session(tmp_pat
     assert processes_of(mark) == []
 
 
+def test_cancelling_ends_what_prints_without_end_after_few_more_lines(tmp_path: Path) -> None:
+    """Telling a line takes its time: it is logged, and an event."""
+    cancel, told, later = Event(), 0, 0
+
+    def tell(_: str) -> None:
+        nonlocal told, later
+        told += 1
+        later += cancel.is_set()
+        if told == 1:
+            time.sleep(
+                0.3
+            )  # so that the pipe is full, and what is read next is as much as ever can be
+        if told == 5000:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", tell=tell, cancel=cancel)
+    assert later <= 4096
+
+
 def test_a_hook_may_tidy_up_when_it_is_cancelled(tmp_path: Path) -> None:
     cancel = Event()
     with pytest.raises(Cancelled):
@@ -196,7 +216,7 @@ thread.join()
 
 
 def killing(victim: str, script: str, folder: Path) -> bool:
-    """Kill the caller of a hook, or its supervisor, and tell whether all of the hook ends soon."""
+    """Kill the caller of a hook, its supervisor, or both, and tell whether all of the hook ends soon."""
     mark = f"mark-{folder}"
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, str(folder), mark, script],
@@ -207,7 +227,11 @@ def killing(victim: str, script: str, folder: Path) -> bool:
         assert caller.stdout.readline() == b"up\n"
         (supervisor,) = psutil.Process(caller.pid).children()
         assert "supervise.py" in " ".join(supervisor.cmdline())
-        (caller if victim == "caller" else supervisor).kill()
+        if victim == "both":
+            caller.send_signal(signal.SIGSTOP)  # so that it does nothing about the end of the other
+        for name, process in (("supervisor", supervisor), ("caller", caller)):
+            if victim in {name, "both"}:
+                process.kill()
         caller.wait(15)
         return eventually(lambda: processes_of(mark) == [])
 
@@ -220,6 +244,14 @@ def test_a_killed_caller_takes_the_hook_with_it_whatever_sessions_it_has_made(
 
 def test_a_killed_supervisor_takes_the_hook_with_it_and_stops_nobody(tmp_path: Path) -> None:
     assert killing("supervisor", "sleep 300 & echo up; sleep 300", tmp_path)
+
+
+def test_a_hook_whose_caller_and_supervisor_are_killed_at_once_is_killed_by_the_system(
+    tmp_path: Path,
+) -> None:
+    """By Linux, that is; elsewhere nobody is left who could."""
+    hook = "exec sleep 300" if sys.platform == "linux" else "exec true"
+    assert killing("both", f"echo up; {hook}", tmp_path)
 
 
 def test_a_hook_outlives_the_thread_that_started_it_being_short(tmp_path: Path) -> None:
@@ -301,13 +333,41 @@ def test_logins_in_addresses_reach_tools_and_no_hooks() -> None:
     assert hook_environment(env) == {"UV_INDEX_URL": "https://127.0.0.1/simple"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "me:pw@127.0.0.1:1"),
+        ("all_proxy", "me@127.0.0.1:1"),
+        ("PIP_EXTRA_INDEX_URL", "https://127.0.0.1/simple?token=pw"),
+        ("UV_INDEX", "one=https://127.0.0.1/a https://127.0.0.1/b?x=1&X-Amz-Signature=pw"),
+    ],
+)
+def test_a_login_is_kept_from_hooks_however_it_is_written(name: str, value: str) -> None:
+    assert hook_environment({name: value}) == {}
+    assert tool_environment({name: value}) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "127.0.0.1:3128"),
+        ("no_proxy", "localhost,.example"),
+        ("UV_FIND_LINKS", "/srv/wheels@2"),
+        ("PIP_INDEX_URL", "https://127.0.0.1/simple?arch=x86"),
+    ],
+)
+def test_what_holds_no_login_reaches_hooks(name: str, value: str) -> None:
+    assert hook_environment({name: value}) == {name: value}
+
+
 def test_logins_in_a_command_line_are_not_logged(tmp_path: Path) -> None:
     sh("true # https://me:hush@127.0.0.1/x", tmp_path)
     assert "https://…@127.0.0.1/x" in (tmp_path / "log").read_text()
 
 
 def test_nix_settings_reach_hooks_without_their_tokens() -> None:
-    env = {"NIX_CONFIG": "sandbox = false\naccess-tokens = a=b\ncores = 1"}
+    tokens = "access-tokens = a=b\nextra-access-tokens = c=d\n  extra-secret-key-files = /k"
+    env = {"NIX_CONFIG": f"sandbox = false\n{tokens}\ncores = 1"}
     assert hook_environment(env) == {"NIX_CONFIG": "sandbox = false\ncores = 1"}
     assert tool_environment(env) == env
 

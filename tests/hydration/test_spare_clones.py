@@ -17,9 +17,10 @@ from provisioner import environment
 from provisioner.cli.app import run as jupyter_volumes
 from provisioner.config import VolumePool
 from provisioner.lease import Purpose
-from provisioner.pool import Acquired, Pool
+from provisioner.pool import Pool
 from provisioner.record import Record
 from provisioner.spares import warm
+from provisioner.uses import Acquired
 from tests.hydration.starts import processes_started
 from tests.hydration.wheels import make_wheel
 from tests.images import mounted

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -109,11 +110,13 @@ def test_a_cache_on_another_file_system_is_copied_from(script: Launch, place: Pl
     assert (packages_of(place) / "apple.py").stat().st_nlink == 1
 
 
-def test_what_the_cache_has_needs_no_index(script: Launch, uv_cache: Path, tmp_path: Path) -> None:
+def test_what_the_cache_has_needs_no_index(
+    script: Launch, uv_cache: Path, tmp_path: Path, shop: Path
+) -> None:
     steps = uv(uv_cache, "apple==1.0")
-    run(steps, make_place(tmp_path / "one"), script)
+    env = {**script.env, "UV_FIND_LINKS": str(shop), "UV_DEFAULT_INDEX": DEAD_INDEX, "UV_INDEX": ""}
     asked, told = make_place(tmp_path / "two"), Told()
-    run(steps, asked, script, progress=told)
+    run(steps, asked, replace(script, env=env), progress=told)
     assert "asking the package index" not in told.text
     assert version(asked, script, "apple") == "1.0"
 
@@ -213,6 +216,39 @@ def test_a_requirements_file_and_what_it_includes_count(
         run(steps, place, script)
 
 
+def test_a_package_on_this_machine_that_needs_something_else_is_installed_again(
+    script: Launch, uv_cache: Path, place: Place, tmp_path: Path
+) -> None:
+    project = tmp_path / "lab" / "pyproject.toml"
+    project.parent.mkdir()
+    declared = '[project]\nname = "lab"\nversion = "1"\ndependencies = [{}]\n'
+    project.write_text(declared.format(""))
+    (tmp_path / "needs.txt").write_text("-e ./lab  # ours\n")
+    steps = [UvEnvironment(Requirements(file=str(tmp_path / "needs.txt")), uv_cache)]
+    run(steps, place, script)
+    assert run(steps, place, script).report[0].hit
+    project.write_text(declared.format('"apple==1.0"'))
+    assert run(steps, place, script).report[0].changed == (str(project),)
+    assert version(place, script, "apple") == "1.0"
+
+
+def test_a_file_that_demands_hashes_is_held_to_them(
+    script: Launch, uv_cache: Path, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    """What is not the file's, pip and ipykernel, has none."""
+    digest = hashlib.sha256((shop / "apple-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    file = tmp_path / "needs.txt"
+    for right, written in ((False, "0" * 64), (True, digest)):
+        file.write_text(f"--require-hashes\napple==1.0 --hash=sha256:{written}\n")
+        steps = [UvEnvironment(Requirements(file=str(file)), uv_cache)]
+        if right:
+            run(steps, place, script)
+            assert python(place, script, "import apple, pip; print(apple.VERSION)") == "1.0"
+        else:
+            with pytest.raises(HydrationFailed, match=r"(?i)hash"):
+                run(steps, place, script)
+
+
 def test_a_project_is_installed_as_its_lock_says(
     script: Launch, uv_cache: Path, place: Place, shop: Path, tmp_path: Path
 ) -> None:
@@ -229,12 +265,20 @@ def test_a_project_is_installed_as_its_lock_says(
     assert version(place, script, "apple") == "1.0"
     assert run(steps, place, script).report[0].hit
     text = (project / "pyproject.toml").read_text()
+    wheel = make_wheel(tmp_path / "local", "fig", "1.0")
+    pip: list[str | Path] = [*PIP, place.environment / "bin/python", "install", "--quiet"]
+    subprocess.run([*pip, "--no-index", wheel], check=True)
+    wheel.unlink()
     (project / "pyproject.toml").write_text(text.replace('"apple<2"', '"apple"'))
     with pytest.raises(HydrationFailed, match="uv sync") as failure:
         run(steps, place, script)
     assert "lock" in failure.value.tail
     assert version(place, script, "apple") == "1.0"
     assert python(place, script, "import pip; print('pip')") == "pip"
+    (project / "uv.lock").unlink()
+    run(steps, place, script)
+    assert version(place, script, "apple") == "2.0"
+    assert version(place, script, "fig") == "1.0", "the user's own, which cannot be had again"
 
 
 def test_a_project_for_another_python_is_refused_and_never_switches_the_interpreter(
@@ -333,13 +377,15 @@ def test_what_cannot_be_carried_over_is_named(
         place.environment / "bin/python",
         "install",
     ]
-    subprocess.run(
-        [*pip, "--no-index", make_wheel(tmp_path / "gone", "vanished", "1.0")], check=True
-    )
+    local = [make_wheel(tmp_path / "local", name, "1.0") for name in ("kept", "vanished")]
+    subprocess.run([*pip, "--no-index", *local], check=True)
+    local[1].unlink()
     told = Told()
     run(uv(uv_cache, "apple==1.0"), place, script, progress=told)
-    assert "vanished==1.0" in told.text
-    assert "install them again" in told.text
+    (warning,) = (line for line in told.lines if "install them again" in line)
+    assert f"vanished @ {local[1].as_uri()}" in warning
+    assert "kept" not in warning
+    assert version(place, script, "kept") == "1.0", "from where it came, though another one is gone"
 
 
 @pytest.fixture

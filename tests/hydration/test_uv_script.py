@@ -31,9 +31,30 @@ def test_a_source_may_be_a_list_of_lines() -> None:
     assert inline_script({"cells": [cell]}) == InlineScript(("pandas>=2",), ">=3.11")
 
 
-def test_windows_line_ends_are_read() -> None:
-    cell = {"cell_type": "code", "source": BLOCK.replace("\n", "\r\n")}
+@pytest.mark.parametrize("block", [BLOCK, BLOCK.replace("\n", "\n#\n", 1)])
+def test_windows_line_ends_are_read(block: str) -> None:
+    cell = {"cell_type": "code", "source": block.replace("\n", "\r\n")}
     assert inline_script({"cells": [cell]}) == InlineScript(("pandas>=2",), ">=3.11")
+
+
+def test_what_is_no_notebook_declares_nothing() -> None:
+    code: dict[str, Any] = {"cell_type": "code"}
+    odd: list[Any] = [None, 1, "x", [None, "x", []], [{**code, "source": None}, code]]
+    for cells in odd:
+        assert inline_script({"cells": cells}) is None
+    assert inline_script({"cells": [{**code, "source": ["# /// script\n", 1]}]}) is None
+    assert inline_script({}) is None
+
+
+def test_a_block_inside_of_another_comment_block_is_part_of_it() -> None:
+    assert inline_script(notebook(f"# /// other\n{BLOCK}")) is None
+    assert inline_script(notebook(f"# /// other\n\n{BLOCK}")) is not None
+
+
+def test_a_hundred_thousand_openings_are_read_in_a_moment() -> None:
+    """The regular expression of PEP 723 would take twenty minutes for them, and no other thread would run."""
+    cell = {"cell_type": "code", "source": "# /// script\n" * 100_000}
+    assert inline_script({"cells": [cell]}) is None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +76,8 @@ def test_an_empty_block_declares_no_requirements() -> None:
         ("# /// script\n# dependencies = [\n# ///", "not TOML"),
         ('# /// script\n# dependencies = "pandas"\n# ///', "list of strings"),
         ("# /// script\n# requires-python = 3\n# ///", "a string"),
+        (f"# /// script\n# a = {'[' * 5000}\n# ///", "not TOML"),
+        (f"# /// script\n# a = {'9' * 5000}\n# ///", "not TOML"),
         ('# /// script\n# [tool.uv]\n# find-links = ["/tmp"]\n# ///', "a notebook may not set"),
     ],
 )

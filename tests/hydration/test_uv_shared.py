@@ -8,15 +8,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from provisioner.hydration.environments import settled
 from provisioner.hydration.overlay import Overlay
 from provisioner.hydration.step import Launch, Place, Step
-from provisioner.hydration.uv import Requirements, UvEnvironment
+from provisioner.hydration.uv import Requirements, UvEnvironment, step
 from tests.hydration.overlay.test_overlay_interpreters import EVERY
-from tests.hydration.starts import make_place, run
+from tests.hydration.starts import make_place, processes_started, run
 from tests.hydration.wheels import make_wheel
 
 
@@ -26,6 +27,7 @@ def shop(tmp_path: Path) -> Path:
     shop = tmp_path / "shop"
     for name in ("apple", "plum", "pip"):
         make_wheel(shop, name, "1.0")
+    make_wheel(shop, "apple", "0.5")
     return shop
 
 
@@ -40,8 +42,8 @@ def by(place: Place, kernelspec: str) -> Place:
     return replace(place, kernelspec=kernelspec)
 
 
-def apples(cache: Path) -> list[Step]:
-    return [UvEnvironment(Requirements(("apple",)), cache)]
+def apples(cache: Path, which: str = "apple") -> list[Step]:
+    return [UvEnvironment(Requirements((which,)), cache)]
 
 
 def prefix(launch: Launch, *modules: str) -> Path:
@@ -100,6 +102,22 @@ def test_a_kernelspec_that_declares_requirements_from_now_on_keeps_what_was_inst
     assert prefix(after, "apple", "plum") == place.state / "env"
 
 
+@pytest.mark.parametrize("which", ["apple", "apple<1"])
+def test_an_environment_that_was_an_overlay_meanwhile_sees_nothing_of_the_server_again(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, which: str
+) -> None:
+    run(apples(tmp_path / "cache"), place, script)
+    overlay = run([Overlay()], place, script).launch
+    install(prefix(overlay, "apple", "traitlets"), shop, "plum")
+    again = run(apples(tmp_path / "cache", which), place, script).launch
+    assert prefix(again, "apple", "plum") == place.state / "env"
+    sees = "import importlib.util as u; print(u.find_spec('traitlets'))"
+    ran = subprocess.run([again.argv[0], "-c", sees], stdout=subprocess.PIPE, text=True)
+    assert ran.stdout == "None\n"
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_each_interpreter_has_an_environment_of_its_own(
     script: Launch, place: Place, tmp_path: Path, name: str
@@ -108,10 +126,94 @@ def test_each_interpreter_has_an_environment_of_its_own(
     one = run(steps, by(place, "one"), script).launch
     other = replace(script, argv=(str(EVERY[name]), *script.argv[1:]))
     two = run(steps, by(place, "two"), other).launch
-    same = os.path.realpath(EVERY[name]) == os.path.realpath(sys.executable)
-    assert (prefix(one, "apple") == prefix(two, "apple")) is same
-    assert run(steps, by(place, "one"), script).launch == one
-    assert run(steps, by(place, "one"), script).report[0].hit
+    assert prefix(one, "apple") != prefix(two, "apple")
+    with processes_started() as started:
+        for _ in range(2):
+            for kernelspec, launch, made in (("one", script, one), ("two", other, two)):
+                again = run(steps, by(place, kernelspec), launch)
+                assert again.launch == made
+                assert again.report[0].hit
+    assert started == []
+
+
+def test_kernelspecs_of_one_python_take_turns_in_a_volume_and_each_keeps_what_it_declares(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    kernelspecs = {v: apples(tmp_path / "cache", f"apple=={v}") for v in ("1.0", "0.5")}
+    made = {v: run(steps, by(place, v), script).launch for v, steps in kernelspecs.items()}
+    assert len({prefix(launch) for launch in made.values()}) == 2
+    with processes_started() as started:
+        for version, steps in [*kernelspecs.items()] * 2:
+            again = run(steps, by(place, version), script)
+            assert again.launch == made[version]
+            assert again.report[0].hit
+    assert started == []
+    for version, launch in made.items():
+        code = "import apple; print(apple.VERSION)"
+        says = subprocess.run([launch.argv[0], "-c", code], stdout=subprocess.PIPE, text=True)
+        assert says.stdout == f"{version}\n"
+
+
+def test_another_kernelspecs_environment_begins_with_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    cache = tmp_path / "cache"
+    one = run(apples(cache), by(place, "one"), script).launch
+    wheel = make_wheel(tmp_path / "local", "pear", "1.0")
+    install(prefix(one), shop, "plum")
+    install(prefix(one), shop, str(wheel))
+    wheel.unlink()
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "pear") == place.state / "env-2"
+    plum = subprocess.run([prefix(two) / "bin/plum"], stdout=subprocess.PIPE, text=True)
+    assert plum.stdout == "plum 1.0\n"
+    assert str(prefix(two)) in (prefix(two) / "bin/plum").read_text(), (
+        "it is not the other's script"
+    )
+    record = json.loads((prefix(two) / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"], "what was installed by hand is known for that"
+    module = next(prefix(one).glob("lib/python*/site-packages/plum.py"))
+    module.write_text(f"{module.read_text()}EDITED = True\n")
+    code = "import plum; print(hasattr(plum, 'EDITED'))"
+    seen = [subprocess.check_output([launch.argv[0], "-c", code]) for launch in (one, two)]
+    assert seen == [b"True\n", b"False\n"]
+    install(prefix(two), shop, "apple==1.0")
+    uninstall = [sys.executable, "-m", "pip", "--python", two.argv[0], "uninstall", "-qy", "plum"]
+    subprocess.run(uninstall, check=True)
+    assert prefix(one, "plum", "pear", "apple") == place.state / "env", "and they go separate ways"
+
+
+def test_an_environment_that_cannot_be_copied_is_made_and_gets_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel may be running in it, and be installing something."""
+
+    def changing(source: Path, target: Path, cancel: Event) -> None:
+        target.mkdir()
+        raise FileNotFoundError(2, "No such file or directory", str(source))
+
+    cache = tmp_path / "cache"
+    install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
+    monkeypatch.setattr(step, "clone", changing)
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "apple") == place.state / "env-2"
+
+
+def test_what_was_installed_by_hand_outlives_a_change_of_the_requirements_and_then_of_python(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    cache, here = tmp_path / "cache", by(place, "one")
+    install(prefix(run(apples(cache), here, script).launch), shop, "plum")
+    run(apples(cache, "apple<1"), here, script)
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+    record["interpreter"] = "/usr/bin/python-of-before"  # it was another one: no copy can be made
+    (place.state / "env" / "hydrated.json").write_text(json.dumps(record))
+    for which in ("apple", "apple>0"):
+        launch = run(apples(cache, which), here, script).launch
+        assert prefix(launch, "plum") == place.state / "env"
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
 
 
 def test_an_environment_that_was_not_put_in_place_yet_is_nobody_elses(

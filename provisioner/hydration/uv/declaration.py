@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from provisioner.errors import ConfigError, HydrationFailed
 from provisioner.hydration.records import digest_file, digest_text
@@ -14,6 +15,14 @@ from provisioner.hydration.uv.tool import Uv
 from provisioner.logins import without_logins
 
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
+# What may stand before the place of a package, and the place itself.
+_PLACE = re.compile(
+    r"\s*(?P<editable>(?:-e|--editable)[\s=]\s*)?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?P<place>[^#;\s\[]+)"
+)
+_WORKSPACE = re.compile(r"\s*\[\s*tool\.uv\.workspace\s*\]")
+_HASHES = re.compile(r"\s*--require-hashes\b")
+_DECIDING = ("pyproject.toml", "setup.cfg", "setup.py")
+"""The files that say what a package needs and is; its modules are for uv and the editor to follow."""
 
 
 class Declaration(Protocol):
@@ -52,24 +61,32 @@ class Requirements:
                 )
 
     def inputs(self, volume: Path) -> Mapping[str, str]:
-        """Return the digests of the list, the file, and the files that it includes."""
+        """Return the digests of the list, the file, the files that it includes, and of what lies on this machine."""
         inputs = {"requirements": digest_text("\n".join(self.lines))}
-        if self.file is not None:
-            inputs |= {str(path): digest_file(path) for path in _included(volume / self.file)}
+        for line in self.lines:
+            inputs |= _local(line, Path("/"))
+        for path in _included(volume / self.file) if self.file is not None else ():
+            inputs[str(path)] = digest_file(path)
+            for line in _lines(path):
+                inputs |= _local(line, path.parent)
         return inputs
 
     def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
-        """Install all in one resolution."""
-        arguments: tuple[str, ...] = ()
-        directory = Path("/")  # uv reads configuration from here upwards; the volume's is not meant
-        if self.file is not None:
-            path = volume / self.file
-            if not path.is_file():
-                raise HydrationFailed(
-                    f"the requirements file {path} does not exist: create it or correct the path"
-                )
-            arguments, directory = ("--requirements", str(path)), path.parent
-        uv.install(python, (*arguments, "--", *self.lines, *also), directory)
+        """Install all in one resolution; in two, where a file demands hashes, which the further ones have not."""
+        if self.file is None:
+            # uv reads configuration from there upwards; the volume's is not meant
+            uv.install(python, ("--", *self.lines, *also), Path("/"))
+            return
+        path = volume / self.file
+        if not path.is_file():
+            raise HydrationFailed(
+                f"the requirements file {path} does not exist: create it or correct the path"
+            )
+        if any(_HASHES.match(line) for file in _included(path) for line in _lines(file)):
+            uv.install(python, ("--requirements", str(path)), path.parent)
+            uv.install(python, ("--", *also), path.parent)
+        else:
+            uv.install(python, ("--requirements", str(path), "--", *also), path.parent)
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class Project:
     def inputs(self, volume: Path) -> Mapping[str, str]:
         """Return the digests of pyproject.toml and of uv.lock, which uv may have written."""
         directory = self._directory(volume)
-        files = (directory / "pyproject.toml", directory / "uv.lock")
+        files = (directory / "pyproject.toml", _lock(directory))
         return {str(path): digest_file(path) for path in files}
 
     def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
@@ -97,12 +114,21 @@ class Project:
             raise HydrationFailed(
                 f"there is no pyproject.toml in {directory}: create it or correct the path"
             )
-        uv.sync(python, directory, locked=(directory / "uv.lock").is_file())
+        uv.sync(python, directory, locked=_lock(directory).is_file())
         uv.install(python, ("--", *also), Path("/"))
 
     def _directory(self, volume: Path) -> Path:
         path = volume / self.path
         return path.parent if path.name == "pyproject.toml" else path
+
+
+def _lock(project: Path) -> Path:
+    """Return where a project's lock is, or will be: beside it, or beside the workspace that it is a member of."""
+    own = project / "uv.lock"
+    for directory in () if own.is_file() else project.parents:
+        if any(_WORKSPACE.match(line) for line in _lines(directory / "pyproject.toml")):
+            return directory / "uv.lock"
+    return own
 
 
 def _included(path: Path) -> Iterator[Path]:
@@ -115,7 +141,27 @@ def _included(path: Path) -> Iterator[Path]:
             continue
         seen.add(file)
         yield file
-        if file.is_file():
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            found = (match["path"] for match in map(_INCLUDED.match, lines) if match)
-            waiting += [file.parent / name for name in found if "://" not in name]
+        found = (match["path"] for match in map(_INCLUDED.match, _lines(file)) if match)
+        waiting += [file.parent / name for name in found if "://" not in name]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+
+
+def _local(line: str, directory: Path) -> dict[str, str]:
+    """Return the digests of what decides about a package on this machine: its archive, or what declares it."""
+    match = _PLACE.match(line)
+    place = match["place"].removeprefix("file://") if match else "-"
+    if place.startswith("-") or "://" in place:
+        return {}
+    if not (match and match["editable"]) and not place.startswith(".") and "/" not in place:
+        return {}  # the name of one that lies elsewhere
+    path = directory / unquote(place)
+    if path.is_dir():
+        return {str(path / name): digest_file(path / name) for name in _DECIDING}
+    try:
+        status = path.stat()
+    except OSError:
+        return {str(path): "missing"}
+    return {str(path): digest_text(f"{status.st_mtime_ns} {status.st_size}")}  # it may be huge

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from provisioner.errors import HydrationFailed
 from provisioner.hydration.clone import clone, link
-from provisioner.hydration.environments import CLAIM, Claim, aside, claim_of, settled
+from provisioner.hydration.environments import CLAIM, Claim, aside, claim_of, others, settled
 from provisioner.hydration.interpreter import interpreter, runs_python
 from provisioner.hydration.pieces import replace_file, writing
-from provisioner.hydration.records import digest, digest_text, read_record, write_record
+from provisioner.hydration.records import digest, digest_text, write_record
 from provisioner.hydration.requires import check_python
 from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.uv.by_hand import by_hand, install_again
 from provisioner.hydration.uv.declaration import Declaration
+from provisioner.hydration.uv.record import (
+    RECORD,
+    configuration,
+    installed,
+    is_usable,
+    record_of,
+)
 from provisioner.hydration.uv.tool import Uv
 from provisioner.hydration.uv.tree import (
     drop_stale_bytecode,
     recover,
     relocate,
-    site_packages,
     swap,
 )
 from provisioner.hydration.variables import tool_environment
 from provisioner.removal import remove
 
-_RECORD = "hydrated.json"
 _SCHEMA = "1"  # of the key and the record; count up when the same inputs should be installed again
 
 
@@ -53,7 +58,8 @@ class UvEnvironment:
     -----
     What a user has installed is kept. In the state directory lie `env`, whose `hydrated.json` is the
     record and moves with it; `env.new`, which is being built; and for a moment `env.old`. Where `env` is
-    another Python's, it is `env-2` instead, and so on.
+    another Python's or another kernelspec's, it is `env-2` instead, and so on; it then begins as a copy of what
+    that kernelspec has of the same Python, so that what was installed by hand comes along.
     """
 
     declaration: Declaration
@@ -65,6 +71,11 @@ class UvEnvironment:
     def name(self) -> str:
         """`uv`."""
         return "uv"
+
+    @property
+    def lasts(self) -> Literal[True]:
+        """Return True: each kernelspec has an environment of its own."""
+        return True
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
         """Return the digests of the declaration, and which interpreter it is for."""
@@ -83,8 +94,8 @@ class UvEnvironment:
         """Whether the environment runs and was made for this very place, with nothing half-made beside it."""
         place = self._settled(place, launch)
         return (
-            _record(place.environment).get("prefix") == str(place.environment)
-            and _is_usable(place.environment)
+            record_of(place.environment).get("prefix") == str(place.environment)
+            and is_usable(place.environment)
             and self._claim(place, launch) == Claim.read(place.environment)
             and not any(os.path.lexists(path) for path in (_new(place), _old(place)))
         )
@@ -94,8 +105,8 @@ class UvEnvironment:
         place = self._settled(place, launch)
         recover(place.environment, _old(place))
         try:
-            record = _record(place.environment)
-            usable = _is_usable(place.environment)
+            record = record_of(place.environment)
+            usable = self._is_usable(place.environment)
             if record.get("key") != self.key(place, launch) or not usable or place.refresh:
                 if not self._copy_template(place, launch, progress, cancel):
                     self._build(place, launch, progress, cancel)
@@ -117,8 +128,13 @@ class UvEnvironment:
             argv = (str(programs / "python"), *argv[1:])
         return replace(launch, argv=argv, env=env)
 
+    def _is_usable(self, environment: Path) -> bool:
+        """Whether it is one of ours; an overlay may have been laid into it since, which sees the server's packages."""
+        claim = Claim.read(environment)
+        return is_usable(environment) and (claim is None or claim.maker == self.name)
+
     def _settled(self, place: Place, launch: Launch) -> Place:
-        return settled(place, self.name, os.path.realpath(interpreter(launch)))
+        return settled(place, self.name, os.path.realpath(interpreter(launch)), shared=False)
 
     def _claim(self, place: Place, launch: Launch) -> Claim:
         return claim_of(place, self.name, os.path.realpath(interpreter(launch)))
@@ -131,7 +147,7 @@ class UvEnvironment:
             progress(self.name, "the volume has moved; correcting the environment's scripts")
             relocate(place.environment, Path(str(record["prefix"])), place.environment)
             moved = {**record, "prefix": str(place.environment)}
-            write_record(place.environment / _RECORD, moved)
+            write_record(place.environment / RECORD, moved)
         self._write_claim(place.environment, place, launch)
 
     def _build(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
@@ -139,11 +155,10 @@ class UvEnvironment:
         remove(new)
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         uv = self._uv(place, launch, progress, cancel)
-        extends = _record(place.environment).get("interpreter") == os.path.realpath(base)
-        if extends and _is_usable(place.environment):
-            progress(self.name, "copying the environment by links, to change the copy", 0.1)
-            link(place.environment, new, cancel)
-        else:
+        earlier = self._earlier(place, launch)
+        extends = record_of(earlier).get("interpreter") == os.path.realpath(base)
+        usable = extends and self._is_usable(earlier)
+        if not (usable and self._copy(earlier, place, progress, cancel)):
             progress(self.name, f"making a virtual environment of {base}", 0.1)
             uv.create(base, new)
             # uv marks its environments as caches, which backups leave out; what is installed by hand lies nowhere else.
@@ -152,12 +167,41 @@ class UvEnvironment:
         progress(self.name, "installing", 0.2)
         self.declaration.install(uv, new / "bin/python", place.volume, _also(launch))
         progress(self.name, "looking for what was installed by hand", 0.8)
-        self._carry_over(place, uv, progress)
-        drop_stale_bytecode(place.environment, new)
+        if lost := install_again(earlier, new, uv):
+            progress(
+                self.name,
+                f"warning: installed by hand and not available for the new environment: "
+                f"{', '.join(lost)}; install them again",
+            )
+        drop_stale_bytecode(earlier, new)
         progress(self.name, "writing the record", 0.9)
-        self._write_record(new, place, launch)
+        self._write_record(new, place, launch, by_hand(earlier))
         progress(self.name, "putting the environment in place", 0.95)
         swap(place.environment, new, _old(place))
+
+    def _earlier(self, place: Place, launch: Launch) -> Path:
+        """Return the environment to begin with: the place's own, else the latest of another kernelspec, if any."""
+        if os.path.lexists(place.environment):
+            return place.environment
+        found = others(place, self.name, os.path.realpath(interpreter(launch)))
+        usable = [path for path in found if record_of(path) and is_usable(path)]
+        made = {path: (path / RECORD).stat().st_mtime_ns for path in usable}
+        return max(usable, key=made.__getitem__, default=place.environment)
+
+    def _copy(self, earlier: Path, place: Place, progress: Progress, cancel: Event) -> bool:
+        """Copy an environment: by links where it makes way for the copy, else so that the two never meet."""
+        progress(self.name, f"copying the environment {earlier.name}, to change the copy", 0.1)
+        if earlier == place.environment:
+            link(earlier, _new(place), cancel)
+            return True
+        try:
+            clone(earlier, _new(place), cancel)
+            relocate(_new(place), Path(record_of(earlier)["prefix"]), place.environment)
+        except OSError:
+            # A kernel is running there and may be installing. What cannot be copied is installed again.
+            remove(_new(place))
+            return False
+        return True
 
     def _copy_template(
         self, place: Place, launch: Launch, progress: Progress, cancel: Event
@@ -170,12 +214,12 @@ class UvEnvironment:
         if place.template is None or place.refresh or os.path.lexists(place.environment):
             return False
         theirs, new = place.template.state / place.environment.name, _new(place)
-        record = _record(theirs)
+        record = record_of(theirs)
         if record.get("key") != self.key(place, launch) or record["prefix"] != str(theirs):
             return False
         progress(self.name, "copying the environment of another volume of this kernelspec", 0.1)
         try:
-            if not _is_usable(theirs) or sorted(_installed(theirs)) != record["installed"]:
+            if not is_usable(theirs) or sorted(installed(theirs)) != record["installed"]:
                 return False
             remove(new)
             clone(theirs, new, cancel)
@@ -203,37 +247,20 @@ class UvEnvironment:
     def _check_version(self, environment: Path) -> None:
         if self.requires_python is None:
             return
-        check_python(self.requires_python, _configuration(environment).get("version_info", ""))
+        check_python(self.requires_python, configuration(environment).get("version_info", ""))
 
-    def _carry_over(self, place: Place, uv: Uv, progress: Progress) -> None:
-        """Install again what a user had in an environment that could not be extended.
-
-        It was of another interpreter, or an overlay over the server's packages.
-        """
-        installed, record = _installed(_new(place)), _record(place.environment)
-        known = {*installed, *record.get("installed", ())}
-        before = _installed(place.environment)
-        wanted = [f"{name}=={before[name]}" for name in sorted(before.keys() - known)]
-        if not wanted:
-            return
-        try:
-            uv.install(_new(place) / "bin/python", ("--", *wanted), Path("/"))
-        except HydrationFailed:
-            progress(
-                self.name,
-                f"warning: installed by hand and not available for the new environment: "
-                f"{', '.join(wanted)}; install them again",
-            )
-
-    def _write_record(self, environment: Path, place: Place, launch: Launch) -> None:
+    def _write_record(
+        self, environment: Path, place: Place, launch: Launch, hands: Set[str] = frozenset()
+    ) -> None:
+        """Write what was installed, but not what was installed by hand: that is how the two are told apart."""
         self._write_claim(environment, place, launch)
         record = {
             "key": self.key(place, launch),
             "prefix": str(place.environment),
             "interpreter": os.path.realpath(interpreter(launch)),
-            "installed": sorted(_installed(environment)),
+            "installed": sorted(installed(environment).keys() - hands),
         }
-        write_record(environment / _RECORD, record)
+        write_record(environment / RECORD, record)
 
     def _write_claim(self, environment: Path, place: Place, launch: Launch) -> None:
         with writing:
@@ -252,28 +279,3 @@ def _new(place: Place) -> Path:
 
 def _old(place: Place) -> Path:
     return aside(place.environment, "old")
-
-
-def _record(environment: Path) -> dict[str, Any]:
-    """Return the record of an environment that this step made; of any other, nothing."""
-    record = read_record(environment / _RECORD)
-    texts = all(isinstance(record.get(name), str) for name in ("key", "prefix", "interpreter"))
-    return record if texts and isinstance(record.get("installed"), list) else {}
-
-
-def _is_usable(environment: Path) -> bool:
-    return (environment / "bin/python").exists() and (environment / "pyvenv.cfg").is_file()
-
-
-def _configuration(environment: Path) -> dict[str, str]:
-    lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
-    pairs = (line.partition("=") for line in lines)
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _installed(environment: Path) -> dict[str, str]:
-    """Return the version of each distribution; the names of its directories tell without reading it."""
-    packages = site_packages(environment)
-    stems = (path.stem for path in packages.glob("*.dist-info")) if packages else ()
-    pairs = (stem.partition("-") for stem in stems)
-    return {name.lower().replace("_", "-"): version for name, _, version in pairs}

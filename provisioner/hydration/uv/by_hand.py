@@ -1,0 +1,48 @@
+"""What a user has installed in an environment by hand: told apart, and installed again in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+
+from provisioner.errors import HydrationFailed
+from provisioner.hydration.lost_packages import arguments
+from provisioner.hydration.uv.record import installed, record_of
+from provisioner.hydration.uv.tool import Uv
+from provisioner.hydration.uv.tree import site_packages
+
+
+def by_hand(environment: Path) -> Set[str]:
+    """Return the names of what is installed in an environment, and was not by the uv step."""
+    return installed(environment).keys() - set(record_of(environment).get("installed", ()))
+
+
+def install_again(earlier: Path, new: Path, uv: Uv) -> list[str]:
+    """Install what a user had in an earlier environment, where the new one is no copy of it.
+
+    It was of another interpreter, or an overlay over the server's packages.
+
+    Returns
+    -------
+    What is nowhere to be had, as one would ask an installer for it.
+    """
+    before, packages = installed(earlier), site_packages(earlier)
+    names = sorted(by_hand(earlier) - installed(new).keys())
+    if not names or packages is None:
+        return []
+    found = arguments(packages)
+    wanted = [found.get(name, (f"{name}=={before[name]}",)) for name in names]
+    if _are_installed(uv, new, *wanted):
+        return []
+    # One that is nowhere to be had must not keep the others away.
+    return [" ".join(one) for one in wanted if not _are_installed(uv, new, one)]
+
+
+def _are_installed(uv: Uv, environment: Path, *wanted: tuple[str, ...]) -> bool:
+    options = [word for one in wanted for word in one if len(one) > 1]  # `-e PATH`
+    plain = [one[0] for one in wanted if len(one) == 1]
+    try:
+        uv.install(environment / "bin/python", (*options, "--", *plain), Path("/"))
+    except HydrationFailed:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Steps of other packages that do what they should not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from provisioner.errors import Cancelled, ConfigError, HydrationFailed
+from provisioner.hydration.plan import HydrationOptions, plan
+from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Step
+from tests.hydration.starts import Told, run
+
+pytestmark = pytest.mark.usefixtures("example_package")
+
+
+def odd(place: Place, code: str) -> list[Step]:
+    """Return the plan of a kernelspec whose only step is made odd by code."""
+    options = HydrationOptions(uv_cache=place.state, overlay=False, extra={"example_odd": code})
+    return plan(options)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("step.key = lambda *_: 1 / 0", "ZeroDivisionError"),
+        ("step.key = lambda *_: None", "key\\(\\) gave None"),
+        ("step.key = lambda *_: b'bytes'", "gave b'bytes'"),
+        ("step.key = 'no function'", "TypeError"),
+        ("step.inputs = lambda *_: [1]", "TypeError"),
+        ("step.hydrate = lambda *_: open('/nonexistent')", "FileNotFoundError"),
+        ("step.hydrate = lambda *_: exit(3)", "SystemExit"),
+        ("step.environment = lambda *_: None", "gave None"),
+        ("step.environment = lambda *_: Launch((), {})", "no command line"),
+        ("step.environment = lambda *_: Launch(('python',), {'N': 1})", "other things than texts"),
+    ],
+)
+def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(
+    place: Place, launch: Launch, code: str, words: str
+) -> None:
+    for _ in range(2):  # nothing is left that would pass for done
+        with pytest.raises(
+            HydrationFailed, match=f"'example_odd' failed with .*{words}"
+        ) as refusal:
+            run(odd(place, code), place, launch)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_step_that_cannot_look_after_what_it_made_is_done_again(
+    place: Place, launch: Launch
+) -> None:
+    steps = odd(place, "step.intact = lambda *_: 1 / 0")
+    for _ in range(2):
+        assert not run(steps, place, launch).report[0].hit
+
+
+def test_what_a_step_itself_says_of_a_failure_is_told_as_it_is(
+    place: Place, launch: Launch
+) -> None:
+    failing = "from provisioner.errors import HydrationFailed as F\n"
+    failing += "def hydrate(*_): raise F('the shop is closed: come back tomorrow', 'tail')\n"
+    with pytest.raises(HydrationFailed, match="example-data: the shop is closed") as refusal:
+        run(odd(place, f"{failing}step.hydrate = hydrate"), place, launch)
+    assert refusal.value.tail == "tail"
+    cancelled = (
+        "from provisioner.errors import Cancelled as C\ndef hydrate(*_): raise C('enough')\n"
+    )
+    with pytest.raises(Cancelled):
+        run(odd(place, f"{cancelled}step.hydrate = hydrate"), place, launch)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"example_odd": "step.name = '../../evil'"}, "'../../evil', which cannot name a file"),
+        ({"example_odd": "step.name = None"}, "None, which cannot"),
+        ({"example_odd": "1 / 0"}, "'example_odd' failed with ZeroDivisionError"),
+        ({"example_gone": 1}, "'example_gone' failed with ModuleNotFoundError"),
+        ({"example_odd": "pass", "example_data": "1"}, "two hydration steps have the name"),
+        ({"example_odd": "step.name = 'overlay'"}, "two hydration steps have the name 'overlay'"),
+    ],
+)
+def test_a_step_that_cannot_be_used_is_refused_before_anything_is_done(
+    place: Place, extra: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as refusal:
+        plan(HydrationOptions(uv_cache=place.state, extra=extra))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_step_may_say_what_its_key_is_made_from_and_what_to_do_when_it_fails(
+    place: Place, launch: Launch, tmp_path: Path
+) -> None:
+    what = tmp_path / "what"
+    source = (
+        "from pathlib import Path\n"
+        f"read = Path({str(what)!r}).read_text\n"
+        "step.inputs = lambda *_: {'what': read()}\n"
+        "step.key = lambda *_: read()\n"
+        "step.stale = 'warn'\n"
+    )
+    what.write_text("one")
+    run(odd(place, source), place, launch)
+    what.write_text("two")
+    told = Told()
+    hydrated = run(
+        odd(place, f"{source}step.hydrate = lambda *_: 1 / 0"), place, launch, progress=told
+    )
+    assert hydrated.report[0].changed == ("what",)
+    assert "the earlier environment is used" in hydrated.report[0].warning
+    assert isinstance(odd(place, source)[0], Lenient)
+
+
+def test_a_step_lasts_if_it_says_so(place: Place, launch: Launch) -> None:
+    assert not isinstance(odd(place, "pass")[0], Lasting)
+    steps = odd(place, "step.lasts = True")
+    run(steps, place, launch)
+    assert "example-data of " in json.loads(place.record("hydration").read_text())
+    steps[0].hydrate(place, launch, Told(), Event())
