@@ -33,9 +33,30 @@ from provisioner.errors import BackupFailed, VolumeError
 _PIPE = 1 << 20
 """Bytes asked for a pipe's buffer: the more, the less often this process is woken up."""
 
+_FIRST = 3
+"""The lowest number for a descriptor that is lent: below are standard input and its kin, also where they are closed."""
+
 _LOOK_SECONDS = 0.1
 _DEATH_SECONDS = 0.5
 """How long a killed process is waited for; one that gets no core to die on is left to die alone."""
+
+_START = """
+import sys
+package, *path = sys.argv[1:]
+sys.path[:] = [entry for entry in sys.path if entry]
+sys.path += [entry for entry in path if entry not in sys.path]
+import importlib.util
+spec = importlib.util.spec_from_file_location("provisioner", package)
+sys.modules["provisioner"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["provisioner"])
+from provisioner.backup.child import main
+main()
+"""
+"""What the process begins with: this very package, and all else from where this process has it.
+
+The standard library comes first. Neither `-m` nor a current directory would leave it there: where people work lie
+files of any name, and beside this package may lie backports of what the library has by now.
+"""
 
 
 def write_archive_apart(
@@ -66,10 +87,12 @@ def write_archive_apart(
         "about": {**asdict(about), "created": about.created.isoformat()},
         "exclude": list(exclude),
     }
-    ours, theirs = _pipe()
+    with _startable():
+        ours, theirs = _pipe()
     try:
+        _widen(ours)
         try:
-            child = _Child({**request, "into": theirs}, theirs)
+            child = _Child(request, {"into": theirs})
         finally:
             os.close(theirs)
         with child:
@@ -87,7 +110,13 @@ def verify_apart(stream: BinaryIO, *, cancel: threading.Event) -> Manifest:
     stream
         The backup file; one that has a descriptor. It is left at any position.
     """
-    with _Child({"do": "verify", "file": stream.fileno()}, stream.fileno()) as child:
+    with _startable():
+        file = _duplicate(stream.fileno())
+    try:
+        child = _Child({"do": "verify"}, {"file": file})
+    finally:
+        os.close(file)
+    with child:
         result = child.follow(cancel, lambda done: None)
     return Manifest.from_json(result["manifest"])
 
@@ -99,37 +128,34 @@ class _Child:
     ----------
     request
         What is to be done.
-    descriptor
-        A descriptor that it is given; of the same number there as here.
+    lent
+        Descriptors that it is given, of the same numbers there as here; by the names the request has for them.
     """
 
-    def __init__(self, request: Mapping[str, Any], descriptor: int) -> None:
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "provisioner.backup.child"],
-                # `-m` looks there first: this very package is what it finds.
-                cwd=Path(provisioner.__file__).parents[1],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=(descriptor,),
-            )
-        except OSError as error:
-            raise BackupFailed(
-                f"no process could be started for the backup: {error.strerror}; try again later"
-            ) from error
+    def __init__(self, request: Mapping[str, Any], lent: Mapping[str, int]) -> None:
+        # Not standard output: whatever an interpreter is set up to load may write there.
+        with _startable():
+            self._hears, tells = _pipe()
+            lent = {**lent, "tell": tells}
+            try:
+                self._process = _started(lent.values())
+            except BaseException:
+                os.close(self._hears)
+                raise
+            finally:
+                os.close(tells)
         self._told = b""
         self._result: dict[str, Any] | None = None
         assert self._process.stdin is not None
         # A request is far smaller than a pipe, so this does not wait; a process that is gone says so below.
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
-            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.write(json.dumps({**request, **lent}).encode() + b"\n")
 
     def __enter__(self) -> _Child:
         return self
 
     def __exit__(self, *error: object) -> None:
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        os.close(self._hears)
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_DEATH_SECONDS)
@@ -147,9 +173,7 @@ class _Child:
         VolumeError, OSError
             What the process failed with.
         """
-        assert self._process.stdout is not None
-        told = self._process.stdout.fileno()
-        taking = {told: lambda data: self._listen(data, progress), **(takers or {})}
+        taking = {self._hears: lambda data: self._listen(data, progress), **(takers or {})}
         for taker, data in _arriving(taking, cancel):
             taker(data)
         if self._result is None:
@@ -175,12 +199,53 @@ class _Child:
         )
 
 
+@contextlib.contextmanager
+def _startable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackupFailed(
+            f"no process could be started for the backup: {error.strerror}; try again later"
+        ) from error
+
+
+def _started(lent: Iterable[int]) -> subprocess.Popen[bytes]:
+    path = [os.path.abspath(entry) for entry in sys.path if entry]
+    return subprocess.Popen(
+        [sys.executable, *_flags(), "-c", _START, provisioner.__file__, *path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=tuple(lent),
+    )
+
+
+def _flags() -> list[str]:
+    """Return the options that keep an interpreter from its environment and its user's packages, as this one is kept."""
+    if sys.flags.isolated:
+        return ["-I"]
+    kept = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    return [option for option, is_set in kept.items() if is_set]
+
+
 def _pipe() -> tuple[int, int]:
-    ours, theirs = os.pipe()
+    """Return the ends of a new pipe, to read from and to write to; both may be lent."""
+    ends: list[int] = []
+    for end in os.pipe():
+        ends.append(end if end >= _FIRST else _duplicate(end))
+        if ends[-1] != end:
+            os.close(end)
+    return ends[0], ends[1]
+
+
+def _duplicate(descriptor: int) -> int:
+    """Return another descriptor of the same file, one that may be lent."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+
+
+def _widen(pipe: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # more than this user may have: slower, not wrong
-            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE)
-    return ours, theirs
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _arriving(

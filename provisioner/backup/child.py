@@ -1,7 +1,7 @@
-"""The process in which archives are made and checked at the lowest priority: `python -m provisioner.backup.child`.
+"""The process in which archives are made and checked at the lowest priority; `apart` starts it.
 
-One line of JSON on standard input says what is to be done; `apart` writes it. Lines of JSON on standard output tell
-how far that is (`done`), and last what came of it (`result`) or what it failed with (`failed` or `errno`). Where
+One line of JSON on standard input says what is to be done. Lines of JSON into the descriptor that it names (`tell`)
+say how far that is (`done`), and last what came of it (`result`) or what it failed with (`failed` or `errno`). Where
 nobody listens any more the next line ends the process by SIGPIPE, so it outlives whoever asked by a moment at most.
 """
 
@@ -33,21 +33,24 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.nice(_LOWEST)
-    request: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # whoever asks was killed before it had asked
+        return
+    request: dict[str, Any] = json.loads(line)
     work = {"write": _write, "verify": _verify}[request["do"]]
-    progress = _Progress()
+    listener = _Listener(request["tell"])
     try:
-        result = work(request, progress)
+        result = work(request, listener)
     except VolumeError as error:
-        _tell(failed=type(error).__name__, message=str(error))
+        listener.tell(failed=type(error).__name__, message=str(error))
     except OSError as error:
-        _tell(errno=error.errno, strerror=error.strerror, file=_text(error.filename))
+        listener.tell(errno=error.errno, strerror=error.strerror, file=_text(error.filename))
     else:
-        progress.tell()
-        _tell(result=result)
+        listener.tell_progress()
+        listener.tell(result=result)
 
 
-def _write(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
+def _write(request: dict[str, Any], listener: _Listener) -> dict[str, Any]:
     about = request["about"]
     with open(request["into"], "wb") as stream:
         written = write_archive(
@@ -56,7 +59,7 @@ def _write(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
             About(**{**about, "created": datetime.fromisoformat(about["created"])}),
             exclude=request["exclude"],
             cancel=threading.Event(),
-            progress=progress,
+            progress=listener.progress,
             threads=1,
         )
     return {
@@ -66,39 +69,36 @@ def _write(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
     }
 
 
-def _verify(request: dict[str, Any], progress: _Progress) -> dict[str, Any]:
+def _verify(request: dict[str, Any], listener: _Listener) -> dict[str, Any]:
     with open(request["file"], "rb") as stream:
         manifest = verify(
-            stream, cancel=threading.Event(), progress=lambda done, total: progress(done)
+            stream, cancel=threading.Event(), progress=lambda done, total: listener.progress(done)
         )
     return {"manifest": manifest.to_json()}
 
 
-class _Progress:
-    """Tells how far the work is: at once when it has begun, then now and then."""
+class _Listener:
+    """Whoever asked. How far the work is, is told at once when it has begun, then now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._stream = open(descriptor, "wb", buffering=0)  # noqa: SIM115 - it ends with the process
         self._done = 0
         self._told = float("-inf")
 
-    def __call__(self, done: int) -> None:
+    def progress(self, done: int) -> None:
         self._done = done
         if time.monotonic() - self._told >= _TELL_SECONDS:
-            self.tell()
+            self.tell_progress()
 
-    def tell(self) -> None:
+    def tell_progress(self) -> None:
         self._told = time.monotonic()
-        _tell(done=self._done)
+        self.tell(done=self._done)
 
-
-def _tell(**values: Any) -> None:
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
+    def tell(self, **values: Any) -> None:
+        line = memoryview(json.dumps(values).encode() + b"\n")
+        while line:
+            line = line[self._stream.write(line) or 0 :]
 
 
 def _text(name: Any) -> str | None:
     return None if name is None else os.fsdecode(name)
-
-
-if __name__ == "__main__":
-    main()

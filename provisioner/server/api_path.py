@@ -44,6 +44,17 @@ def local_file(path: str, root: str) -> str | None:
     return os.path.join(os.path.abspath(root), *parts)
 
 
+def moved(path: str, old: str, new: str) -> str:
+    """Return what the API path is after `old`, which is itself or a folder above it or neither, was moved to `new`."""
+    (drive, local), (old_drive, before) = split(path), split(old.strip("/"))
+    new_drive, after = split(new.strip("/"))
+    if drive != old_drive and not {drive, old_drive} <= LOCAL_DRIVES:
+        return path
+    if local != before and not local.startswith(before + "/"):
+        return path
+    return join(new_drive if drive == old_drive else drive, after + local[len(before) :])
+
+
 def session_name(path: str, root: str) -> str:
     """Return the session of the notebook (or the beginning of those in a folder) that has this API path."""
     file = local_file(path, root)

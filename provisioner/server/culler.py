@@ -15,7 +15,7 @@ from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 from traitlets import TraitError
 
 from ..config import VolumePool
-from .arbiter import spares
+from .arbiter import Arbiter
 from .culling import (
     Action,
     Cull,
@@ -39,6 +39,9 @@ _ANSWER_SECONDS = 5.0
 
 _SOONEST_SECONDS = 0.5
 
+_REST = timedelta(minutes=1)
+"""How often kernels are looked at where none is culled."""
+
 
 class Culler:
     """Looks at the kernels with volumes now and then; leaves all others, and jupyter_server's own culler, alone.
@@ -58,7 +61,7 @@ class Culler:
     culled
         Called for each kernel that was shut down.
     workers
-        Where notebooks are read and the arbiter is asked.
+        Where notebooks are read.
     clock
         Tells the time (UTC).
     log
@@ -86,16 +89,20 @@ class Culler:
         self._workers = workers
         self._clock = clock
         self._log = log
+        self._arbiter = Arbiter(lambda: settings().arbiter, log)
         self._limits = IdleLimits(settings, log)
         self._known_limits: dict[str, timedelta | None] = {}
         self._memory = Memory()
         self._wake = asyncio.Event()
+        self._ending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             interval = self._settings().cull_interval
-            pause = None if interval is None else interval.total_seconds()
+            pause = (interval or _REST).total_seconds()
+            # Whether anything is culled or not: the volumes of kernels that the server has dropped are given back.
+            self._kernels.all()
             if interval is not None:
                 try:
                     next_look = await self.look()
@@ -117,7 +124,8 @@ class Culler:
             states = [found.get(s.kernel, _Examined()).mark(s) for s in await self._states()]
             decision = decide(states, self._memory, self._rules(), self._clock())
         self._memory = decision.memory
-        await asyncio.gather(*map(self._carry_out, decision.actions))
+        for action in decision.actions:
+            self._carry_out(action)
         return decision.next_look
 
     def wake(self) -> None:
@@ -161,7 +169,7 @@ class Culler:
         states = (
             self._state(o.kernel, self._known_limits[o.kernel])
             for o in self._kernels.all()
-            if o.kernel in self._known_limits
+            if o.kernel in self._known_limits and o.kernel not in self._ending
         )
         return [state for state in states if state is not None]
 
@@ -207,19 +215,13 @@ class Culler:
             self._log.info("Kernel %s looks idle but does not answer: it has work.", kernel_id)
             kernel.last_activity = self._clock()
             return _Examined(has_queued_cells=True)
-        vetoed = await spares(
-            self._settings().arbiter,
-            session=occupant.session,
-            kernel=kernel_id,
-            idle=self._clock() - kernel.last_activity,
-            workers=self._workers,
-            log=self._log,
-        )
+        idle = self._clock() - kernel.last_activity
+        vetoed = await self._arbiter.spares(occupant.session, kernel_id, idle)
         return _Examined(is_vetoed=vetoed)
 
     # -- acting ----------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Action) -> None:
         occupant = self._kernels.find(action.kernel)
         if occupant is None:
             return
@@ -234,12 +236,16 @@ class Culler:
         elif isinstance(action, Withdraw):
             self._announcer.kept(occupant, self._clock(), "active")
         else:
-            await self._cull(action, occupant)
+            # By itself: how long a launcher takes must not keep the other kernels waiting.
+            self._ending[action.kernel] = ending = asyncio.create_task(self._cull(action, occupant))
+            ending.add_done_callback(lambda _: self._ending.pop(action.kernel))
 
     async def _cull(self, cull: Cull, occupant: Occupant) -> None:
         # No await between this look and the shutdown's beginning: what the kernel did meanwhile is seen.
         state = self._state(cull.kernel, None)
-        if state is None or state.last_activity != cull.last_activity or state.phase is Phase.BUSY:
+        if state is None or state.last_activity != cull.last_activity:
+            return
+        if state.phase in {Phase.BUSY, Phase.PENDING}:
             return
         self._log.warning(
             "Shutting down kernel %s of %r, idle for %s; its volume stays.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
 from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.serverapp import ServerApp
@@ -19,7 +20,7 @@ from ..pool import pool_of
 from . import api_path
 from .culler import Culler
 from .events import Announcer, register_schemas
-from .failed_starts import FailedStarts
+from .failed_starts import KERNEL_SCHEMA, FailedStarts
 from .handlers import handlers
 from .identity import NotebookIdentity, with_notebook_identity
 from .jobs import Jobs
@@ -68,6 +69,8 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         server = _there(self.serverapp)
         log, logger = server.log, _there(server.event_logger)
         self.pool = pool = pool_of(load_settings(server.config))
+        # There is one in a process, made with the configuration of whoever asks first.
+        KernelProvisionerFactory.instance(parent=server)
         register_schemas(logger)
         # JupyterLab hands it to the browser: there, nothing is asked of a server without this extension.
         server.web_app.settings.setdefault("page_config_data", {})["jupyterVolumes"] = True
@@ -75,7 +78,8 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         self.workers = Workers()
         self.announcer = Announcer(pool, logger, loop, log)
         self.kernels = VolumeKernels(pool, self._is_known)
-        self.failed_starts = FailedStarts(pool, server.kernel_manager, loop)
+        failed_starts = FailedStarts(server.kernel_manager)
+        logger.add_listener(schema_id=KERNEL_SCHEMA, listener=failed_starts.on_kernel_event)
         self.metrics = Metrics(pool)
         self.culler = Culler(
             manager=server.kernel_manager,
@@ -125,9 +129,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         )
         self.announcer.close()
         self.kernels.close()
-        self.failed_starts.close()
         self.metrics.close()
-        self.workers.stop()
 
     # -- between the server and the parts --------------------------------------------------------------------
 
@@ -138,6 +140,7 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         )
         if isinstance(server.session_manager, NotebookIdentity):
             server.session_manager.on_rename = whereabouts.session_renamed
+            whereabouts.on_moved = server.session_manager.moved
 
     def _is_known(self, kernel_id: str) -> bool:
         manager = _there(self.serverapp).kernel_manager

@@ -16,7 +16,7 @@ from tornado import web
 from ..errors import VolumeError
 from ..policy import Due
 from .models import Model, View, job_model, volume_model
-from .refusals import BodyTooLarge, NoKernel, NotFound, status_of
+from .refusals import BodyTooLarge, NotFound, status_of
 from .requests import LARGEST_BODY, Field, read_body
 from .wiring import Wiring
 
@@ -165,13 +165,7 @@ class KeepHandler(VolumesAPIHandler):
     async def post(self, volume_id: str) -> Model:
         """Count them as active now."""
         self.body()
-        view = await self.wiring.view(volume_id)
-        if not view.kernels:
-            raise NoKernel(
-                f"The volume of {view.record.session!r} has no kernel in this server, so there is none to keep; "
-                "open its notebook."
-            )
-        self.wiring.culler.keep(list(view.kernels))
+        await self.wiring.keep(volume_id)
         return volume_model(await self.wiring.view(volume_id))
 
 

@@ -39,6 +39,15 @@ class NotebookIdentity(SessionManager):
         """Return the API path of a kernel's notebook; None if it has none."""
         return self._notebooks.get(kernel_id)
 
+    def moved(self, old: str, new: str) -> None:
+        """Follow a notebook, or all those in a folder, that was moved in the file browser; API paths.
+
+        A front end renames only the sessions of notebooks that are open in it.
+        """
+        self._notebooks = {
+            kernel: api_path.moved(path, old, new) for kernel, path in self._notebooks.items()
+        }
+
     async def start_kernel_for_session(self, *args: Any, **kwargs: Any) -> str:
         """Called for a new session and for "change kernel"; both say the session's type."""
         with _session_type(kwargs.get("type")):

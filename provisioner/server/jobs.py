@@ -44,6 +44,8 @@ class Job:
         The stable code of the error it failed with.
     started, ended
         When (UTC).
+    wish
+        What was asked for beyond that, such as a certain backup; None: the usual.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Job:
     total_bytes: int | None = None
     code: str | None = None
     ended: datetime | None = None
+    wish: str | None = None
 
 
 Progress = Callable[[int, "int | None"], None]
@@ -89,34 +92,46 @@ class Jobs:
         return list(self._jobs.values())[: -count - 1 : -1]
 
     def start(
-        self, kind: str, work: Work, *, volume: str | None = None, session: str | None = None
+        self,
+        kind: str,
+        work: Work,
+        *,
+        volume: str | None = None,
+        session: str | None = None,
+        wish: str | None = None,
     ) -> Job:
         """Start a job and return it; the one that already does just this, if there is one.
 
         Raises
         ------
         TooManyJobs
-            If several others are under way.
+            If several others are under way, or the system gives no thread for another.
         """
         with self._guard:
             running = [job for job in self._jobs.values() if job.state is JobState.RUNNING]
             for job in running:
-                if (job.kind, job.volume) == (kind, volume):
+                if (job.kind, job.volume, job.wish) == (kind, volume, wish):
                     return job
             if len(running) >= _MOST_RUNNING:
                 raise TooManyJobs(
                     f"{len(running)} operations are under way, and no more are begun at the same time; "
                     "try again when one is over."
                 )
-            job = Job(secrets.token_hex(8), kind, volume, session, JobState.RUNNING, self._clock())
-            self._jobs[job.id] = job
-            self._forget_oldest()
+            now, job_id = self._clock(), secrets.token_hex(8)
+            job = Job(job_id, kind, volume, session, JobState.RUNNING, now, wish=wish)
             # A daemon: killed at exit it loses nothing, and a destination that hangs must not keep the server alive.
             thread = threading.Thread(
                 target=self._run, args=(job.id, work), name=f"volumes-{kind}", daemon=True
             )
+            try:
+                thread.start()  # its first word waits for the guard
+            except RuntimeError as error:
+                raise TooManyJobs(
+                    f"No more can be begun now ({error}); try again later."
+                ) from error
+            self._jobs[job.id] = job
             self._threads = [t for t in self._threads if t.is_alive()] + [thread]
-            thread.start()
+            self._forget_oldest()
         return job
 
     def stop(self, within: float) -> None:

@@ -57,7 +57,9 @@ class Operations:
             self._pool.restore(record.id, backup=backup, cancel=cancel, progress=progress)
             return f"{record.session!r} is back"
 
-        return self._jobs.start("restore", work, volume=record.id, session=record.session)
+        return self._jobs.start(
+            "restore", work, volume=record.id, session=record.session, wish=backup
+        )
 
     def pin(self, volume_id: str, pinned: bool) -> None:
         """Pin or unpin a volume."""

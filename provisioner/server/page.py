@@ -94,7 +94,7 @@ class ActionHandler(PageHandler):
     async def _act(self, volume_id: str, action: str) -> None:
         wiring = self.wiring
         if action == "keep":
-            wiring.culler.keep(list((await wiring.view(volume_id)).kernels))
+            await wiring.keep(volume_id)
             return
         do = wiring.operations
         confirmation = self.get_body_argument("session", "", strip=False)

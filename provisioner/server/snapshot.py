@@ -91,7 +91,10 @@ class Snapshot(Generic[T]):
         """Return the last picture; never blocks."""
         is_old = self._taken is None or self._clock() - self._taken >= self._every
         if is_old and self._taking.acquire(blocking=False):
-            threading.Thread(target=self._renew, name="volumes-metrics", daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, name="volumes-metrics", daemon=True).start()
+            except RuntimeError:  # no thread to be had now; there may be at the next look
+                self._taking.release()
         return self._last
 
     def _renew(self) -> None:

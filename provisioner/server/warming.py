@@ -50,6 +50,7 @@ class Warming(Background):
         self._settings = settings
         self._log = log
         self._after = after.total_seconds()
+        self._warned: dict[str, str] = {}
         self._wake = threading.Event()
         self._wake.set()
         self._unsubscribe = pool.events.subscribe(self._on_event)
@@ -72,7 +73,7 @@ class Warming(Background):
             if self._cancel.wait(self._after):
                 return
             for kernelspec, wanted in self._settings().spares.items():
-                self._warm(kernelspec, wanted)
+                self._warm(kernelspec.lower(), wanted)  # as kernels have it, however it is typed
 
     def _warm(self, kernelspec: str, wanted: int) -> None:
         def tell(step: str, message: str, fraction: float | None = None) -> None:
@@ -82,9 +83,16 @@ class Warming(Background):
             made = warm(self._pool, kernelspec, wanted, progress=tell, cancel=self._cancel)
         except (VolumeError, OSError) as error:
             if not self._cancel.is_set():
-                self._log.warning("No spare for %r could be made: %s", kernelspec, error)
+                self._warn(kernelspec, str(error))
         except Exception:  # noqa: BLE001 - one kernelspec that fails must not end the making for all
             self._log.exception("No spare for %r could be made", kernelspec)
         else:
+            self._warned.pop(kernelspec, None)
             if made:
                 self._log.info("Made %d spare volumes for %r", made, kernelspec)
+
+    def _warn(self, kernelspec: str, reason: str) -> None:
+        """Tell why there are no spares, once: it is tried again every few minutes."""
+        if self._warned.get(kernelspec) != reason:
+            self._warned[kernelspec] = reason
+            self._log.warning("No spare for %r could be made: %s", kernelspec, reason)

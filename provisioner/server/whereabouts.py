@@ -38,6 +38,8 @@ class Whereabouts:
         self._root = root
         self._workers = workers
         self._log = log
+        self.on_moved: Callable[[str, str], None] = lambda old, new: None
+        """Called with the old and the new API path of what was moved in the file browser."""
         # One after the other, in the order of the events: a notebook may move twice in a moment.
         self._turn = asyncio.Lock()
 
@@ -49,6 +51,7 @@ class Whereabouts:
             and isinstance(path, str)
             and isinstance(data.get("source_path"), str)
         ):
+            self.on_moved(data["source_path"], path)
             await self.moved(data["source_path"], path)
         elif action == "delete" and isinstance(path, str):
             await self.deleted(path)

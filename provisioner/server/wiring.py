@@ -11,6 +11,7 @@ from .kernels import VolumeKernels
 from .listing import Listing, Running, running
 from .models import View
 from .operations import Operations
+from .refusals import NoKernel
 from .workers import Workers
 
 
@@ -39,3 +40,13 @@ class Wiring:
         """Return one volume (`NotFound`)."""
         now_running = self.running()
         return await self.workers.run(lambda: self.listing.one(volume_id, now_running))
+
+    async def keep(self, volume_id: str) -> None:
+        """Count this server's kernels in one volume as active now (`NotFound`, `NoKernel`)."""
+        view = await self.view(volume_id)
+        if not view.kernels:
+            raise NoKernel(
+                f"The volume of {view.record.session!r} has no kernel in this server, so there is none to keep; "
+                "open its notebook."
+            )
+        self.culler.keep(list(view.kernels))

@@ -72,7 +72,9 @@ def back_up(
 
 def workers() -> list[psutil.Process]:
     """Return the processes apart that work for this one."""
-    return [p for p in psutil.Process().children() if "provisioner.backup.child" in p.cmdline()]
+    return [
+        p for p in psutil.Process().children() if "provisioner.backup.child" in str(p.cmdline())
+    ]
 
 
 class Watch:

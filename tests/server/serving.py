@@ -154,7 +154,9 @@ class Server:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
             )
-        self.url = f"http://127.0.0.1:{self.port}"
+        base = "--ServerApp.base_url="
+        path = [a.removeprefix(base).rstrip("/") for a in arguments if a.startswith(base)]
+        self.url = f"http://127.0.0.1:{self.port}" + "".join(path)
         self.http = requests.Session()
         self.http.trust_env = False
         self.http.headers["Authorization"] = f"token {TOKEN}"
@@ -237,7 +239,7 @@ class Server:
     def listening(self, path: str, within: float = 30.0) -> Iterator[websocket.WebSocket]:
         """Open a websocket of the server."""
         channel = websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}{path}",
+            f"{self.url.replace('http', 'ws', 1)}{path}",
             timeout=within,
             header=[f"Authorization: token {TOKEN}"],
             http_no_proxy=["127.0.0.1"],

@@ -156,3 +156,16 @@ def test_looking_at_metrics_never_waits_for_the_table() -> None:
     assert time.monotonic() - began < 5
     release.set()
     eventually(lambda: snapshot.show() == "new", 5)
+
+
+def test_a_picture_that_gets_no_thread_is_taken_at_a_later_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    snapshot = Snapshot(lambda: "new", "old", clock=lambda: 0.0)
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refuse)
+        assert snapshot.show() == "old"
+    eventually(lambda: snapshot.show() == "new")

@@ -50,6 +50,25 @@ def test_only_local_drives_have_files(path: str, expected: str | None) -> None:
     assert api_path.local_file(path, "/srv/books") == expected
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "expected"),
+    [
+        ("a.ipynb", "a.ipynb", "b.ipynb", "b.ipynb"),
+        ("old/deep/a.ipynb", "old", "new/er", "new/er/deep/a.ipynb"),
+        ("older/a.ipynb", "old", "new", "older/a.ipynb"),
+        ("RTC:old/a.ipynb", "old", "new", "RTC:new/a.ipynb"),
+        ("old/a.ipynb", "RTC:old", "RTC:new", "new/a.ipynb"),
+        ("s3:old/a.ipynb", "old", "new", "s3:old/a.ipynb"),
+        ("s3:old/a.ipynb", "s3:old", "s3:new", "s3:new/a.ipynb"),
+        ("old/a.ipynb", "/old/", "/new/", "new/a.ipynb"),
+    ],
+)
+def test_a_notebook_moves_with_itself_and_with_folders_above_it(
+    path: str, old: str, new: str, expected: str
+) -> None:
+    assert api_path.moved(path, old, new) == expected
+
+
 def test_a_session_under_the_root_has_an_api_path_and_no_other() -> None:
     assert api_path.to_api("/srv/books/sub/a.ipynb", "/srv/books") == "sub/a.ipynb"
     assert api_path.to_api("/srv/bookshelf/a.ipynb", "/srv/books") is None

@@ -156,6 +156,23 @@ def test_a_notebook_may_ask_for_a_time_of_its_own_up_to_the_limit(quick: Server)
     eventually(lambda: "is not heeded" in quick.log, what="the wrong wish is told")
 
 
+def test_a_notebook_keeps_its_time_when_its_folder_is_renamed_while_nobody_has_it_open(
+    quick: Server,
+) -> None:
+    quick.place.notebook("before/slow.ipynb", {"volume": {"idle_shutdown": "30m"}})
+    kernel = quick.start("before/slow.ipynb")["kernel"]["id"]
+    quick.ask("PATCH", "/api/contents/before", {"path": "after"})
+    eventually(lambda: quick.volume("after/slow.ipynb"), what="the volume follows")
+    # How long this one may be idle is known only by a look after the move.
+    quick.start("later.ipynb")
+    eventually(lambda: _with_expiry(quick, "later.ipynb"))
+    volume = _with_expiry(quick, "after/slow.ipynb")
+    assert volume is not None
+    since = _moment(volume["idle_shutdown_at"]) - _moment(volume["acquired"])
+    assert since >= timedelta(minutes=30)
+    assert _is_running(quick, kernel)
+
+
 def test_the_arbiter_may_spare_a_kernel(place: Place) -> None:
     place.home.joinpath("judge.py").write_text(
         "def spare(session, kernel, idle):\n"
@@ -176,6 +193,76 @@ def test_the_arbiter_may_spare_a_kernel(place: Place) -> None:
         assert _is_running(server, spared)
         assert _is_running(server, broken)
         assert {e["kernel_id"] for e in ear.heard if e["schema_id"] == CULL} == {idle}
+
+
+def test_a_server_whose_arbiter_hangs_still_stops(place: Place) -> None:
+    place.home.joinpath("judge.py").write_text(
+        "import time\n"
+        "def hang(session, kernel, idle):\n"
+        "    open('asked', 'w').close()\n"
+        "    time.sleep(40_000)\n"
+    )
+    place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s", arbiter="judge.hang")
+    server = Server(place, env=place.importing)
+    try:
+        server.start("a.ipynb")
+        eventually(place.home.joinpath("asked").exists, 60, "the arbiter is asked")
+        assert server.volume("a.ipynb") is not None
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_server_told_to_go_while_it_shuts_an_idle_kernel_down_goes(
+    place: Place, pending: bool
+) -> None:
+    place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
+    server = Server(place, f"--AsyncMappingKernelManager.use_pending_kernels={pending}")
+    try:
+        kernel = server.start("slow.ipynb")["kernel"]["id"]
+        server.run(kernel, "import atexit, time; atexit.register(time.sleep, 40_000)")
+        eventually(lambda: f"Shutting down kernel {kernel}" in server.log, 60)
+    finally:
+        server.stop()
+    assert server.process.returncode == 0
+
+
+def test_a_launcher_that_hangs_keeps_no_other_kernel_from_being_shut_down(place: Place) -> None:
+    _install_hanging_launcher(place)
+    hangs = place.kernelspec("hangs", launcher="hanging-launcher")
+    place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
+    # With pending kernels jupyter_server itself does not wait for the end of a shutdown.
+    waiting = "--AsyncMappingKernelManager.use_pending_kernels=False"
+    server = Server(place, waiting, env=place.importing)
+    try:
+        with listening(server) as ear:
+            stuck = server.start("stuck.ipynb", kernel=hangs)["kernel"]["id"]
+            eventually(place.home.joinpath("hangs").exists, 60, "its shutdown hangs")
+            other = server.start("other.ipynb")["kernel"]["id"]
+            ear.cull("culled", other, 60)
+            assert [e["kernel_id"] for e in ear.heard if e.get("action") == "culled"] == [other]
+            told = [e["kernel_id"] for e in ear.heard if e.get("action") == "warning"]
+            assert told.count(stuck) == 1
+    finally:
+        server.kill()  # its own shutdown waits for the launcher too
+
+
+def _install_hanging_launcher(place: Place) -> None:
+    """Let servers find a launcher that never comes to an end with cleaning up after a kernel."""
+    place.home.joinpath("hanging.py").write_text(
+        "import asyncio, os\n"
+        "from jupyter_client.provisioning import LocalProvisioner\n"
+        "class Hanging(LocalProvisioner):\n"
+        "    async def cleanup(self, restart=False):\n"
+        f"        open({str(place.home / 'hangs')!r}, 'w').close()\n"
+        "        await asyncio.sleep(40_000)\n"
+    )
+    described = place.home / "hanging-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: hanging\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(
+        "[jupyter_client.kernel_provisioners]\nhanging-launcher = hanging:Hanging\n"
+    )
 
 
 def test_a_hydrating_kernel_is_not_idle_and_both_cullers_get_on(place: Place) -> None:

@@ -78,6 +78,30 @@ def test_the_same_is_not_done_twice_at_a_time(jobs: Jobs) -> None:
     assert jobs.start("backup", until_cancelled, volume="w").id != first.id
 
 
+def test_what_is_asked_for_otherwise_is_another_job(jobs: Jobs) -> None:
+    newest = jobs.start("restore", until_cancelled, volume="v")
+    older = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    assert older.id != newest.id
+    again = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    assert again.id == older.id
+
+
+def test_a_job_that_gets_no_thread_is_refused_and_takes_no_place(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refuse)
+        for n in range(9):
+            with pytest.raises(TooManyJobs, match="can't start new thread"):
+                jobs.start("backup", until_cancelled, volume=str(n))
+    assert jobs.recent(9) == []
+    done = jobs.start("backup", lambda cancel, progress: "done", volume="0")
+    assert ended(jobs, done).state is JobState.DONE
+
+
 def test_only_a_few_run_at_a_time(jobs: Jobs) -> None:
     for n in range(4):
         jobs.start("backup", until_cancelled, volume=str(n))

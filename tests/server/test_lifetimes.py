@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from .serving import KERNEL, Place, Server, eventually, served
 BLOCKING = "--AsyncMappingKernelManager.use_pending_kernels=False"
 PENDING = "--AsyncMappingKernelManager.use_pending_kernels=True"
 STOPS_WITHIN = 5.0
+ANOTHER = "another.ipynb"
+"""A notebook whose kernel runs: where none does, a jupyter_server that stops looks at no start either."""
 HANG = str(40_000 + os.getpid())
 """Seconds; so many that it tells the processes of these tests from all others."""
 
@@ -54,6 +57,7 @@ def test_a_server_with_a_hanging_start_still_stops_and_gives_the_volume_back(
     hangs = place.kernelspec("hangs", bootstrap_command=["sleep", HANG])
     server = Server(place, mode)
     try:
+        server.start(ANOTHER)
         begun = threading.Thread(target=_try_to_begin, args=(server, hangs), daemon=True)
         begun.start()
         eventually(_sleepers, what="the hydration hangs")
@@ -62,8 +66,38 @@ def test_a_server_with_a_hanging_start_still_stops_and_gives_the_volume_back(
     finally:
         took = server.stop()
     assert took < STOPS_WITHIN
+    assert server.process.returncode == 0
     assert not _sleepers()
     begun.join(10)
+    with served(place) as after:
+        found = after.volume("a.ipynb")
+        assert found is not None
+        assert found["state"] == "stopped"
+        assert "did not stop in good order" not in server.log
+
+
+@both_modes
+def test_a_server_with_a_restart_that_hangs_still_stops_and_gives_the_volume_back(
+    place: Place, mode: str
+) -> None:
+    server = Server(place, mode)
+    try:
+        server.start(ANOTHER)
+        kernel = server.start("a.ipynb")["kernel"]["id"]
+        volume = eventually(lambda: server.volume("a.ipynb"))
+        state = place.root / "volumes" / volume["id"] / ".volume"
+        (state / "hydration.json").unlink()
+        with (state / "hydration.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            restart = threading.Thread(target=_try_to_restart, args=(server, kernel), daemon=True)
+            restart.start()
+            eventually(lambda: "waiting for another start of this volume" in server.log)
+            took = server.stop()
+    finally:
+        server.stop()
+    assert took < STOPS_WITHIN
+    assert server.process.returncode == 0
+    restart.join(10)
     with served(place) as after:
         found = after.volume("a.ipynb")
         assert found is not None
@@ -79,9 +113,7 @@ def test_a_server_with_a_start_that_waits_for_a_volume_still_stops(place: Place,
     acquired = other.acquire(place.session("a.ipynb"), KERNEL, kernel="theirs")
     server = Server(place, mode)
     try:
-        server.start(
-            "another.ipynb"
-        )  # a server without a kernel that runs ends no starts, and just goes
+        server.start(ANOTHER)
         begun = threading.Thread(target=_try_to_begin, args=(server, KERNEL), daemon=True)
         begun.start()
         eventually(lambda: server.log.count("with kernel provisioner: volume-provisioner") > 1)
@@ -255,6 +287,13 @@ def _fill(place: Place, count: int) -> None:
 def _try_to_begin(server: Server, kernel: str) -> None:
     try:
         server.begin("a.ipynb", kernel=kernel)
+    except OSError:
+        return  # the server stopped before it answered
+
+
+def _try_to_restart(server: Server, kernel: str) -> None:
+    try:
+        server.ask("POST", f"/api/kernels/{kernel}/restart")
     except OSError:
         return  # the server stopped before it answered
 

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import yaml
 from openapi_spec_validator import validate
 
 from provisioner.server.handlers import OPENAPI, handlers
 
-from .serving import TOKEN, Server
+from .serving import TOKEN, Place, Server, served
 
 EXAMPLES = "12"
 
@@ -25,6 +26,16 @@ def test_the_server_gives_the_description_as_json_and_as_yaml(server: Server) ->
     described = yaml.safe_load(OPENAPI.read_text())
     assert server.get("/api/volumes/openapi.json").json() == described
     assert yaml.safe_load(server.get("/api/volumes/openapi.yaml").text) == described
+
+
+def test_the_description_leads_to_the_server_wherever_that_is(place: Place) -> None:
+    with served(place, "--ServerApp.base_url=/user/alice/") as server:
+        address = f"{server.url}/api/volumes/openapi.json"
+        described = server.http.get(address, timeout=30).json()
+        (base,) = (urljoin(address, entry["url"]) for entry in described["servers"])
+        assert base.rstrip("/") == server.url
+        page = server.http.get(f"{server.url}/volumes", timeout=30)
+        assert 'action="/user/alice/volumes/sweep/sweep"' in page.text
 
 
 def test_every_operation_described_is_there_and_every_one_there_is_described() -> None:

@@ -23,12 +23,15 @@ class Page(HTMLParser):
         self.forms: dict[str, dict[str, str]] = {}
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.text = ""
+        self.text_outside_names = ""
+        self._open: list[str] = []
         self._form: dict[str, str] | None = None
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         self.tags.append((tag, values))
+        self._open.append(tag)
         if tag == "form":
             self._form = self.forms[values["action"]] = {}
             assert values["method"] == "post"
@@ -36,11 +39,15 @@ class Page(HTMLParser):
             self._form[values["name"]] = values.get("value", "")
 
     def handle_endtag(self, tag: str) -> None:
+        while self._open.pop() != tag:
+            pass
         if tag == "form":
             self._form = None
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if "bdi" not in self._open:
+            self.text_outside_names += data
 
 
 class Browser:
@@ -113,6 +120,38 @@ def test_names_are_shown_as_they_are_and_never_as_markup(
     page = Browser(server).page
     assert volume["session"] in page.text
     assert "b" not in {tag for tag, _ in page.tags}
+
+
+def test_a_name_that_turns_the_direction_of_writing_turns_nothing_but_itself(
+    server: Server,
+) -> None:
+    name = "abc\N{RIGHT-TO-LEFT OVERRIDE}  gnp.exe"
+    server.place.notebook("turned.ipynb", {"volume": {"session": name}})
+    session = server.start("turned.ipynb")
+    server.ask("DELETE", f"/api/sessions/{session['id']}")
+
+    def stopped() -> str | None:
+        wanted = (name, "stopped")
+        found = [v["id"] for v in server.volumes() if (v["session"], v["state"]) == wanted]
+        return found[0] if found else None
+
+    own = f"/volumes/{eventually(stopped)}"
+    browser = Browser(server)
+    browser.send(f"{own}/backup")
+    assert name in browser.page.text
+    assert name not in browser.page.text_outside_names
+    browser.send(f"{own}/delete", session=name + " ")
+    assert "not deleted" in browser.page.text
+
+
+def test_what_has_no_kernel_here_is_not_said_to_be_kept(
+    server: Server, volume: dict[str, Any]
+) -> None:
+    browser = Browser(server)
+    token = browser.page.forms[f"/volumes/{volume['id']}/pin"]["_xsrf"]
+    refused = browser.post(f"/volumes/{volume['id']}/keep", _xsrf=token)
+    assert refused.status_code == 409
+    assert "no kernel in this server" in refused.text
 
 
 def test_the_page_tells_readers_what_is_what(server: Server, volume: dict[str, Any]) -> None:

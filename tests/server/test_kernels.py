@@ -1,0 +1,35 @@
+"""Which kernels the server takes for its own, and gives back the volumes of."""
+
+from __future__ import annotations
+
+from provisioner.pool import Pool
+from provisioner.server.kernels import VolumeKernels
+
+from ..pools import wait_for
+
+
+def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_given_back(here: Pool) -> None:
+    served = {"k"}
+    kernels = VolumeKernels(here, served.__contains__)
+    acquired = here.acquire("a", "mute", kernel="k")
+    assert [occupant.kernel for occupant in kernels.all()] == ["k"]
+    served.clear()
+    assert kernels.all() == []
+    wait_for(lambda: not here.is_in_use(acquired.record))
+    kernels.close()
+
+
+def test_the_volume_of_a_kernel_that_another_extension_started_in_the_server_stays_its_own(
+    here: Pool,
+) -> None:
+    """Voilà has a kernel manager of its own, which the server does not ask."""
+    kernels = VolumeKernels(here, {"k"}.__contains__)
+    ours = here.acquire("a", "mute", kernel="k")
+    theirs = here.acquire("b", "mute", kernel="voila")
+    assert [occupant.kernel for occupant in kernels.all()] == ["k"]
+    # What would be given back is given back by a thread; the one that is waited for here would have come after it.
+    here.release(ours)
+    wait_for(lambda: not here.is_in_use(ours.record))
+    assert here.is_in_use(theirs.record)
+    here.release(theirs)
+    kernels.close()
