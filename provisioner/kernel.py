@@ -94,7 +94,7 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
             if self._fault is not None:
                 raise self._fault
             acquired = await self._in_thread(lambda cancel: self._acquire(env, cancel))
-            self._ports = keep_ports(self.parent, self._launcher) or self._ports
+            self._keep_ports()
             prepared = await self._launcher.pre_launch(**kwargs)
             launch = Launch(tuple(prepared["cmd"]), prepared["env"])
             hydrated = await self._in_thread(
@@ -277,6 +277,13 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
             await self._release()
         finally:
             self._tell_manager(error)
+
+    def _keep_ports(self) -> None:
+        """They are chosen once: a restart has the same, also one after a start that failed."""
+        if self._ports is None:
+            self._ports = keep_ports(self.parent, self._launcher)
+        else:
+            self._ports.keep_again()
 
     def _let_go_of_ports(self) -> None:
         if self._ports is not None:

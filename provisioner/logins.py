@@ -8,6 +8,11 @@ import re
 # percent-encoded, slashes and all.
 _LOGIN = re.compile(r"://(?:[^/?#\s]+|[^/?#\s:@]*:(?!\d+(?:[/?#]|$))\S*)@")
 
+_QUERIED = re.compile(
+    r"([?&][^=&#\s]*(?:token|secret|passw|credential|key|sig|auth)[^=&#\s]*=)[^&#\s]+",
+    re.IGNORECASE,
+)
+
 
 def has_login(text: str) -> bool:
     """Whether there is an address with a login in a text."""
@@ -16,4 +21,4 @@ def has_login(text: str) -> bool:
 
 def without_logins(text: str) -> str:
     """Return a text as it may be shown: what stands before the @ of an address is left out."""
-    return _LOGIN.sub("://…@", text)
+    return _QUERIED.sub(r"\1…", _LOGIN.sub("://…@", text))

@@ -38,6 +38,7 @@ class Ports:
     """
 
     def __init__(self, ip: str) -> None:
+        self._ip = ip
         self._kept: list[int] = []
         self._dropped = weakref.finalize(self, _close, self._kept)
         gate.join(self)
@@ -58,6 +59,17 @@ class Ports:
         """Let go of all ports; no harm if it has been done."""
         _close(self._kept)
 
+    def keep_again(self) -> None:
+        """Called when the kernel is to start again: keep what was let go of, as far as nobody has it by now."""
+        if self._kept:
+            return
+        for port in self.numbers.values():
+            with contextlib.suppress(OSError), socket.socket() as bound:
+                # The connections of the kernel that has ended linger.
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                bound.bind((self._ip, port))
+                self._kept.append(bound.detach())
+
     def before_fork(self) -> None:
         """Go on: there is nothing to put away."""
 
@@ -69,8 +81,9 @@ class Ports:
         for _ in range(_ATTEMPTS):
             port = LocalPortCache.instance().find_available_port(ip)
             with contextlib.suppress(OSError), socket.socket() as bound:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 bound.bind((ip, port))
+                # Only now: before, another process that keeps ports could bind the very same one at this moment.
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 self._kept.append(bound.detach())
                 return port
             # Somebody was faster; it is nobody's in this process.
@@ -89,6 +102,8 @@ def keep_ports(manager: object, launcher: KernelProvisionerBase) -> Ports | None
     """
     if not isinstance(manager, ConnectionFileMixin) or not isinstance(launcher, LocalProvisioner):
         return None
+    if type(launcher).pre_launch is not LocalProvisioner.pre_launch:
+        return None  # it may choose them in its own way, in a range that a firewall lets through
     if launcher.ports_cached or not getattr(manager, "cache_ports", False):
         return None
     try:
@@ -98,6 +113,8 @@ def keep_ports(manager: object, launcher: KernelProvisionerBase) -> Ports | None
     for name, number in ports.numbers.items():
         setattr(manager, name, number)
     launcher.ports_cached = True
+    # From there its cleanup returns them, also if it fails before it has more to connect to.
+    launcher.connection_info = manager.get_connection_info()
     return ports
 
 

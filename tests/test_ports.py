@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_client.connect import port_names
+from jupyter_client.connect import LocalPortCache, port_names
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
@@ -125,6 +125,66 @@ def test_a_start_that_fails_lets_its_ports_go(here: Pool) -> None:
         manager.start_kernel(env=environment("a"))
     assert all(ports_of(manager))
     assert not taken(ports_of(manager))
+
+
+def test_a_kernel_that_is_started_again_after_a_failure_has_its_ports_to_itself(
+    here: Pool, tmp_path: Path
+) -> None:
+    del here
+    install("soon", MUTE, "python", bootstrap_command=["test", "-e", str(tmp_path / "there")])
+    manager = KernelManager(kernel_name="soon")
+    with pytest.raises(VolumeError):
+        manager.start_kernel(env=environment("a"))
+    numbers = ports_of(manager)
+    assert not taken(numbers)
+    (tmp_path / "there").touch()
+    manager.restart_kernel()
+    try:
+        assert ports_of(manager) == numbers == taken(numbers)
+    finally:
+        manager.shutdown_kernel(now=True)
+    assert not taken(numbers)
+
+
+def test_a_kernel_that_its_launcher_refuses_can_be_shut_down(here: Pool) -> None:
+    """jupyter_client tells local addresses by their numbers, and refuses this one."""
+    del here
+    manager = KernelManager(kernel_name="mute", ip="localhost")
+    with pytest.raises(RuntimeError, match="local interface"):
+        manager.start_kernel(env=environment("a"))
+    numbers = ports_of(manager)
+    assert set(numbers) <= LocalPortCache.instance().currently_used_ports
+    manager.shutdown_kernel(now=True)
+    assert not set(numbers) & LocalPortCache.instance().currently_used_ports
+
+
+def test_a_launcher_that_chooses_ports_in_its_own_way_does() -> None:
+    class WithinRange(LocalProvisioner):
+        async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+            return await super().pre_launch(**kwargs)
+
+    manager = KernelManager()
+    assert keep_ports(manager, WithinRange(parent=manager)) is None
+
+
+def test_two_processes_never_keep_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one was faster, by a moment."""
+    find = LocalPortCache.instance().find_available_port
+    others: list[socket.socket] = []
+
+    def taken_at_once(ip: str) -> int:
+        port = find(ip)
+        if not others:
+            others.append(socket.socket())
+            others[0].bind((ip, port))
+            others[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return port
+
+    monkeypatch.setattr(LocalPortCache.instance(), "find_available_port", taken_at_once)
+    ports = Ports(IP)
+    assert others[0].getsockname()[1] not in ports.numbers.values()
+    ports.let_go()
+    others[0].close()
 
 
 def test_ports_that_the_user_has_chosen_are_left_alone(here: Pool) -> None:

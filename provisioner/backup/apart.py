@@ -174,7 +174,7 @@ class _Child:
             What the process failed with.
         """
         taking = {self._hears: lambda data: self._listen(data, progress), **(takers or {})}
-        for taker, data in _arriving(taking, cancel):
+        for taker, data in _arriving(taking, cancel, self._has_ended):
             taker(data)
         if self._result is None:
             raise self._silence()
@@ -190,6 +190,9 @@ class _Child:
                 self._result = said["result"]
             else:
                 raise _error(said)
+
+    def _has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def _silence(self) -> BackupFailed:
         code = self._process.wait()
@@ -249,16 +252,26 @@ def _widen(pipe: int) -> None:
 
 
 def _arriving(
-    taking: Mapping[int, Callable[[bytes], object]], cancel: threading.Event
+    taking: Mapping[int, Callable[[bytes], object]],
+    cancel: threading.Event,
+    has_ended: Callable[[], bool],
 ) -> Iterator[tuple[Callable[[bytes], object], bytes]]:
-    """Yield what comes through pipes, each piece with who takes it, until all of them have ended."""
+    """Yield what comes through pipes, each piece with who takes it, until all of them have ended.
+
+    Or until the process has, and there is nothing left: a child forked from this process while the other was being
+    started keeps the pipes open for as long as it lives.
+    """
     with selectors.DefaultSelector() as selector:
         for descriptor, taker in taking.items():
             selector.register(descriptor, selectors.EVENT_READ, taker)
         while selector.get_map():
             if cancel.is_set():
                 raise cancelled()
-            for key, _ in selector.select(_LOOK_SECONDS):
+            is_last = has_ended()  # asked first: all that it has written is there then
+            ready = selector.select(0 if is_last else _LOOK_SECONDS)
+            if is_last and not ready:
+                return
+            for key, _ in ready:
                 data = os.read(key.fd, _PIPE)
                 if data:
                     yield key.data, data

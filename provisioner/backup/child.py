@@ -29,8 +29,9 @@ _TELL_SECONDS = 0.1
 
 def main() -> None:
     """Do what standard input asks for."""
-    # Ctrl-C in a server's terminal is the server's to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C in a server's terminal, or the end of its whole process group, is the server's to answer.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.nice(_LOWEST)
     line = sys.stdin.buffer.readline()

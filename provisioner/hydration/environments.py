@@ -52,7 +52,7 @@ class Claim:
         maker, python, names = (record.get(n) for n in ("maker", "python", "kernelspecs"))
         if not isinstance(maker, str) or not isinstance(python, str) or not isinstance(names, list):
             return None
-        return cls(maker, python, tuple(map(str, names)))
+        return cls(maker, python, tuple(sorted({str(name).lower() for name in names})))
 
     def to_json(self) -> bytes:
         """Return the claim as it is written into an environment."""
@@ -104,8 +104,11 @@ def settled(place: Place, maker: str, python: str, *, shared: bool = True) -> Pl
     return replace(place, name=[*own, *free, f"{_FIRST}-{new}"][0])
 
 
-def claim_of(place: Place, maker: str, python: str) -> Claim:
+def claim_of(place: Place, maker: str, python: str, *, shared: bool = True) -> Claim:
     """Return what is to stand in the environment of a settled place: this Python's claim, with its kernelspec."""
+    if not shared:
+        # Where several once took turns in one, whoever comes first keeps it.
+        return Claim(maker, python, (place.kernelspec,))
     found = Claim.read(place.environment)
     mine = found if found is not None and found.holds(maker, python) else Claim(maker, python)
     return replace(mine, kernelspecs=tuple(sorted({*mine.kernelspecs, place.kernelspec})))
@@ -135,6 +138,11 @@ def _claim(place: Place, name: str) -> Claim | None:
 def aside(environment: Path, what: str) -> Path:
     """Return the path beside an environment for a `new` one that is being made, or the `old` one."""
     return environment.with_name(f"{environment.name}.{what}")
+
+
+def unfinished(place: Place) -> list[Path]:
+    """Return what is being made in a volume, or was when a process was killed, whichever environment it was for."""
+    return sorted(place.state.glob(f"{_FIRST}*.new"))
 
 
 def _is_alias(one: str, other: str) -> bool:

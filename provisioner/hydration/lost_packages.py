@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 
 
 def packages_to_install_again(root: Path) -> str:
@@ -44,9 +46,24 @@ def _version(library: Path) -> int:
 def _argument(name: str, distribution: Distribution) -> tuple[str, ...]:
     try:
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-        if url := origin.get("url"):
+        if url := _address(origin):
             editable = origin.get("dir_info", {}).get("editable")
             return ("-e", url) if editable else (f"{name} @ {url}",)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         pass  # a damaged record of where it came from: its name and version will have to do
     return (f"{name}=={distribution.version}",)
+
+
+def _address(origin: Mapping[str, Any]) -> str:
+    """Return from where a package came, exactly: the commit, the archive of that hash, the directory in it.
+
+    As `direct_url.json` has it (https://packaging.python.org/en/latest/specifications/direct-url-data-structure/).
+    """
+    url = str(origin.get("url", ""))
+    if vcs := origin.get("vcs_info"):
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    hashes = origin.get("archive_info", {}).get("hashes", {})
+    fragments = [f"{name}={digest}" for name, digest in hashes.items()]
+    if part := origin.get("subdirectory"):
+        fragments.append(f"subdirectory={part}")
+    return "#".join([url, *filter(None, ["&".join(fragments)])]) if url else ""

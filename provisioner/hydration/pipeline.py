@@ -116,7 +116,7 @@ def hydrate(
     """
     progress = _without_logins(progress)
     run = _Run(replace(place, refresh=force), launch, repeat, progress, cancel, clock, now)
-    if not force and (hydrated := _look(steps, run.place, launch, clock)):
+    if not force and (hydrated := _look(steps, run.place, launch, clock, own=True)):
         return hydrated
     try:
         with _locked(place.state / _LOCK, progress, cancel):
@@ -135,12 +135,19 @@ def look(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated | None
 
 
 def _look(
-    steps: Sequence[Step], place: Place, launch: Launch, clock: Callable[[], float]
+    steps: Sequence[Step],
+    place: Place,
+    launch: Launch,
+    clock: Callable[[], float],
+    *,
+    own: bool = False,
 ) -> Hydrated | None:
     records, report = recorded(place), []
     for step in steps:
         begin = clock()
-        if not _is_hit(step, records, place, launch):
+        if not _is_hit(step, records, place, launch) or (
+            own and _is_borrowed(step, records, place)
+        ):
             return None
         launch = within(step, place, launch)
         took = timedelta(seconds=clock() - begin)
@@ -165,6 +172,9 @@ class _Run:
             begin = self.clock()
             records = recorded(self.place)
             if not self.place.refresh and _is_hit(step, records, self.place, launch):
+                if _is_borrowed(step, records, self.place):
+                    # The other kernelspec's own entry goes when its declaration changes.
+                    self._record(step, record_of(step, records, self.place, launch))
                 outcome = StepReport(step.name, hit=True, took=self._since(begin))
             else:
                 changed = changed_inputs(step, records, self.place, launch)
@@ -181,7 +191,7 @@ class _Run:
         if self.cancel.is_set():
             raise Cancelled("hydration was cancelled; start the kernel again to resume it")
         # Until it is done, the earlier record is no proof: a crash may have left what belongs to neither.
-        earlier = records.get(_entry(step, self.place))
+        earlier = records.get(_entry(step, self.place), records.get(step.name))
         self._record(step, {**(earlier or {}), "begun": True})
         try:
             step.hydrate(self.place, launch, self.progress, self.cancel)
@@ -258,12 +268,14 @@ def record_of(
     own: Mapping[str, Any] | None = records.get(_entry(step, place))
     if own is not None or not isinstance(step, Lasting):
         return own or {}
+    # Recorded under the step's bare name, before each kernelspec had an entry of its own.
+    before: Mapping[str, Any] = records.get(step.name, {})
     try:
         key = step.key(place, launch)
     except HydrationFailed:
-        return {}
-    of_others = (r for name, r in records.items() if name.startswith(_entry(step)))
-    return next((r for r in of_others if r.get("key") == key and "begun" not in r), {})
+        return before
+    of_others = (r for n, r in records.items() if n == step.name or n.startswith(_entry(step)))
+    return next((r for r in of_others if r.get("key") == key and "begun" not in r), before)
 
 
 def _entry(step: Step, place: Place | None = None) -> str:
@@ -271,6 +283,10 @@ def _entry(step: Step, place: Place | None = None) -> str:
     if not isinstance(step, Lasting):
         return step.name
     return f"{step.name} of {place.kernelspec if place else ''}"
+
+
+def _is_borrowed(step: Step, records: Mapping[str, Any], place: Place) -> bool:
+    return _entry(step, place) not in records
 
 
 def _is_hit(step: Step, records: Mapping[str, Any], place: Place, launch: Launch) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ class VolumeKernels:
             if record is not None:
                 self._pool.release(Acquired(record, self._pool.path(record), -1, gone.kernel))
 
-        Work(work)
+        # No thread to be had now: then it is given back when the kernel's provisioner is garbage.
+        with contextlib.suppress(RuntimeError):
+            Work(work)
 
     def _on_event(self, event: Event) -> None:
         """Called in the thread in which it happens; single dictionary operations need no lock."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from provisioner.backup import (
     About,
+    apart,
     destination_for,
     gently,
     restore_backup,
@@ -25,6 +27,7 @@ from provisioner.backup import (
 from provisioner.backup.operation import Backup
 from provisioner.errors import BackupDamaged, BackupFailed, Cancelled
 from tests.backup.trees import ABOUT, MOMENT, see
+from tests.children import Child
 from tests.pools import wait_for
 from tests.processes import line_of, running
 
@@ -284,13 +287,6 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def test_ctrl_c_in_the_terminal_is_left_to_whoever_asked(tmp_path: Path, volume: Path) -> None:
-    watch = Watch(lambda process: process.send_signal(signal.SIGINT))
-    made = back_up(volume, tmp_path / "backups", watch)
-    assert watch.seen
-    assert made.manifest.bytes > LARGE
-
-
 def test_it_is_found_from_any_directory(tmp_path: Path, volume: Path) -> None:
     (tmp_path / "elsewhere" / "provisioner").mkdir(parents=True)
     (tmp_path / "elsewhere" / "zstandard.py").write_text("raise SystemExit('not this one')")
@@ -310,3 +306,31 @@ with gently():
         check=True,
     )
     assert len(os.listdir(tmp_path / "backups")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_whole_process_group_is_left_to_the_one_who_asked(
+    tmp_path: Path, volume: Path, number: signal.Signals
+) -> None:
+    """It cancels the backup, which then is none that has failed."""
+    watch = Watch(lambda process: process.send_signal(number))
+    made = back_up(volume, tmp_path / "backups", watch)
+    assert watch.seen
+    assert made.size == (tmp_path / "backups" / str(made.name)).stat().st_size
+
+
+def test_a_process_that_is_forked_meanwhile_holds_no_backup_up(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the pipes too, and never ends them."""
+    start, forked = apart._started, contextlib.ExitStack()
+
+    def started(lent: Iterable[int]) -> subprocess.Popen[bytes]:
+        process = start(lent)
+        forked.enter_context(Child(lambda: "", stays=True))
+        return process
+
+    monkeypatch.setattr(apart, "_started", started)
+    with forked:
+        made = back_up(volume, tmp_path / "backups")
+        verify_backup(destination_for(tmp_path / "backups"), made.name, cancel=threading.Event())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,3 +85,84 @@ def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
     assert "plum" not in lock.read_text(), (
         "whose lock is out of date is told, and it stays as it is"
     )
+
+
+@pytest.mark.parametrize("whole", ['members = ["*"]\nexclude = ["alone"]', 'members = ["other"]'])
+def test_a_project_that_the_workspace_above_leaves_out_has_a_lock_of_its_own(
+    launch: Launch, place: Place, tmp_path: Path, whole: str
+) -> None:
+    project = tmp_path / "workspace" / "alone"
+    (project.parent / "other").mkdir(parents=True)
+    project.mkdir()
+    make_wheel(tmp_path / "shop", "apple", "1.0")
+    make_wheel(tmp_path / "shop", "pip", "1.0")
+    declared = '[project]\nname = "{}"\nversion = "1"\nrequires-python = ">=3.10"\n'
+    (project / "pyproject.toml").write_text(declared.format("alone") + 'dependencies = ["apple"]\n')
+    (project.parent / "other" / "pyproject.toml").write_text(declared.format("other"))
+    (project.parent / "pyproject.toml").write_text(f"[tool.uv.workspace]\n{whole}\n")
+    env = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path / "shop"), "PATH": os.environ["PATH"]}
+    script = Launch((sys.executable, "-m", "apple"), {**launch.env, **env})
+    steps = [UvEnvironment(Project(str(project)), tmp_path / "cache")]
+    assert not run(steps, place, script).report[0].hit
+    assert run(steps, place, script).report[0].hit
+
+
+def sha256(wheel: Path) -> str:
+    return f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+
+
+def versions(launch: Launch) -> dict[str, str]:
+    """Return the version of each package that a launch has."""
+    code = (
+        "import importlib.metadata as m, json;"
+        "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}))"
+    )
+    said = subprocess.run([launch.argv[0], "-c", code], check=True, stdout=subprocess.PIPE).stdout
+    found: dict[str, str] = json.loads(said)
+    return found
+
+
+def test_what_was_installed_without_a_hash_is_no_substitute_for_what_is_declared_with_one(
+    launch: Launch, place: Place, tmp_path: Path
+) -> None:
+    """Another kernelspec, or somebody by hand, had it from elsewhere; the new environment begins as a copy."""
+    honest = make_wheel(tmp_path / "honest", "plum", "1.0")
+    with zipfile.ZipFile(make_wheel(tmp_path / "forged", "plum", "1.0"), "a") as forged:
+        forged.writestr("evil.py", "")
+    for shop in ("honest", "forged"):
+        make_wheel(tmp_path / shop, "pip", "1.0")
+
+    def from_shop(name: str) -> Launch:
+        env = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path / name)}
+        return Launch(
+            (sys.executable, "-m", "plum"), {**launch.env, **env, "PATH": os.environ["PATH"]}
+        )
+
+    loose = UvEnvironment(Requirements(("plum==1.0",)), tmp_path / "one")
+    run([loose], replace(place, kernelspec="loose"), from_shop("forged"))
+    needs = tmp_path / "needs.txt"
+    needs.write_text(f"--require-hashes\nplum==1.0 --hash={sha256(honest)}\n")
+    strict = UvEnvironment(Requirements(file=str(needs)), tmp_path / "two")
+    got = run([strict], replace(place, kernelspec="strict"), from_shop("honest")).launch
+    ran = subprocess.run(
+        [got.argv[0], "-c", "import plum, evil"], stderr=subprocess.PIPE, text=True
+    )
+    assert "No module named 'evil'" in ran.stderr
+
+
+def test_what_comes_with_the_kernel_replaces_no_package_that_has_a_hash(
+    launch: Launch, place: Place, tmp_path: Path
+) -> None:
+    shop = tmp_path / "shop"
+    wheel = make_wheel(shop, "apple", "1.0")
+    make_wheel(shop, "apple", "0.5")
+    make_wheel(shop, "pip", "1.0")
+    make_wheel(shop, "pip", "2.0", requires=["apple<1"])
+    needs = tmp_path / "needs.txt"
+    needs.write_text(
+        f"--require-hashes\napple==1.0 ; python_version > '3' --hash={sha256(wheel)}\n"
+    )
+    env = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(shop), "PATH": os.environ["PATH"]}
+    script = Launch((sys.executable, "-m", "apple"), {**launch.env, **env})
+    steps = [UvEnvironment(Requirements(file=str(needs)), tmp_path / "cache")]
+    assert versions(run(steps, place, script).launch) == {"apple": "1.0", "pip": "1.0"}

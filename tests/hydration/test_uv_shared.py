@@ -12,12 +12,14 @@ from threading import Event
 
 import pytest
 
+from provisioner.hydration.clone import clone
+from provisioner.hydration.command import BootstrapCommand
 from provisioner.hydration.environments import settled
 from provisioner.hydration.overlay import Overlay
 from provisioner.hydration.step import Launch, Place, Step
 from provisioner.hydration.uv import Requirements, UvEnvironment, step
 from tests.hydration.overlay.test_overlay_interpreters import EVERY
-from tests.hydration.starts import make_place, processes_started, run
+from tests.hydration.starts import Told, make_place, processes_started, run
 from tests.hydration.wheels import make_wheel
 
 
@@ -244,3 +246,84 @@ def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
 def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
     nowhere = Place(tmp_path, tmp_path / "nowhere")
     assert settled(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
+
+
+def version(launch: Launch, module: str) -> str:
+    """Return the version of a module as a launch sees it."""
+    code = f"import {module}; print({module}.VERSION)"
+    ran = subprocess.run(
+        [launch.argv[0], "-c", code],
+        env=dict(launch.env),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ran.stdout.strip()
+
+
+def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run(apples(cache), by(place, "one"), script)
+    claim = place.state / "env" / "claim.json"
+    claim.write_text(json.dumps({**json.loads(claim.read_text()), "kernelspecs": ["one", "two"]}))
+    for _ in range(2):
+        one = run(apples(cache), by(place, "one"), script)
+        two = run(apples(cache, "apple<1"), by(place, "two"), script)
+        assert (version(one.launch, "apple"), version(two.launch, "apple")) == ("1.0", "0.5")
+    assert one.report[0].hit
+    assert two.report[0].hit
+
+
+def test_what_was_copied_while_something_was_being_installed_there_is_not_trusted(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def installing(source: Path, target: Path, cancel: Event) -> None:
+        """Copy what an installer has only half put there, which it then completes."""
+        packages = next(source.glob("lib/python3*/site-packages"))
+        module = packages / "plum.py"
+        content = module.read_text()
+        module.unlink()
+        clone(source, target, cancel)
+        module.write_text(content)
+        os.utime(packages)
+
+    cache = tmp_path / "cache"
+    install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
+    monkeypatch.setattr(step, "clone", installing)
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "apple") == place.state / "env-2"
+
+
+def test_what_is_declared_has_the_say_over_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    make_wheel(shop, "date", "1.0", requires=["apple<1"])
+    install(prefix(run([Overlay()], place, script).launch), shop, "date")
+    told = Told()
+    launch = run(apples(tmp_path / "cache", "apple==1.0"), place, script, progress=told).launch
+    assert version(launch, "apple") == "1.0"
+    assert "date" in told.text
+
+
+def test_a_bootstrap_command_that_was_run_is_not_run_again_when_another_kernelspec_changes_its_own(
+    script: Launch, place: Place
+) -> None:
+    def say(word: str) -> list[Step]:
+        return [BootstrapCommand(("sh", "-c", f"echo {word} >> said"))]
+
+    run(say("X"), by(place, "one"), script)
+    assert run(say("X"), by(place, "two"), script).report[0].hit
+    run(say("Y"), by(place, "one"), script)
+    assert run(say("X"), by(place, "two"), script).report[0].hit
+    assert (place.volume / "said").read_text() == "X\nY\n"
+
+
+def test_what_a_killed_process_has_half_made_for_another_kernelspec_goes(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    (place.state / "env-2.new" / "bin").mkdir(parents=True)
+    run(apples(tmp_path / "cache"), by(place, "one"), script)
+    assert sorted(path.name for path in place.state.glob("env*")) == ["env"]

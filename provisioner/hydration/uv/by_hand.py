@@ -6,15 +6,18 @@ from collections.abc import Set
 from pathlib import Path
 
 from provisioner.errors import HydrationFailed
-from provisioner.hydration.lost_packages import arguments
+from provisioner.hydration.lost_packages import arguments, normalized
 from provisioner.hydration.uv.record import installed, record_of
 from provisioner.hydration.uv.tool import Uv
 from provisioner.hydration.uv.tree import site_packages
 
+_PINS = "pins.txt"
+
 
 def by_hand(environment: Path) -> Set[str]:
     """Return the names of what is installed in an environment, and was not by the uv step."""
-    return installed(environment).keys() - set(record_of(environment).get("installed", ()))
+    declared = record_of(environment).get("installed", ())
+    return installed(environment).keys() - {normalized(str(name)) for name in declared}
 
 
 def install_again(earlier: Path, new: Path, uv: Uv) -> list[str]:
@@ -32,17 +35,24 @@ def install_again(earlier: Path, new: Path, uv: Uv) -> list[str]:
         return []
     found = arguments(packages)
     wanted = [found.get(name, (f"{name}=={before[name]}",)) for name in names]
-    if _are_installed(uv, new, *wanted):
-        return []
-    # One that is nowhere to be had must not keep the others away.
-    return [" ".join(one) for one in wanted if not _are_installed(uv, new, one)]
+    # What is declared has the say: a package that does not get on with it is told of.
+    pins = "".join(f"{name}=={version}\n" for name, version in installed(new).items())
+    (new / _PINS).write_text(pins, encoding="utf-8")
+    try:
+        if _are_installed(uv, new, *wanted):
+            return []
+        # One that is nowhere to be had must not keep the others away.
+        return [" ".join(one) for one in wanted if not _are_installed(uv, new, one)]
+    finally:
+        (new / _PINS).unlink()
 
 
 def _are_installed(uv: Uv, environment: Path, *wanted: tuple[str, ...]) -> bool:
     options = [word for one in wanted for word in one if len(one) > 1]  # `-e PATH`
     plain = [one[0] for one in wanted if len(one) == 1]
+    pinned = ("--constraints", str(environment / _PINS))
     try:
-        uv.install(environment / "bin/python", (*options, "--", *plain), Path("/"))
+        uv.install(environment / "bin/python", (*options, *pinned, "--", *plain), Path("/"))
     except HydrationFailed:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ from provisioner.hydration.records import digest_file, digest_text
 from provisioner.hydration.uv.tool import Uv
 from provisioner.logins import without_logins
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
 # What may stand before the place of a package, and the place itself.
 _PLACE = re.compile(
@@ -21,6 +27,11 @@ _PLACE = re.compile(
 )
 _WORKSPACE = re.compile(r"\s*\[\s*tool\.uv\.workspace\s*\]")
 _HASHES = re.compile(r"\s*--require-hashes\b")
+# `name[extra]==version; marker --hash=…`, of which the extra may not stand in a constraint.
+_PIN = re.compile(
+    r"\s*(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>===?\s*[^\s;\\#]+)"
+    r"(?P<marker>\s*;(?:(?!\s--hash)[^\\#])*)?"
+)
 _DECIDING = ("pyproject.toml", "setup.cfg", "setup.py")
 """The files that say what a package needs and is; its modules are for uv and the editor to follow."""
 
@@ -83,8 +94,15 @@ class Requirements:
                 f"the requirements file {path} does not exist: create it or correct the path"
             )
         if any(_HASHES.match(line) for file in _included(path) for line in _lines(file)):
-            uv.install(python, ("--requirements", str(path)), path.parent)
-            uv.install(python, ("--", *also), path.parent)
+            # What is there already was not compared with a hash: another kernelspec's, or installed by hand.
+            uv.install(python, ("--reinstall", "--requirements", str(path)), path.parent)
+            # Given as constraints, the file itself would demand hashes of these as well.
+            pins = python.parent.parent / "pins.txt"
+            pins.write_text("".join(_pins(path)), encoding="utf-8")
+            try:
+                uv.install(python, ("--constraints", str(pins), "--", *also), path.parent)
+            finally:
+                pins.unlink()
         else:
             uv.install(python, ("--requirements", str(path), "--", *also), path.parent)
 
@@ -126,9 +144,28 @@ def _lock(project: Path) -> Path:
     """Return where a project's lock is, or will be: beside it, or beside the workspace that it is a member of."""
     own = project / "uv.lock"
     for directory in () if own.is_file() else project.parents:
-        if any(_WORKSPACE.match(line) for line in _lines(directory / "pyproject.toml")):
-            return directory / "uv.lock"
+        lines = _lines(directory / "pyproject.toml")
+        if any(_WORKSPACE.match(line) for line in lines):
+            return directory / "uv.lock" if _has_member(directory, lines, project) else own
     return own
+
+
+def _has_member(root: Path, lines: list[str], project: Path) -> bool:
+    """Whether a workspace takes a project in; uv locks one that it leaves out by itself."""
+    try:
+        workspace = tomllib.loads("\n".join(lines))["tool"]["uv"]["workspace"]
+        globs = {n: [*map(str, workspace.get(n, ()))] for n in ("members", "exclude")}
+        found = {n: any(project in root.glob(one) for one in some) for n, some in globs.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, OSError):
+        return False  # for uv to complain of
+    return found["members"] and not found["exclude"]
+
+
+def _pins(path: Path) -> Iterator[str]:
+    """Yield the versions that a requirements file settles, without their hashes."""
+    for file in _included(path):
+        for match in filter(None, map(_PIN.match, _lines(file))):
+            yield f"{match['name']}{match['version']}{match['marker'] or ''}\n"
 
 
 def _included(path: Path) -> Iterator[Path]:
@@ -158,10 +195,10 @@ def _local(line: str, directory: Path) -> dict[str, str]:
     if not (match and match["editable"]) and not place.startswith(".") and "/" not in place:
         return {}  # the name of one that lies elsewhere
     path = directory / unquote(place)
-    if path.is_dir():
-        return {str(path / name): digest_file(path / name) for name in _DECIDING}
     try:
+        if path.is_dir():
+            return {str(path / name): digest_file(path / name) for name in _DECIDING}
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # nobody's to read, or no path at all
         return {str(path): "missing"}
     return {str(path): digest_text(f"{status.st_mtime_ns} {status.st_size}")}  # it may be huge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
@@ -10,7 +11,15 @@ from threading import Event
 from typing import Any, Literal
 
 from provisioner.hydration.clone import clone, link
-from provisioner.hydration.environments import CLAIM, Claim, aside, claim_of, others, settled
+from provisioner.hydration.environments import (
+    CLAIM,
+    Claim,
+    aside,
+    claim_of,
+    others,
+    settled,
+    unfinished,
+)
 from provisioner.hydration.interpreter import interpreter, runs_python
 from provisioner.hydration.pieces import replace_file, writing
 from provisioner.hydration.records import digest, digest_text, write_record
@@ -30,6 +39,7 @@ from provisioner.hydration.uv.tree import (
     drop_stale_bytecode,
     recover,
     relocate,
+    site_packages,
     swap,
 )
 from provisioner.hydration.variables import tool_environment
@@ -113,7 +123,8 @@ class UvEnvironment:
             else:
                 self._fit(place, launch, record, progress)
         finally:
-            for leftover in (_new(place), _old(place)):
+            # Nobody else makes one now: this volume's lock is held.
+            for leftover in (*unfinished(place), _old(place)):
                 remove(leftover)
 
     def environment(self, place: Place, launch: Launch) -> Launch:
@@ -137,7 +148,7 @@ class UvEnvironment:
         return settled(place, self.name, os.path.realpath(interpreter(launch)), shared=False)
 
     def _claim(self, place: Place, launch: Launch) -> Claim:
-        return claim_of(place, self.name, os.path.realpath(interpreter(launch)))
+        return claim_of(place, self.name, os.path.realpath(interpreter(launch)), shared=False)
 
     def _fit(
         self, place: Place, launch: Launch, record: Mapping[str, Any], progress: Progress
@@ -194,9 +205,13 @@ class UvEnvironment:
         if earlier == place.environment:
             link(earlier, _new(place), cancel)
             return True
+        packages = site_packages(earlier)
         try:
+            before = packages and packages.stat().st_mtime_ns
             clone(earlier, _new(place), cancel)
             relocate(_new(place), Path(record_of(earlier)["prefix"]), place.environment)
+            if packages and packages.stat().st_mtime_ns != before:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(packages))
         except OSError:
             # A kernel is running there and may be installing. What cannot be copied is installed again.
             remove(_new(place))
