@@ -73,6 +73,8 @@ class Turn:
             return True
         if self._process is None:
             return False
+        if not _is_there(self._process):
+            return True
         if _needs_core(self._process):
             self._asleep_since = None
             return False
@@ -218,6 +220,11 @@ def _shares(group: Path, top: Path) -> Iterator[int]:
             with contextlib.suppress(OSError, ValueError):
                 quota, period = top.joinpath(directory, "cpu.max").read_text().split()
                 yield math.ceil(int(quota) / int(period))
+
+
+def _is_there(process: int) -> bool:
+    """Whether there is such a process; True where nobody says it so cheaply."""
+    return sys.platform != "linux" or os.path.exists(f"/proc/{process}")
 
 
 def _needs_core(process: int) -> bool:

@@ -129,6 +129,17 @@ def test_few_starts_wait_for_nobody() -> None:
         starter.end_all()
 
 
+def test_a_start_waits_for_no_kernel_that_has_ended(one_at_a_time: Starter) -> None:
+    async def start_two() -> None:
+        await one_at_a_time.start("first")
+        one_at_a_time.end("first")
+        with pytest.raises(StopIteration):
+            one_at_a_time.start("second").send(None)
+
+    asyncio.run(start_two())
+    assert one_at_a_time.started == ["first", "second"]
+
+
 def test_those_who_wait_start_in_the_order_in_which_they_asked(one_at_a_time: Starter) -> None:
     names = [f"{number}" for number in range(5)]
 
