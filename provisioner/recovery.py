@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from . import lease, registry, volume
+from .descriptor import Descriptor
 from .errors import RegistryUnusable
 from .event import log
-from .forks import gate
 from .record import Record, State
 from .registry import Registry
 from .volume import Layout
@@ -84,7 +84,7 @@ def ensure_registry(
     path = layout.root / registry.FILE_NAME
     if _is_well(path, relieve, thorough):
         return
-    with _RebuildLock(layout.root / "rebuild.lock").held():
+    with _rebuilding(layout.root / "rebuild.lock"):
         # Another process may have been here first.
         if not _is_well(path, relieve, thorough):
             _set_aside(path, now)
@@ -222,49 +222,25 @@ def _set_aside(path: Path, now: datetime) -> None:
             part.replace(path.with_name(f"{path.name}.damaged-{stamp}{suffix}"))
 
 
-class _RebuildLock:
-    """Lets one process at a time rebuild."""
+@contextlib.contextmanager
+def _rebuilding(path: Path) -> Iterator[None]:
+    """Let one process at a time rebuild; wait for another that does."""
+    deadline = time.monotonic() + _REBUILD_SECONDS
+    with Descriptor(lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
+        while not _is_locked(lock):
+            if time.monotonic() > deadline:
+                raise RegistryUnusable(
+                    f"{path.with_name(registry.FILE_NAME)} has been rebuilt by another process for "
+                    f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
+                )
+            time.sleep(0.02)
+        yield
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = -1
-        gate.join(self)
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock; wait for another process that rebuilds."""
-        deadline = time.monotonic() + _REBUILD_SECONDS
-        try:
-            while not self._lock():
-                if time.monotonic() > deadline:
-                    raise RegistryUnusable(
-                        f"{self._path.with_name(registry.FILE_NAME)} has been rebuilt by another process for "
-                        f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
-                    )
-                time.sleep(0.02)
-            yield
-        finally:
-            self._let_go()
-
-    def before_fork(self) -> None:
-        """Go on: the child closes its copy."""
-
-    def after_fork_in_child(self) -> None:
-        """Close the copy, with which the child would hold the lock for as long as it lives."""
-        self._let_go()
-
-    def _lock(self) -> bool:
-        with gate.inside(self):
-            if self._fd < 0:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-    def _let_go(self) -> None:
-        with gate.inside(self):
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+def _is_locked(lock: int) -> bool:
+    """Lock an open file, if nobody else has."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

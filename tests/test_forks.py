@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from provisioner import forks
 from provisioner import lease as leases
 from provisioner.lease import Purpose
 from provisioner.pool import Pool
-from provisioner.recovery import _RebuildLock
+from provisioner.recovery import _rebuilding
 from provisioner.registry import FILE_NAME, Registry
 from provisioner.sweep import sweep
 
@@ -104,13 +105,17 @@ def test_a_child_forked_in_the_midst_of_a_rebuild_keeps_nobody_from_the_next(
     pool.close()
 
 
-def test_a_child_has_no_part_in_the_lock_of_a_rebuild_even_if_its_parent_is_killed(
+def test_a_child_has_no_part_in_the_lock_of_a_rebuild(
     tmp_path: Path,
 ) -> None:
-    lock = _RebuildLock(tmp_path / "rebuild.lock")
-    with lock.held(), Child(lambda: lock._fd) as child:
-        assert child.said() == "-1"
-        assert lock._fd >= 0
+    path = tmp_path / "rebuild.lock"
+    with contextlib.ExitStack() as children, open(path, "wb") as another:
+        with _rebuilding(path):
+            child = children.enter_context(Child(lambda: "up", stays=True))
+            assert child.said() == "up"
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # -- while a table is being written --------------------------------------------------------------------------------

@@ -57,8 +57,9 @@ def test_a_wheel_on_this_machine_that_was_made_anew_is_noticed(tmp_path: Path) -
     assert len({inputs[str(wheel)] for inputs in seen}) == 3
 
 
+@pytest.mark.parametrize("glob", ["member", "*", "m*/", "**/member"])
 def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
-    launch: Launch, place: Place, tmp_path: Path
+    launch: Launch, place: Place, tmp_path: Path, glob: str
 ) -> None:
     workspace = tmp_path / "workspace"
     for name in ("apple", "plum", "pip"):
@@ -68,7 +69,7 @@ def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
     member.parent.mkdir(parents=True)
     member.write_text(f'{declared}dependencies = ["apple"]\n')
     links = f'[tool.uv]\nno-index = true\nfind-links = ["{tmp_path / "shop"}"]\n'
-    whole = f'{links}[tool.uv.workspace]\nmembers = ["member"]\n'
+    whole = f'{links}[tool.uv.workspace]\nmembers = ["{glob}"]\n'
     (workspace / "pyproject.toml").write_text(whole)
     env = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(tmp_path / "shop"), "PATH": os.environ["PATH"]}
     script = Launch((sys.executable, "-m", "apple"), {**launch.env, **env})
@@ -87,7 +88,15 @@ def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
     )
 
 
-@pytest.mark.parametrize("whole", ['members = ["*"]\nexclude = ["alone"]', 'members = ["other"]'])
+@pytest.mark.parametrize(
+    "whole",
+    [
+        'members = ["*"]\nexclude = ["alone"]',
+        'members = ["other"]',
+        'members = ["**/alone/*"]',
+        'members = ["/*/alone"]',
+    ],
+)
 def test_a_project_that_the_workspace_above_leaves_out_has_a_lock_of_its_own(
     launch: Launch, place: Place, tmp_path: Path, whole: str
 ) -> None:

@@ -48,9 +48,8 @@ def apples(cache: Path, which: str = "apple") -> list[Step]:
     return [UvEnvironment(Requirements((which,)), cache)]
 
 
-def prefix(launch: Launch, *modules: str) -> Path:
-    """Return the environment that a launch runs in; the modules can be imported there."""
-    code = f"import {', '.join(('sys', *modules))}; print(sys.prefix)"
+def said(launch: Launch, code: str) -> str:
+    """Return what Python code prints where a launch runs."""
     ran = subprocess.run(
         [launch.argv[0], "-c", code],
         env=dict(launch.env),
@@ -58,7 +57,17 @@ def prefix(launch: Launch, *modules: str) -> Path:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return Path(ran.stdout.strip())
+    return ran.stdout.strip()
+
+
+def prefix(launch: Launch, *modules: str) -> Path:
+    """Return the environment that a launch runs in; the modules can be imported there."""
+    return Path(said(launch, f"import {', '.join(('sys', *modules))}; print(sys.prefix)"))
+
+
+def version(launch: Launch, module: str) -> str:
+    """Return the version of a module as a launch sees it."""
+    return said(launch, f"import {module}; print({module}.VERSION)")
 
 
 def install(environment: Path, shop: Path, name: str) -> None:
@@ -246,19 +255,6 @@ def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
 def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
     nowhere = Place(tmp_path, tmp_path / "nowhere")
     assert settled(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
-
-
-def version(launch: Launch, module: str) -> str:
-    """Return the version of a module as a launch sees it."""
-    code = f"import {module}; print({module}.VERSION)"
-    ran = subprocess.run(
-        [launch.argv[0], "-c", code],
-        env=dict(launch.env),
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return ran.stdout.strip()
 
 
 def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from provisioner.errors import HydrationFailed
@@ -10,8 +10,6 @@ from provisioner.hydration.lost_packages import arguments, normalized
 from provisioner.hydration.uv.record import installed, record_of
 from provisioner.hydration.uv.tool import Uv
 from provisioner.hydration.uv.tree import site_packages
-
-_PINS = "pins.txt"
 
 
 def by_hand(environment: Path) -> Set[str]:
@@ -36,23 +34,20 @@ def install_again(earlier: Path, new: Path, uv: Uv) -> list[str]:
     found = arguments(packages)
     wanted = [found.get(name, (f"{name}=={before[name]}",)) for name in names]
     # What is declared has the say: a package that does not get on with it is told of.
-    pins = "".join(f"{name}=={version}\n" for name, version in installed(new).items())
-    (new / _PINS).write_text(pins, encoding="utf-8")
-    try:
-        if _are_installed(uv, new, *wanted):
-            return []
-        # One that is nowhere to be had must not keep the others away.
-        return [" ".join(one) for one in wanted if not _are_installed(uv, new, one)]
-    finally:
-        (new / _PINS).unlink()
+    pins = [f"{name}=={version}" for name, version in installed(new).items()]
+    if _are_installed(uv, new, pins, *wanted):
+        return []
+    # One that is nowhere to be had must not keep the others away.
+    return [" ".join(one) for one in wanted if not _are_installed(uv, new, pins, one)]
 
 
-def _are_installed(uv: Uv, environment: Path, *wanted: tuple[str, ...]) -> bool:
+def _are_installed(
+    uv: Uv, environment: Path, pins: Sequence[str], *wanted: tuple[str, ...]
+) -> bool:
     options = [word for one in wanted for word in one if len(one) > 1]  # `-e PATH`
     plain = [one[0] for one in wanted if len(one) == 1]
-    pinned = ("--constraints", str(environment / _PINS))
     try:
-        uv.install(environment / "bin/python", (*options, *pinned, "--", *plain), Path("/"))
+        uv.install(environment / "bin/python", (*options, "--", *plain), Path("/"), pins)
     except HydrationFailed:
         return False
     return True

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -97,12 +98,7 @@ class Requirements:
             # What is there already was not compared with a hash: another kernelspec's, or installed by hand.
             uv.install(python, ("--reinstall", "--requirements", str(path)), path.parent)
             # Given as constraints, the file itself would demand hashes of these as well.
-            pins = python.parent.parent / "pins.txt"
-            pins.write_text("".join(_pins(path)), encoding="utf-8")
-            try:
-                uv.install(python, ("--constraints", str(pins), "--", *also), path.parent)
-            finally:
-                pins.unlink()
+            uv.install(python, ("--", *also), path.parent, _pins(path))
         else:
             uv.install(python, ("--requirements", str(path), "--", *also), path.parent)
 
@@ -152,20 +148,32 @@ def _lock(project: Path) -> Path:
 
 def _has_member(root: Path, lines: list[str], project: Path) -> bool:
     """Whether a workspace takes a project in; uv locks one that it leaves out by itself."""
+    parts = project.relative_to(root).parts
     try:
         workspace = tomllib.loads("\n".join(lines))["tool"]["uv"]["workspace"]
-        globs = {n: [*map(str, workspace.get(n, ()))] for n in ("members", "exclude")}
-        found = {n: any(project in root.glob(one) for one in some) for n, some in globs.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, OSError):
+        members, left_out = (
+            any(_fits(parts, Path(glob).parts) for glob in workspace.get(name, ()))
+            for name in ("members", "exclude")
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False  # for uv to complain of
-    return found["members"] and not found["exclude"]
+    return members and not left_out
+
+
+def _fits(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
+    """Whether a relative path is one that globs stand for, part by part; `**` stands for any number of them."""
+    if not globs:
+        return not parts
+    if globs[0] == "**":
+        return any(_fits(parts[n:], globs[1:]) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _fits(parts[1:], globs[1:])
 
 
 def _pins(path: Path) -> Iterator[str]:
     """Yield the versions that a requirements file settles, without their hashes."""
     for file in _included(path):
         for match in filter(None, map(_PIN.match, _lines(file))):
-            yield f"{match['name']}{match['version']}{match['marker'] or ''}\n"
+            yield f"{match['name']}{match['version']}{match['marker'] or ''}"
 
 
 def _included(path: Path) -> Iterator[Path]:

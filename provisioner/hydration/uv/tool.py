@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -68,12 +68,36 @@ class Uv:
         arguments = ("venv", "--no-project", "--relocatable", "--python", python, str(environment))
         self._demand(self._run(arguments, Path("/")), "making a virtual environment")
 
-    def install(self, python: Path, requirements: tuple[str, ...], directory: Path) -> None:
-        """Install requirements beside what there is, offline first."""
+    def install(
+        self,
+        python: Path,
+        requirements: tuple[str, ...],
+        directory: Path,
+        pins: Iterable[str] = (),
+    ) -> None:
+        """Install requirements beside what there is, offline first.
+
+        Parameters
+        ----------
+        python
+            The environment's interpreter.
+        requirements
+            As uv's command line has them.
+        directory
+            What relative paths begin at, and where uv looks for configuration, upwards.
+        pins
+            Requirements that whatever is installed has to agree with.
+        """
         upgrade = ("--upgrade",) if self.refresh else ()
-        self._offline_first(
-            ("pip", "install", "--python", str(python), *upgrade, *requirements), directory
-        )
+        constraints, pinned = python.parent.parent / "constraints.txt", tuple[str, ...]()
+        if lines := "\n".join(pins):
+            constraints.write_text(lines, encoding="utf-8")
+            pinned = ("--constraints", str(constraints))
+        options = ("--python", str(python), *upgrade, *pinned)
+        try:
+            self._offline_first(("pip", "install", *options, *requirements), directory)
+        finally:
+            constraints.unlink(missing_ok=True)
 
     def sync(self, python: Path, project: Path, *, locked: bool) -> None:
         """Install a project's locked dependencies beside what there is, offline first."""
