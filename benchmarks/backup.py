@@ -35,7 +35,10 @@ OURS = """
 import json, sys, threading, time
 from datetime import datetime, timezone
 from pathlib import Path
-from provisioner.backup import About, BackupName, destination_for, restore_backup, write_backup
+from provisioner.backup.format.manifest import About
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import restore_backup, write_backup
 from provisioner.backup.writer import write_archive
 import provisioner.backup.operation  # loaded before the clock runs
 what, source, place = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])

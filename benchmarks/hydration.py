@@ -35,16 +35,18 @@ from measure import (
 )
 from uv import find_uv_bin
 
-from provisioner.hydration.nix import NixProfile
-from provisioner.hydration.pipeline import Hydrated, hydrate
-from provisioner.hydration.plan import HydrationOptions, plan
+from provisioner.hydration.plan import plan
+from provisioner.hydration.runner import Hydrated, hydrate
 from provisioner.hydration.step import Launch, Place, Step
-from provisioner.hydration.uv import Project, Requirements, UvEnvironment
-from provisioner.hydration.uv.tree import site_packages
-from provisioner.removal import remove
+from provisioner.hydration.steps.nix.profile import NixProfile
+from provisioner.hydration.steps.uv.declaration import Project, Requirements
+from provisioner.hydration.steps.uv.step import UvEnvironment
+from provisioner.hydration.steps.uv.tree import site_packages
+from provisioner.settings.options import KernelOptions
+from provisioner.system.removal import remove
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own Nix store serves here as well
-from tests.hydration.nix_store import NixStore, make_store
+from tests.support.nix_store import NixStore, make_store
 
 PACKAGES = ("ipykernel", "numpy", "pandas")
 _READY_SECONDS = 60
@@ -178,9 +180,8 @@ def starts(rounds: int, scratch: Path) -> list[Result]:
     """Compare the second start of a hydrated volume with a start that is not hydrated at all."""
     place, launch = new_place(scratch), _launch(os.environ)
     steps = plan(
-        HydrationOptions(
-            uv_cache=_cache(scratch), requirements=PACKAGES, bootstrap_command=("true",)
-        )
+        KernelOptions().having(requirements=list(PACKAGES), bootstrap_command=["true"]),
+        _cache(scratch),
     )
     bring(steps, place, launch)
     plain = Launch((str(place.environment / "bin/python"), *launch.argv[1:]), launch.env)

@@ -33,11 +33,12 @@ from measure import (
     require_warm_bytecode,
 )
 
-from provisioner.config import load_settings
-from provisioner.hydration.pipeline import hydrate
-from provisioner.hydration.plan import HydrationOptions, plan
+from provisioner.hydration.plan import plan
+from provisioner.hydration.runner import hydrate
 from provisioner.hydration.step import Launch, Place
-from provisioner.pool import Pool
+from provisioner.pool.pool import Pool
+from provisioner.settings.options import KernelOptions
+from provisioner.settings.pool import load_settings
 
 STOCK, VOLUME = "stock", "volume"
 """The two kernelspecs, alike but for the provisioner."""
@@ -225,7 +226,7 @@ def make_overlay(volume: Path) -> float:
     launch = Launch((sys.executable, "-m", "ipykernel_launcher"), os.environ)
     begin = time.perf_counter()
     hydrate(
-        plan(HydrationOptions(uv_cache=volume.parent / "uv")),
+        plan(KernelOptions(), volume.parent / "uv"),
         Place(volume, state),
         launch,
         repeat=volume.name,

@@ -27,11 +27,11 @@ from measure import (
     require_enough,
 )
 
-from provisioner.config import VolumePool
-from provisioner.pool import Pool
-from provisioner.record import Spare
-from provisioner.sweep import sweep
-from provisioner.volume import make, new_id
+from provisioner.core.record import Spare
+from provisioner.maintenance.sweep import sweep
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import VolumePool
+from provisioner.system.layout import make, new_id
 
 RECORDS = 100_000
 FILES = 100_000

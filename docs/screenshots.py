@@ -10,9 +10,9 @@ from typing import Literal
 
 from playwright.sync_api import expect, sync_playwright
 
-from tests.lab.browsing import FLAGS, Laboratory, laboratory, place_with_lab
 from tests.lab.test_hydrations import add_kernelspec
-from tests.server.serving import Place
+from tests.support.browsing import FLAGS, Laboratory, laboratory, place_with_lab
+from tests.support.serving import Place
 
 HERE = Path(__file__).parent / "screenshots"
 WRITE = "open('result.bin', 'wb').write(b'x' * {size})"

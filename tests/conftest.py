@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.config import VolumePool, load_settings
-from provisioner.pool import Pool, pool_of
-
-from .kernels import MUTE, install
-from .signals import take_back_signals
-from .upkeep.world import Clock
+from provisioner.pool.pool import Pool, pool_of
+from provisioner.settings.pool import VolumePool, load_settings
+from tests.support.kernels import MUTE, install
+from tests.support.signals import take_back_signals
+from tests.support.world import Clock
 
 
 @pytest.fixture

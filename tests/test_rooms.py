@@ -1,10 +1,10 @@
-"""How the package is built: rooms, each a file or a folder of it, that import from below only."""
+"""How the package is built: thirteen rooms, each importing only from the rooms that the table permits."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,33 +13,82 @@ import provisioner
 
 PACKAGE = Path(provisioner.__file__).parent
 FILES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-FACES = {"kernel", "server", "cli"}
-MOST_LINES = 500
+MOST_LINES = 350
+
+_GROUND = {"settings", "core"}
+_STOREYS = {"system", *_GROUND}
+_BELOW_FACES = {"maintenance", "launch", "pool", "hydration", "backup", "registry", *_STOREYS}
+PERMITTED: dict[str, set[str]] = {
+    "core": set(),
+    "settings": {"core"},
+    "system": _GROUND,
+    "registry": _STOREYS,
+    "backup": _STOREYS,
+    "hydration": _STOREYS,
+    "pool": {"registry", "backup", *_STOREYS},
+    "launch": {"hydration", *_STOREYS},
+    "maintenance": {"pool", "hydration", *_STOREYS},
+    "kernel": _BELOW_FACES,
+    "server": _BELOW_FACES,
+    "cli": _BELOW_FACES,
+    "lab": set(),
+}
+"""The rooms, from the ground up, and the rooms that each may import from."""
 
 
-def test_a_room_imports_only_from_rooms_below_it() -> None:
-    # Where two import each other there is no such order, and the error names them.
-    order = list(TopologicalSorter(rooms_below()).static_order())
-    assert order.index("session") < order.index("pool") < order.index("kernel")
+def test_at_the_top_of_the_package_there_are_only_rooms() -> None:
+    found = {
+        path.name for path in PACKAGE.iterdir() if path.name not in {"__pycache__", "__init__.py"}
+    }
+    assert found == {*PERMITTED, "py.typed"}
 
 
-def test_the_faces_never_import_one_another() -> None:
-    below = rooms_below()
-    assert [face for face in FACES if below[face] & FACES] == []
+def test_a_room_imports_only_from_the_rooms_that_the_table_permits() -> None:
+    broken = [
+        f"{module} imports {found}"
+        for module in FILES
+        for found in ours(module)
+        if room_of(found) not in {*PERMITTED.get(room_of(module), set()), room_of(module), ""}
+    ]
+    assert broken == []
 
 
-@pytest.mark.parametrize("room", ["session", "policy"])
-def test_what_decides_has_neither_clock_nor_disk_nor_log(room: str) -> None:
-    below, reached, met = rooms_below(), set[str](), {room}
-    while met:
-        reached |= met
-        met = {found for one in met for found in below.get(one, ())} - reached
-    files = [name for name in FILES if room_of(name) in reached]
-    used = {found.partition(".")[0] for name in files for found in imports(name)}
+def test_no_two_modules_import_one_another() -> None:
+    below = {module: {home_of(found) for found in ours(module)} - {module} for module in FILES}
+    try:
+        TopologicalSorter(below).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import one another: {' -> '.join(error.args[1])}")
+
+
+def test_no_private_name_is_taken_from_another_module() -> None:
+    taken = [
+        f"{module} takes {found}"
+        for module in FILES
+        for found in ours(module)
+        if any(part.startswith("_") and not part.endswith("__") for part in found.split("."))
+    ]
+    assert taken == []
+
+
+def test_imports_are_absolute_and_the_core_uses_no_clock_disk_or_log() -> None:
+    used = {
+        found.partition(".")[0]
+        for module in FILES
+        if room_of(module) == "core"
+        for found in imports(module)
+    }
     assert not used & {"io", "logging", "os", "pathlib", "shutil", "sqlite3", "subprocess", "time"}
+
+
+@pytest.mark.parametrize("room", [room for room in PERMITTED if room != "lab"])
+def test_each_room_says_what_it_is_for_and_what_it_may_import(room: str) -> None:
+    said = ast.get_docstring(ast.parse(FILES[f"provisioner.{room}"].read_text(encoding="utf-8")))
+    assert said is not None
+    assert "May import: " in said
 
 
 def test_no_file_is_too_long_to_be_about_one_thing() -> None:
@@ -47,29 +96,27 @@ def test_no_file_is_too_long_to_be_about_one_thing() -> None:
     assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
 
 
-def rooms_below() -> dict[str, set[str]]:
-    """Return for each room those that it imports from, wherever in a file it does."""
-    below: dict[str, set[str]] = {}
-    for name in FILES:
-        room = room_of(name)
-        used = {room_of(found) for found in imports(name) if found.startswith("provisioner.")}
-        below.setdefault(room, set()).update(used - {room})
-    return below
+def ours(module: str) -> list[str]:
+    """Return the full names of what a module imports from this package."""
+    return [found for found in imports(module) if found.startswith("provisioner.")]
 
 
-def room_of(module: str) -> str:
-    """Return the room that a module lies in: what follows the package's name."""
-    return module.split(".")[1]
+def home_of(name: str) -> str:
+    """Return the module that a name is imported from."""
+    return name if name in FILES else name.rpartition(".")[0]
+
+
+def room_of(name: str) -> str:
+    """Return the room that a module or a name lies in; empty for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in PERMITTED else ""
 
 
 def imports(module: str) -> Iterator[str]:
-    """Yield the full names of what a module imports; of `from x import y` that is x.y."""
+    """Yield the full names of what a module imports, wherever in it; of `from x import y` that is x.y."""
     for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = module.split(".")[: -node.level]
-                base = ".".join([*above, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            assert not node.level, f"{module} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools import require
+from tests.support.tools import require
 
 HINT = "install the package of that name"
 

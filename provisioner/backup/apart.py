@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import provisioner
-from provisioner import errors
 from provisioner.backup.compressor import cancelled
-from provisioner.backup.manifest import About, Manifest
+from provisioner.backup.format.manifest import About, Manifest
 from provisioner.backup.writer import Written
-from provisioner.errors import BackupFailed, VolumeError
+from provisioner.core import errors
+from provisioner.core.errors import BackupFailed, VolumeError
 
 _PIPE = 1 << 20
 """Bytes asked for a pipe's buffer: the more, the less often this process is woken up."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from provisioner.backup import header
 from provisioner.backup.decompressor import Decompressor, damaged
-from provisioner.backup.entry import Entry, read_entry
-from provisioner.backup.manifest import MEMBER, Manifest, printable
+from provisioner.backup.format import header
+from provisioner.backup.format.entry import Entry, read_entry
+from provisioner.backup.format.manifest import MEMBER, Manifest, printable
 from provisioner.backup.usual import usual_files
 
 

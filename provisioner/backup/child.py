@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.backup.archive import verify
-from provisioner.backup.manifest import About
+from provisioner.backup.format.manifest import About
 from provisioner.backup.writer import write_archive
-from provisioner.errors import VolumeError
+from provisioner.core.errors import VolumeError
 
 _LOWEST = 19
 _TELL_SECONDS = 0.1

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from provisioner.errors import Cancelled
+from provisioner.core.errors import Cancelled
 
 LEVEL = 3
 PIECE = 128 << 10

@@ -11,9 +11,9 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from provisioner.backup.header import padding
-from provisioner.backup.trailer import read_trailer
-from provisioner.errors import BackupDamaged, Cancelled
+from provisioner.backup.format.header import padding
+from provisioner.backup.format.trailer import read_trailer
+from provisioner.core.errors import BackupDamaged, Cancelled
 
 # Our frames need 2 MiB; a hostile one may ask for as much as it likes and is refused.
 _MAX_WINDOW = 8 << 20

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from provisioner.backup import header
 from provisioner.backup.archive import Archive
 from provisioner.backup.decompressor import Decompressor, damaged
-from provisioner.backup.entry import Entry
 from provisioner.backup.flush import flush_tree
-from provisioner.backup.manifest import Manifest, printable
+from provisioner.backup.format import header
+from provisioner.backup.format.entry import Entry
+from provisioner.backup.format.manifest import Manifest, printable
+from provisioner.backup.format.xattr import set_xattr
 from provisioner.backup.space import check_room
-from provisioner.backup.xattr import set_xattr
-from provisioner.descent import Descent
-from provisioner.errors import DiskFull, RestoreFailed
-from provisioner.removal import remove_tree
+from provisioner.core.errors import DiskFull, RestoreFailed
+from provisioner.system.descent import Descent
+from provisioner.system.removal import remove_tree
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -16,14 +16,14 @@ from typing import BinaryIO
 from provisioner.backup.apart import verify_apart, write_archive_apart
 from provisioner.backup.archive import verify
 from provisioner.backup.compressor import cancelled
-from provisioner.backup.destination import Destination
+from provisioner.backup.destinations.destination import Destination
 from provisioner.backup.extractor import extract
-from provisioner.backup.manifest import About, Manifest
-from provisioner.backup.name import BackupName
+from provisioner.backup.format.manifest import About, Manifest
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.format.trailer import read_trailer
 from provisioner.backup.space import estimate
-from provisioner.backup.trailer import read_trailer
 from provisioner.backup.writer import Written, write_archive
-from provisioner.errors import BackupDamaged, BackupFailed, DiskFull
+from provisioner.core.errors import BackupDamaged, BackupFailed, DiskFull
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes done and, where known, the bytes in all."""

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from provisioner.backup.exclusion import Exclusions
+from provisioner.backup.format.exclusion import Exclusions
 from provisioner.backup.tally import Tally
 from provisioner.backup.tree import walk
-from provisioner.errors import DiskFull
+from provisioner.core.errors import DiskFull
 
 _HEADERS = 1536
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from provisioner.backup.manifest import NOTED_PATHS, About, Manifest, Noted, printable
+from provisioner.backup.format.manifest import NOTED_PATHS, About, Manifest, Noted, printable
 
 
 @dataclass

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner.backup.exclusion import CACHE_TAG, Exclusions, is_cache
+from provisioner.backup.format.exclusion import CACHE_TAG, Exclusions, is_cache
 from provisioner.backup.tally import Tally
-from provisioner.descent import Descent
-from provisioner.errors import BackupFailed
+from provisioner.core.errors import BackupFailed
+from provisioner.system.descent import Descent
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 """What opening a file says when it is gone or something else has taken its place."""

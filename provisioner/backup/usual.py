@@ -1,7 +1,7 @@
 """Small files as nearly all are: one time, a plain header, the content; read at once, in a few steps.
 
 A tree of 100,000 tiny files is restored as fast as Python gets through this. Whatever is in any way
-unusual is declined, and left to the careful reader of :mod:`provisioner.backup.entry`.
+unusual is declined, and left to the careful reader of :mod:`provisioner.backup.format.entry`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from zlib import adler32
 
-from provisioner.backup import header
 from provisioner.backup.decompressor import Decompressor
-from provisioner.backup.entry import END_OF_TIME, Entry
-from provisioner.backup.header import BLOCK
+from provisioner.backup.format import header
+from provisioner.backup.format.entry import END_OF_TIME, Entry
+from provisioner.backup.format.header import BLOCK
 
 _HEADERS = 3 * BLOCK
 _START = header.MTIME_BLOCK + b"30 mtime="
@@ -36,7 +36,7 @@ def usual_files(archive: Decompressor, until: int) -> Iterator[Entry]:
     No member is begun at the offset ``until`` or after it.
 
     Usual is what :meth:`HeaderWriter.file` writes: one record, the mtime, and a plain header. What
-    is accepted here is read the same by :func:`provisioner.backup.entry.read_entry`, which also looks
+    is accepted here is read the same by :func:`provisioner.backup.format.entry.read_entry`, which also looks
     at the whole seconds in the plain header that the record replaces.
     """
     piece, at = archive.piece, archive.at

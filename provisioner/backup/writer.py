@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioner import __version__
-from provisioner.backup import header
 from provisioner.backup.compressor import PIECE, Compressor
-from provisioner.backup.exclusion import Exclusions
-from provisioner.backup.header import HeaderWriter, Made
-from provisioner.backup.manifest import MEMBER, About, Manifest
+from provisioner.backup.format import header
+from provisioner.backup.format.exclusion import Exclusions
+from provisioner.backup.format.header import HeaderWriter, Made
+from provisioner.backup.format.manifest import MEMBER, About, Manifest
+from provisioner.backup.format.trailer import Trailer
+from provisioner.backup.format.xattr import pax_records
 from provisioner.backup.tally import Tally
-from provisioner.backup.trailer import Trailer
 from provisioner.backup.tree import GONE, Directory, walk
-from provisioner.backup.xattr import pax_records
 
 # A fifo put in the place of a file must not block the open; devices are never opened.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

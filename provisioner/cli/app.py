@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
-from .. import __version__
-from ..errors import VolumeError
-from .settings import SETTINGS_HELP, split_settings
-from .streams import fault_of_output, forget_output, make_usable
-from .terminal import complain
+from provisioner import __version__
+from provisioner.cli.output.streams import fault_of_output, forget_output, make_usable
+from provisioner.cli.output.terminal import complain
+from provisioner.cli.settings import SETTINGS_HELP, split_settings
+from provisioner.core.errors import VolumeError
 
 PROGRAM = "jupyter volumes"
 
@@ -62,27 +62,45 @@ class Command:
 
     def load(self) -> Face:
         """Import the command's module."""
-        return cast(Face, import_module(f".{self.module}", __package__))
+        return cast(Face, import_module(f"provisioner.cli.{self.module}"))
 
 
 COMMANDS: Sequence[Command] = (
-    Command("list", "listing", "show all volumes: session, state, holder, size, age"),
-    Command("show", "show", "show what is known of one volume"),
-    Command("path", "path", "print the directory of a volume"),
-    Command("shell", "shell", "run a shell or a command in a volume, under its lease", True),
-    Command("run", "run", "execute notebooks, each in the volume of its own path"),
-    Command("backup", "backup", "back volumes up now"),
-    Command("backups", "backups", "show the backups there are, and what one holds"),
-    Command("restore", "restore", "bring a volume back from a backup, or a copy of it elsewhere"),
-    Command("verify", "verify", "read backups whole and compare them with what was written"),
-    Command("prune", "prune", "delete a stopped volume's files; its backup can bring them back"),
-    Command("pin", "pin", "never prune or evict a volume"),
-    Command("unpin", "pin", "let a pinned volume be pruned and evicted again"),
-    Command("sweep", "sweep", "carry out the maintenance that is due, once or every so often"),
-    Command("hydrate", "hydrate", "bring the environment of volumes up to date, with live output"),
-    Command("warm", "warm", "make hydrated volumes ready for sessions to come"),
-    Command("kernelspec", "kernelspecs", "add, remove or list kernelspecs that give volumes"),
-    Command("doctor", "doctor", "check settings, root, table, leases and kernelspecs"),
+    Command("list", "commands.list", "show all volumes: session, state, holder, size, age"),
+    Command("show", "commands.show", "show what is known of one volume"),
+    Command("path", "commands.path", "print the directory of a volume"),
+    Command(
+        "shell", "commands.shell", "run a shell or a command in a volume, under its lease", True
+    ),
+    Command("run", "commands.run", "execute notebooks, each in the volume of its own path"),
+    Command("backup", "commands.backup", "back volumes up now"),
+    Command("backups", "commands.backups", "show the backups there are, and what one holds"),
+    Command(
+        "restore",
+        "commands.restore",
+        "bring a volume back from a backup, or a copy of it elsewhere",
+    ),
+    Command(
+        "verify", "commands.verify", "read backups whole and compare them with what was written"
+    ),
+    Command(
+        "prune", "commands.prune", "delete a stopped volume's files; its backup can bring them back"
+    ),
+    Command("pin", "commands.pin", "never prune or evict a volume"),
+    Command("unpin", "commands.pin", "let a pinned volume be pruned and evicted again"),
+    Command(
+        "sweep", "commands.sweep", "carry out the maintenance that is due, once or every so often"
+    ),
+    Command(
+        "hydrate",
+        "commands.hydrate",
+        "bring the environment of volumes up to date, with live output",
+    ),
+    Command("warm", "commands.warm", "make hydrated volumes ready for sessions to come"),
+    Command(
+        "kernelspec", "commands.kernelspec", "add, remove or list kernelspecs that give volumes"
+    ),
+    Command("doctor", "doctor.doctor", "check settings, root, table, leases and kernelspecs"),
 )
 
 

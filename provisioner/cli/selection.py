@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 
-from .. import notebook
-from ..errors import VolumeNotFound
-from ..pool import Pool, pool_of
-from ..record import Record
-from ..session import Clues, checked, choose
-from .settings import settings_of
+from provisioner.cli.settings import settings_of
+from provisioner.core.errors import VolumeNotFound
+from provisioner.core.record import Record
+from provisioner.core.session import Clues, checked, choose
+from provisioner.pool.pool import Pool, pool_of
+from provisioner.settings import notebook
 
 
 def open_pool(args: argparse.Namespace) -> Pool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-    from ..config import VolumePool
+    from provisioner.settings.pool import VolumePool
 
 _PREFIX = "--VolumePool."
 
@@ -58,7 +58,7 @@ def settings_of(args: argparse.Namespace) -> VolumePool:
     ConfigError
         For a name or a value that makes no sense.
     """
-    from ..config import load_settings
+    from provisioner.settings.pool import load_settings
 
     return load_settings(args.config)
 

@@ -1,1 +1,4 @@
-"""Hydration: what brings a volume's environment to what its kernelspec declares."""
+"""Hydration: brings the environment of a volume to what its kernelspec declares.
+
+Knows no pool and no kernel. May import: system, settings, core.
+"""

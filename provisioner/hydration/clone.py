@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from provisioner.errors import Cancelled
+from provisioner.core.errors import Cancelled
 
 _FICLONE = 0x40049409
 """The request by which Linux lets two files share their blocks; ioctl_ficlone(2)."""

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from provisioner.errors import HydrationFailed
-from provisioner.hydration.pipeline import changed_inputs, record_of, recorded, within
+from provisioner.core.errors import HydrationFailed
+from provisioner.hydration.runner import changed_inputs, record_of, recorded, within
 from provisioner.hydration.step import Launch, Place, Step
 
 

@@ -10,9 +10,9 @@ from importlib.metadata import entry_points
 from threading import Event
 from typing import Any, Literal, TypeVar
 
-from provisioner.errors import ConfigError, HydrationFailed, VolumeError
-from provisioner.hydration.plan import ENTRY_POINTS
+from provisioner.core.errors import ConfigError, HydrationFailed, VolumeError
 from provisioner.hydration.step import Lasting, Launch, Place, Progress, Step
+from provisioner.settings.options import ENTRY_POINTS
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from provisioner.errors import HydrationFailed
+from provisioner.core.errors import HydrationFailed
 
 
 def check_python(required: str, version: str) -> None:

@@ -15,26 +15,26 @@ from jupyter_server.serverapp import ServerApp
 from traitlets import default
 from traitlets.config import Config
 
-from ..config import load_settings
-from ..pool import pool_of
-from . import api_path
-from .culler import Culler
-from .events import Announcer, register_schemas
-from .failed_starts import KERNEL_SCHEMA, FailedStarts
-from .handlers import handlers
-from .identity import NotebookIdentity, with_notebook_identity
-from .jobs import Jobs
-from .kernels import VolumeKernels
-from .listing import Listing
-from .maintenance import Maintenance
-from .metrics import Metrics
-from .operations import Operations
-from .page import page_handlers
-from .starts import end_starts
-from .warming import Warming
-from .whereabouts import CONTENTS_SCHEMA, Whereabouts
-from .wiring import Wiring
-from .workers import Workers
+from provisioner.pool.pool import pool_of
+from provisioner.server.background.maintenance import Maintenance
+from provisioner.server.background.warming import Warming
+from provisioner.server.background.workers import Workers
+from provisioner.server.culling.culler import Culler
+from provisioner.server.failed_starts import KERNEL_SCHEMA, FailedStarts
+from provisioner.server.kernels import VolumeKernels
+from provisioner.server.notebooks import api_path
+from provisioner.server.notebooks.identity import NotebookIdentity, with_notebook_identity
+from provisioner.server.notebooks.renames import CONTENTS_SCHEMA, Whereabouts
+from provisioner.server.rest.handlers import handlers
+from provisioner.server.rest.jobs import Jobs
+from provisioner.server.rest.listing import Listing
+from provisioner.server.rest.operations import Operations
+from provisioner.server.rest.page import page_handlers
+from provisioner.server.starts import end_starts
+from provisioner.server.telemetry.events import Announcer, register_schemas
+from provisioner.server.telemetry.metrics import Metrics
+from provisioner.server.wiring import Wiring
+from provisioner.settings.pool import load_settings
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..event import Event, Kind
-from ..pool import Pool
-from ..uses import Acquired
-from ..work import Work
+from provisioner.core.event import Event, Kind
+from provisioner.pool.pool import Pool
+from provisioner.pool.uses import Acquired
+from provisioner.system.work import Work
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..pool import Pool
-from .culler import Culler
-from .jobs import Jobs
-from .kernels import VolumeKernels
-from .listing import Listing, Running, running
-from .models import View
-from .operations import Operations
-from .refusals import NoKernel
-from .workers import Workers
+from provisioner.pool.pool import Pool
+from provisioner.server.background.workers import Workers
+from provisioner.server.culling.culler import Culler
+from provisioner.server.kernels import VolumeKernels
+from provisioner.server.rest.jobs import Jobs
+from provisioner.server.rest.listing import Listing, Running, running
+from provisioner.server.rest.models import View
+from provisioner.server.rest.operations import Operations
+from provisioner.server.rest.refusals import NoKernel
 
 
 @dataclass(frozen=True)

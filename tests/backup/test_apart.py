@@ -15,21 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provisioner.backup import (
-    About,
-    apart,
-    destination_for,
-    gently,
-    restore_backup,
-    verify_backup,
-    write_backup,
-)
-from provisioner.backup.operation import Backup
-from provisioner.errors import BackupDamaged, BackupFailed, Cancelled
-from tests.backup.trees import ABOUT, MOMENT, see
-from tests.children import Child
-from tests.pools import wait_for
-from tests.processes import line_of, running
+from provisioner.backup import apart
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.format.manifest import About
+from provisioner.backup.operation import Backup, gently, restore_backup, verify_backup, write_backup
+from provisioner.core.errors import BackupDamaged, BackupFailed, Cancelled
+from tests.support.children import Child
+from tests.support.pools import wait_for
+from tests.support.processes import line_of, running
+from tests.support.trees import ABOUT, MOMENT, see
 
 LARGE = 48 << 20
 """More than is checked in this process, and than pipe and compressor hold: while nobody listens, there is no end."""
@@ -253,7 +247,8 @@ def test_where_no_process_can_be_started_the_backup_fails_in_one_line(
 ASKING = """
 import os, sys, threading
 from pathlib import Path
-from provisioner.backup import destination_for, gently, write_backup
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import gently, write_backup
 from tests.backup.trees import ABOUT
 def progress(done, total):
     print("at work", flush=True)
@@ -293,7 +288,9 @@ def test_it_is_found_from_any_directory(tmp_path: Path, volume: Path) -> None:
     script = """
 import sys, threading
 from pathlib import Path
-from provisioner.backup import About, destination_for, gently, write_backup
+from provisioner.backup.format.manifest import About
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import gently, write_backup
 from datetime import datetime, timezone
 about = About("vol-1", "s", "k", 1, datetime.now(timezone.utc))
 with gently():

@@ -23,7 +23,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 package, volume, backups, *closed = sys.argv[1:]
 sys.path.insert(0, package)
-from provisioner.backup import About, destination_for, gently, write_backup
+from provisioner.backup.format.manifest import About
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import gently, write_backup
 about = About("vol-1", "s", "k", 1, datetime.now(timezone.utc))
 for stream in map(int, closed):
     os.close(stream)
@@ -110,8 +112,10 @@ FEW_FILES = """
 import os, resource, sys, threading
 from datetime import datetime, timezone
 from pathlib import Path
-from provisioner.backup import About, destination_for, gently, write_backup
-from provisioner.errors import BackupFailed
+from provisioner.backup.format.manifest import About
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import gently, write_backup
+from provisioner.core.errors import BackupFailed
 volume, backups = sys.argv[1:]
 most = resource.getrlimit(resource.RLIMIT_NOFILE)
 def open_files():

@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provisioner.backup import destination_for, restore_backup, write_backup
 from provisioner.backup.archive import verify
+from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.extractor import extract
-from provisioner.backup.manifest import Manifest
+from provisioner.backup.format.manifest import Manifest
+from provisioner.backup.operation import restore_backup, write_backup
 from provisioner.backup.writer import Written, write_archive
-from provisioner.errors import BackupFailed, Cancelled, ConfigError
-from tests.backup.trees import ABOUT, archive_of, see
+from provisioner.core.errors import BackupFailed, Cancelled, ConfigError
+from tests.support.trees import ABOUT, archive_of, see
 
 NOBODY = 65534
 

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.backup import (
-    BackupName,
-    destination_for,
-    read_summary,
-    restore_backup,
-    verify_backup,
-)
 from provisioner.backup.archive import verify
+from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.extractor import extract
-from provisioner.errors import BackupDamaged
-from tests.backup.trees import ABOUT, archive_of, plant_everything
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.operation import read_summary, restore_backup, verify_backup
+from provisioner.core.errors import BackupDamaged
+from tests.support.trees import ABOUT, archive_of, plant_everything
 
 
 @pytest.fixture(scope="module")

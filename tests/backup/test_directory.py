@@ -15,21 +15,15 @@ from typing import BinaryIO
 import psutil
 import pytest
 
-from provisioner.backup import (
-    BackupName,
-    destination_for,
-    estimate,
-    read_summary,
-    restore_backup,
-    verify_backup,
-    write_backup,
-)
-from provisioner.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
-from provisioner.removal import remove_tree
-from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
-
-from ..children import Child
-from ..tools import do_without
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.backup.space import estimate
+from provisioner.core.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
+from provisioner.system.removal import remove_tree
+from tests.support.children import Child
+from tests.support.tools import do_without
+from tests.support.trees import ABOUT, MOMENT, plant_everything, see
 
 NAME = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
 
@@ -144,7 +138,8 @@ def test_the_final_name_appears_only_after_the_check(volume: Path, tmp_path: Pat
 CHILD = """
 import os, signal, sys, threading
 from pathlib import Path
-from provisioner.backup import destination_for, write_backup
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import write_backup
 from tests.backup.trees import ABOUT
 def stop(step):
     if step == sys.argv[3]:

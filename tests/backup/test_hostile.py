@@ -17,14 +17,14 @@ from typing import Literal
 import pytest
 import zstandard
 
-from provisioner.backup import header
 from provisioner.backup.archive import verify
 from provisioner.backup.extractor import extract
-from provisioner.backup.header import HeaderWriter, Made
-from provisioner.backup.manifest import Manifest, Noted
-from provisioner.backup.trailer import Trailer
-from provisioner.errors import BackupDamaged, DiskFull, VolumeError
-from tests.backup.trees import ABOUT, MOMENT
+from provisioner.backup.format import header
+from provisioner.backup.format.header import HeaderWriter, Made
+from provisioner.backup.format.manifest import Manifest, Noted
+from provisioner.backup.format.trailer import Trailer
+from provisioner.core.errors import BackupDamaged, DiskFull, VolumeError
+from tests.support.trees import ABOUT, MOMENT
 
 Dialect = Literal[0, 1, 2]
 """tarfile's ustar, GNU and pax."""
@@ -230,9 +230,9 @@ MEASURED = """
 import sys, threading
 from pathlib import Path
 from provisioner.backup.extractor import extract
-from provisioner.backup import header
+from provisioner.backup.format import header
 from provisioner.backup.archive import verify
-from provisioner.errors import VolumeError
+from provisioner.core.errors import VolumeError
 with open(sys.argv[1], "rb") as stream:
     try:
         if len(sys.argv) > 2:

@@ -19,25 +19,19 @@ import fsspec
 import pytest
 from fsspec.implementations.sftp import SFTPFileSystem
 
-from provisioner.backup import (
-    Destination,
-    destination_for,
-    read_summary,
-    restore_backup,
-    verify_backup,
-    write_backup,
-)
-from provisioner.backup.remote import PARTIAL_AGE, RemoteDestination
-from provisioner.errors import (
+from provisioner.backup.destinations.destination import Destination
+from provisioner.backup.destinations.remote import PARTIAL_AGE, RemoteDestination
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.core.errors import (
     BackupDamaged,
     BackupFailed,
     BackupMissing,
     Cancelled,
     ConfigError,
 )
-from tests.backup.trees import ABOUT, MOMENT, plant_everything, see
-
-from ..tools import require
+from tests.support.tools import require
+from tests.support.trees import ABOUT, MOMENT, plant_everything, see
 
 
 def _free_port() -> int:
@@ -214,8 +208,8 @@ def test_an_unknown_scheme_is_refused_with_what_to_use() -> None:
 def test_a_missing_package_is_named_with_its_cure(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['fsspec'] = None\n"
-        "from provisioner.backup import destination_for\n"
-        "from provisioner.errors import ConfigError\n"
+        "from provisioner.backup.destinations.urls import destination_for\n"
+        "from provisioner.core.errors import ConfigError\n"
         "try: destination_for('sftp://x/y')\n"
         "except ConfigError as e: sys.exit('jupyter-volumes[remote]' not in str(e))\n"
         "sys.exit(2)"

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.backup import About, BackupName, destination_for, restore_backup, write_backup
 from provisioner.backup.archive import verify
+from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.extractor import extract
-from provisioner.backup.header import FILE, HeaderWriter, Made
-from provisioner.errors import VolumeError
-from provisioner.removal import remove_tree
-from tests.backup.trees import ABOUT, MOMENT, archive_of, plant_everything, see
-
-from ..tools import require
+from provisioner.backup.format.header import FILE, HeaderWriter, Made
+from provisioner.backup.format.manifest import About
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.operation import restore_backup, write_backup
+from provisioner.core.errors import VolumeError
+from provisioner.system.removal import remove_tree
+from tests.support.tools import require
+from tests.support.trees import ABOUT, MOMENT, archive_of, plant_everything, see
 
 MANIFEST = b".volume-backup.json"
 

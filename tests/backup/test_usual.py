@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.backup import header
 from provisioner.backup.decompressor import Decompressor
-from provisioner.backup.entry import Entry, read_entry
-from provisioner.backup.header import HeaderWriter, Made
+from provisioner.backup.format import header
+from provisioner.backup.format.entry import Entry, read_entry
+from provisioner.backup.format.header import HeaderWriter, Made
 from provisioner.backup.usual import usual_files
 from provisioner.backup.writer import write_archive
-from provisioner.errors import BackupDamaged
-
-from .trees import ABOUT
+from provisioner.core.errors import BackupDamaged
+from tests.support.trees import ABOUT
 
 FILE = Made(0o100640, 1000, 100, 5, 1_700_000_000_123_456_789)
 CONTENT = b"hello"

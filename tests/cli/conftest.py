@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Cli
+from tests.support.commands import Cli
 
 
 @pytest.fixture

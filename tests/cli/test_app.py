@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import __version__
-
-from .commands import COMMAND, Cli, make_volume
+from tests.support.commands import COMMAND, Cli, make_volume
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pytest
 
 from provisioner.hydration.foreign import _factory
 from provisioner.hydration.step import Launch, Place
-from provisioner.removal import remove
-from tests.hydration.example import install_example
-from tests.hydration.nix_store import NixStore, make_store
-from tests.hydration.starts import make_place, plain_environment
-from tests.tools import require
+from provisioner.system.removal import remove
+from tests.support.example_package import install_example
+from tests.support.nix_store import NixStore, make_store
+from tests.support.starts import make_place, plain_environment
+from tests.support.tools import require
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from threading import Event
 
 import pytest
 
-from provisioner.errors import Cancelled
+from provisioner.core.errors import Cancelled
 from provisioner.hydration.clone import can_reflink, clone, is_immutable, link
-from tests.images import mounted
+from tests.support.images import mounted
 
 LIBRARY = "lib/python3.11/site-packages"
 PACKAGE = f"{LIBRARY}/fruit"

@@ -8,18 +8,19 @@ from threading import Event
 
 import pytest
 
-from provisioner.errors import Cancelled, ConfigError, HydrationFailed
-from provisioner.hydration.plan import HydrationOptions, plan
+from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
+from provisioner.hydration.plan import plan
 from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Step
-from tests.hydration.starts import Told, run
+from provisioner.settings.options import KernelOptions
+from tests.support.starts import Told, run
 
 pytestmark = pytest.mark.usefixtures("example_package")
 
 
 def odd(place: Place, code: str) -> list[Step]:
     """Return the plan of a kernelspec whose only step is made odd by code."""
-    options = HydrationOptions(uv_cache=place.state, overlay=False, extra={"example_odd": code})
-    return plan(options)
+    options = KernelOptions().having(overlay=False, further={"example_odd": code})
+    return plan(options, place.state)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_a_step_that_cannot_look_after_what_it_made_is_done_again(
 def test_what_a_step_itself_says_of_a_failure_is_told_as_it_is(
     place: Place, launch: Launch
 ) -> None:
-    failing = "from provisioner.errors import HydrationFailed as F\n"
+    failing = "from provisioner.core.errors import HydrationFailed as F\n"
     failing += "def hydrate(*_): raise F('the shop is closed: come back tomorrow', 'tail')\n"
     with pytest.raises(HydrationFailed, match="example-data: the shop is closed") as refusal:
         run(odd(place, f"{failing}step.hydrate = hydrate"), place, launch)
     assert refusal.value.tail == "tail"
     cancelled = (
-        "from provisioner.errors import Cancelled as C\ndef hydrate(*_): raise C('enough')\n"
+        "from provisioner.core.errors import Cancelled as C\ndef hydrate(*_): raise C('enough')\n"
     )
     with pytest.raises(Cancelled):
         run(odd(place, f"{cancelled}step.hydrate = hydrate"), place, launch)
@@ -86,7 +87,7 @@ def test_a_step_that_cannot_be_used_is_refused_before_anything_is_done(
     place: Place, extra: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as refusal:
-        plan(HydrationOptions(uv_cache=place.state, extra=extra))
+        plan(KernelOptions().having(further=extra), place.state)
     assert "\n" not in str(refusal.value)
 
 

@@ -14,13 +14,13 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
-from provisioner.errors import ConfigError, HydrationFailed
-from provisioner.event import Event, Kind
-from tests.hydration.kernels import Kernel, World, jupyter_directories
-from tests.hydration.nix_store import NixStore
-from tests.hydration.starts import plain_environment, processes_of, processes_started
-from tests.hydration.wheels import make_wheel
-from tests.processes import kill, line_of, running
+from provisioner.core.errors import ConfigError, HydrationFailed
+from provisioner.core.event import Event, Kind
+from tests.support.kernel_worlds import Kernel, World, jupyter_directories
+from tests.support.nix_store import NixStore
+from tests.support.processes import kill, line_of, running
+from tests.support.starts import plain_environment, processes_of, processes_started
+from tests.support.wheels import make_wheel
 
 SECRETS = {
     "JUPYTERHUB_API_TOKEN": "hush-of-the-hub",

@@ -13,17 +13,18 @@ from threading import Event
 
 import pytest
 
-from provisioner import environment
 from provisioner.cli.app import run as jupyter_volumes
-from provisioner.config import VolumePool
-from provisioner.lease import Purpose
-from provisioner.pool import Pool
-from provisioner.record import Record
-from provisioner.spares import warm
-from provisioner.uses import Acquired
-from tests.hydration.starts import processes_started
-from tests.hydration.wheels import make_wheel
-from tests.images import mounted
+from provisioner.core.record import Record
+from provisioner.hydration.environment import Environment
+from provisioner.hydration.kernelspec import declared
+from provisioner.maintenance.spares import warm
+from provisioner.pool.pool import Pool
+from provisioner.pool.uses import Acquired
+from provisioner.settings.pool import VolumePool
+from provisioner.system.lease import Purpose
+from tests.support.images import mounted
+from tests.support.starts import processes_started
+from tests.support.wheels import make_wheel
 
 NAME = "fruit"
 COPYING = "copying the environment of another volume"
@@ -73,8 +74,9 @@ class Orchard:
         return found
 
     def ready(self, acquired: Acquired) -> bool:
-        options, launch = environment.declared(NAME, self.env)
-        return environment.is_ready(launch, self.pool, options, acquired)
+        options, launch = declared(NAME, self.env)
+        volume = Environment(self.pool.settings, options, acquired.record, acquired.path)
+        return volume.is_ready(launch)
 
     def has_copied(self) -> bool:
         return any(COPYING in line for line in self.lines)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from ..tools import require
-from .browsing import FLAGS, Laboratory, laboratory, place_with_lab
+from tests.support.browsing import FLAGS, Laboratory, laboratory, place_with_lab
+from tests.support.tools import require
 
 
 @pytest.fixture(scope="package")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from .browsing import Laboratory, laboratory, matching, place_with_lab
+from tests.support.browsing import Laboratory, laboratory, matching, place_with_lab
 
 
 @pytest.fixture(scope="module")

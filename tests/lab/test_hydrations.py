@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.server.serving import KERNELSPEC, Place
-
-from .browsing import Laboratory, laboratory, matching, place_with_lab
+from tests.support.browsing import Laboratory, laboratory, matching, place_with_lab
+from tests.support.serving import KERNELSPEC, Place
 
 SLOW = "for part in one two three; do echo part $part; sleep 1; done; echo prepared > made.txt"
 FAILING = "sleep 2; echo half way; sleep 2; echo 'the licence server does not answer' >&2; exit 3"

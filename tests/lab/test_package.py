@@ -11,8 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import provisioner
-
-from .browsing import LABEXTENSION, Laboratory, laboratory, place_with_lab
+from tests.support.browsing import LABEXTENSION, Laboratory, laboratory, place_with_lab
 
 STATIC = LABEXTENSION / "static"
 PACKAGE = json.loads((LABEXTENSION / "package.json").read_text())

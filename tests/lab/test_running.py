@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from .browsing import Laboratory, matching
+from tests.support.browsing import Laboratory, matching
 
 WRITE = "open('kept.bin', 'wb').write(b'x' * 3_000_000)"
 

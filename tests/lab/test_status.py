@@ -9,9 +9,8 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.server.serving import eventually
-
-from .browsing import Laboratory
+from tests.support.browsing import Laboratory
+from tests.support.serving import eventually
 
 
 @pytest.fixture(scope="module", autouse=True)

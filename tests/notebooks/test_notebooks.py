@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Cli, texts
-from tests.hydration.nix_store import NixStore
-from tests.hydration.starts import processes_started
+from tests.support.commands import Cli, texts
+from tests.support.nix_store import NixStore
+from tests.support.starts import processes_started
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .serving import Place, Server, served
+from tests.support.serving import Place, Server, served
 
 
 @pytest.fixture

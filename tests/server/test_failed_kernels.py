@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .serving import KERNELSPEC, Place, Server, eventually, served
+from tests.support.serving import KERNELSPEC, Place, Server, eventually, served
 
 FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a session that is no name": ({}, {"volume": {"session": 5}}, "give a string or remove it"),

@@ -20,8 +20,8 @@ import requests
 import websocket
 import zstandard
 
-from ..tools import require
-from .serving import KERNEL, eventually, execute
+from tests.support.serving import KERNEL, eventually, execute
+from tests.support.tools import require
 
 PAGE = Path(__file__).parents[2] / "docs" / "jupyterhub.md"
 KERNELSPECS = Path(__file__).parents[2] / "kernelspecs"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner.pool import Pool
+from provisioner.pool.pool import Pool
 from provisioner.server import kernels
 from provisioner.server.kernels import VolumeKernels
-
-from ..pools import wait_for
+from tests.support.pools import wait_for
 
 
 def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_given_back(here: Pool) -> None:

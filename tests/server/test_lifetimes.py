@@ -13,10 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from provisioner.config import VolumePool
-from provisioner.pool import Pool
-
-from .serving import KERNEL, Place, Server, eventually, served
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import VolumePool
+from tests.support.serving import KERNEL, Place, Server, eventually, served
 
 BLOCKING = "--AsyncMappingKernelManager.use_pending_kernels=False"
 PENDING = "--AsyncMappingKernelManager.use_pending_kernels=True"

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from provisioner.lease import is_held
-
-from ..signals import take_back_signals
-from .outcome import Outcome, Verdict, read_outcomes, summary
-from .suite import RUNNERS, SUITES, Suite, fetch, make_environment, scripts
+from provisioner.system.lease import is_held
+from tests.support.signals import take_back_signals
+from tests.upstream.outcome import Outcome, Verdict, read_outcomes, summary
+from tests.upstream.suite import RUNNERS, SUITES, Suite, fetch, make_environment, scripts
 
 _MOST_SECONDS = 900
 """How long one run of a suite may take; the longest takes five minutes with a single job."""

@@ -1,0 +1,1 @@
+"""Where backups lie: a directory of this machine, or whatever a URL names."""

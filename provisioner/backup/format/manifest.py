@@ -1,0 +1,191 @@
+"""What a backup says of itself: whose files, which generation, how many, and what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from typing import Any
+
+from provisioner.core.errors import BackupDamaged
+
+FORMAT = 1
+MEMBER = b".volume-backup.json"
+"""Path of the manifest inside the archive: its last member."""
+
+NOTED_PATHS = 50
+"""Of what was left out, this many paths are named; the rest is only counted."""
+_NOTED_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose backup it is; nothing here is learned from the files.
+
+    Parameters
+    ----------
+    volume, session, kernelspec
+        Id of the volume, the session it belongs to, and the name of its kernelspec.
+    generation
+        Generation of the files, 0 or more.
+    created
+        Aware moment at which the backup was begun.
+    """
+
+    volume: str
+    session: str
+    kernelspec: str
+    generation: int
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Noted:
+    """How many files something happened to, and the first of their paths, made printable."""
+
+    count: int = 0
+    paths: tuple[str, ...] = ()
+
+
+def printable(path: bytes) -> str:
+    """Spell a path for people: bytes that are no UTF-8 and control characters are escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= _NOTED_LENGTH else text[: _NOTED_LENGTH - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record inside every backup.
+
+    Parameters
+    ----------
+    about
+        Whose backup it is.
+    files, directories, symlinks, hardlinks
+        Members of each kind; a file's second and further names count as hard links.
+    bytes
+        Sum of the files' sizes, holes included.
+    skipped
+        Sockets, fifos and devices: never backed up, and nothing is lost by it.
+    excluded
+        Left out on request (exclude globs) or because ``CACHEDIR.TAG`` marks a cache.
+    unreadable, vanished, changed
+        What could not be read, was gone when its turn came, or changed while it was read.
+    creator
+        Program and version that wrote the backup.
+    """
+
+    about: About
+    files: int
+    directories: int
+    symlinks: int
+    hardlinks: int
+    bytes: int
+    skipped: Noted
+    excluded: Noted
+    unreadable: Noted
+    vanished: Noted
+    changed: Noted
+    creator: str
+
+    @property
+    def partial(self) -> bool:
+        """Whether something that should be in the backup is not, or not as it was on disk."""
+        return bool(self.unreadable.count or self.vanished.count or self.changed.count)
+
+    @property
+    def entries(self) -> int:
+        """How many members the archive holds, the manifest itself not counted."""
+        return self.files + self.directories + self.symlinks + self.hardlinks
+
+    def to_json(self) -> str:
+        """Spell as one JSON object, in ASCII."""
+        record = asdict(self)
+        about = record.pop("about")
+        about["created"] = self.about.created.astimezone(timezone.utc).isoformat()
+        return json.dumps({"format": FORMAT, **about, **record, "partial": self.partial})
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read what :meth:`to_json` wrote, trusting nothing.
+
+        Raises
+        ------
+        BackupDamaged
+            If a field is missing, unknown, of another type, or contradicts another.
+        """
+        try:
+            record = json.loads(text)
+            return cls.from_record(record)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise BackupDamaged(
+                f"the manifest cannot be read ({str(error)[:200]}); use another backup"
+            ) from None
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Manifest:
+        """Check each field of a decoded manifest.
+
+        Raises
+        ------
+        BackupDamaged
+            If the format is a later one.
+        ValueError
+            If a field is missing, unknown or of another type.
+        """
+        if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+            raise ValueError("no format")
+        if record["format"] != FORMAT:
+            raise BackupDamaged(
+                f"the backup has format {record['format']} and this version knows {FORMAT};"
+                " use the version of jupyter-volumes that wrote it"
+            )
+        unread = {key: value for key, value in record.items() if key != "format"}
+        created = datetime.fromisoformat(_text(unread.pop("created")))
+        if created.tzinfo is None:
+            raise ValueError("created has no time zone")
+        about = About(
+            volume=_text(unread.pop("volume")),
+            session=_text(unread.pop("session")),
+            kernelspec=_text(unread.pop("kernelspec")),
+            generation=_count(unread.pop("generation")),
+            created=created,
+        )
+        partial = unread.pop("partial")
+        noted = ("skipped", "excluded", "unreadable", "vanished", "changed")
+        counts = ("files", "directories", "symlinks", "hardlinks", "bytes")
+        values: dict[str, Any] = {key: _noted(unread.pop(key)) for key in noted}
+        values |= {key: _count(unread.pop(key)) for key in counts}
+        values["creator"] = _text(unread.pop("creator"))
+        if unread:
+            raise ValueError(f"unknown field {min(unread)[:40]!r}")
+        manifest = cls(about=about, **values)
+        if partial is not manifest.partial:
+            raise ValueError("partial contradicts the counts")
+        return manifest
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 8192:
+        raise ValueError("a text is missing or too long")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError("a number is missing or out of range")
+    return value
+
+
+def _noted(value: object) -> Noted:
+    if not isinstance(value, dict) or set(value) != {f.name for f in fields(Noted)}:
+        raise ValueError("a list of paths is missing")
+    count, paths = _count(value["count"]), value["paths"]
+    if not isinstance(paths, list) or len(paths) != min(count, NOTED_PATHS):
+        raise ValueError("a list of paths does not fit its count")
+    for path in paths:
+        if not _text(path).isprintable() or len(path) > _NOTED_LENGTH:
+            raise ValueError("a path is not printable")
+    return Noted(count, tuple(paths))

@@ -1,0 +1,1 @@
+"""Batch runs: notebooks executed each in its volume."""

@@ -1,0 +1,68 @@
+"""An nbclient that is one of several in a process, and can be stopped between cells and within one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jupyter_core.utils import ensure_async
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from provisioner.cli.batch.notebook_file import is_executable
+
+
+class Stopped(Exception):
+    """The run is being stopped, so no further cell is begun."""
+
+
+class BatchClient(NotebookClient):
+    """A client that leaves signals to whoever runs several of them, and counts cells."""
+
+    def __init__(self, notebook: NotebookNode, on_cell: Callable[[], None], **options: Any) -> None:
+        super().__init__(notebook, **options)
+        self._on_cell = on_cell
+        self.is_stopping = False
+        self.is_up = False
+        self.session: str | None = None
+        self.cell: int | None = None
+
+    @asynccontextmanager
+    async def async_setup_kernel(self, **kwargs: Any) -> AsyncIterator[None]:
+        """Start the kernel, and end it afterwards.
+
+        nbclient's own also takes SIGINT and SIGTERM, for the process as a whole: of several clients the last one to
+        start would get all signals, and the first to end would leave none with any.
+        """
+        self.create_kernel_manager()
+        assert self.km is not None
+        try:
+            await self.async_start_new_kernel(**kwargs)
+            self.session = getattr(self.km.provisioner, "session", None)
+            await self.async_start_new_kernel_client()
+            self.is_up = True
+            yield
+        finally:
+            # None once a client that got no answer has cleaned up by itself.
+            if self.km is not None:
+                await self._async_cleanup_kernel()
+
+    async def async_execute_cell(
+        self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any
+    ) -> NotebookNode:
+        """Execute one cell, unless the run is being stopped."""
+        if self.is_stopping:
+            raise Stopped
+        self.cell = cell_index
+        executed = await super().async_execute_cell(cell, cell_index, *args, **kwargs)
+        self.cell = None
+        if is_executable(cell):
+            self._on_cell()
+        return executed
+
+    async def interrupt(self) -> None:
+        """Interrupt the running cell, and begin no other."""
+        self.is_stopping = True
+        if self.is_up and self.km is not None:
+            await ensure_async(self.km.interrupt_kernel())

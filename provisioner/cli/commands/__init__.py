@@ -1,0 +1,1 @@
+"""The commands of ``jupyter volumes``, one file each."""

@@ -1,0 +1,85 @@
+"""`jupyter volumes backups [SESSION]`: the backups there are, and what one of them left out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from provisioner.backup.format.manifest import Manifest, Noted
+from provisioner.cli.commands.backup import described
+from provisioner.cli.output.terminal import Column, ago, print_fields, print_json, print_table, size
+from provisioner.cli.selection import find_volume, open_pool
+from provisioner.core.record import BackupRecord
+from provisioner.pool.pool import Pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `backups`."""
+    parser.add_argument("session", metavar="SESSION", nargs="?", help="only those of this session")
+    parser.add_argument(
+        "--files", metavar="BACKUP", help="tell what this backup holds and what it left out"
+    )
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the backups, newest first."""
+    pool = open_pool(args)
+    if args.files is not None:
+        return _print_files(pool.vault.summary(pool.backup_named(args.files)))
+    chosen = None if args.session is None else find_volume(pool, args.session).id
+    backups = pool.backups(chosen)
+    if args.json:
+        print_json([described(backup) for backup in backups])
+    elif backups:
+        print_table(_columns(pool), backups)
+    else:
+        print("No backups yet.")
+    return 0
+
+
+def _columns(pool: Pool) -> tuple[Column[BackupRecord], ...]:
+    now = pool.clock()
+    sessions = {record.id: record.session for record in pool.volumes()}
+    return (
+        Column("SESSION", lambda b: sessions.get(b.id, b.id), shrinks=True),
+        Column("MADE", lambda b: ago(b.created, now)),
+        Column("FILES", lambda b: f"{b.files:,}", align="right"),
+        Column("CONTENT", lambda b: size(b.bytes), align="right"),
+        Column("SIZE", lambda b: size(b.size), align="right"),
+        Column("STATE", _state),
+        Column("BACKUP", lambda b: b.name),
+    )
+
+
+def _state(backup: BackupRecord) -> str:
+    if backup.partial:
+        return "partial"
+    return "not verified" if backup.verified is None else "verified"
+
+
+def _print_files(manifest: Manifest) -> int:
+    about = manifest.about
+    print_fields(
+        [
+            ("session", about.session),
+            ("kernelspec", about.kernelspec),
+            ("generation", str(about.generation)),
+            ("made", f"{about.created:%Y-%m-%d %H:%M:%S} UTC by {manifest.creator}"),
+            ("files", f"{manifest.files:,}"),
+            ("content", size(manifest.bytes)),
+        ]
+    )
+    left_out: Mapping[str, Noted] = {
+        "could not be read": manifest.unreadable,
+        "vanished while it was made": manifest.vanished,
+        "changed while it was made": manifest.changed,
+        "left out as asked": manifest.excluded,
+        "skipped (sockets and the like)": manifest.skipped,
+    }
+    for heading, noted in left_out.items():
+        if noted.count:
+            print(f"{heading}: {noted.count:,}")
+            for name in noted.paths:
+                print(f"    {name}")
+    return 0

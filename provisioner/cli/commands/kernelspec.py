@@ -1,0 +1,216 @@
+"""`jupyter volumes kernelspec`: kernelspecs whose kernels get volumes, made from those that are installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from provisioner.cli.kernelspecs.faults import faults
+from provisioner.cli.kernelspecs.flags import add_option_arguments, given_options
+from provisioner.cli.output.terminal import Column, complain, print_json, print_table
+from provisioner.cli.settings import settings_of
+from provisioner.core.errors import ConfigError
+from provisioner.hydration.kernelspec import (
+    DEFAULT_LAUNCHER,
+    PROVISIONER,
+    Kernelspec,
+    Stanza,
+    kernelspec,
+    kernelspecs,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
+"""What Jupyter takes for a name, without those that stand for a directory above (`..`) or hide one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `kernelspec add`, `remove` and `list`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _declare_add(actions.add_parser("add", help="make a kernelspec with volumes from another one"))
+    remove = actions.add_parser("remove", help="remove a kernelspec that gives volumes")
+    remove.add_argument("name", metavar="NAME", help="the kernelspec")
+    remove.set_defaults(carry_out=_remove)
+    listing = actions.add_parser("list", help="list the kernelspecs that give volumes")
+    listing.add_argument("--json", action="store_true", help="print them as JSON")
+    listing.set_defaults(carry_out=_list)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action."""
+    carry_out: Callable[[argparse.Namespace], None] = args.carry_out
+    carry_out(args)
+    return 0
+
+
+def _declare_add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the name of the new kernelspec")
+    parser.add_argument(
+        "--from", dest="source", metavar="KERNELSPEC", required=True, help="the one to copy"
+    )
+    parser.add_argument(
+        "--display-name",
+        metavar="TEXT",
+        help="what launchers call it (default: as the source, with NAME in parentheses)",
+    )
+    add_option_arguments(parser)
+    parser.add_argument("--force", action="store_true", help="replace a kernelspec of that name")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--user", action="store_true", help="install it for you (the default)")
+    where.add_argument(
+        "--sys-prefix", action="store_true", help="install it into this Python environment"
+    )
+    where.add_argument("--prefix", metavar="PATH", help="install it below PATH/share/jupyter")
+    parser.set_defaults(carry_out=_add)
+
+
+def _add(args: argparse.Namespace) -> None:
+    if not _NAME.fullmatch(args.name):
+        raise ConfigError(
+            f"A kernelspec cannot be named {args.name[:300]!r}; "
+            'use letters, digits, "-", "_" and ".", and do not begin with a dot.'
+        )
+    if args.prefix == "":
+        raise ConfigError("--prefix is empty; give a directory, or leave it out.")
+    source = kernelspec(args.source)
+    stanza = wrapped(source.stanza, given_options(args))
+    for fault in faults(stanza, args.name, settings_of(args).root_path):
+        raise ConfigError(fault)
+    content = {
+        **source.content,
+        "display_name": args.display_name or display_name(args.name, source),
+        "metadata": {**source.metadata, "kernel_provisioner": stanza.metadata()},
+    }
+    prefix = sys.prefix if args.sys_prefix else args.prefix
+    if not args.force:
+        _require_free(args.name, prefix)
+    installed = _install(args.name, content, source.directory, prefix)
+    print(f"Added {args.name}: {installed}")
+    if args.prefix is None:
+        _tell_if_hidden(args.name, installed)
+
+
+def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
+    """Return the stanza of a new kernelspec: what the source had, its provisioner as launcher, and what is given."""
+    if source.gives_volume:
+        return Stanza(PROVISIONER, {**source.config, **given})
+    inherited: dict[str, Any] = {}
+    if source != Stanza(DEFAULT_LAUNCHER) and "launcher" not in given:
+        inherited["launcher"] = source.provisioner
+        if source.config:
+            inherited["launcher_config"] = dict(source.config)
+    return Stanza(PROVISIONER, {**inherited, **given})
+
+
+def display_name(name: str, source: Kernelspec) -> str:
+    """Return what launchers call a new kernelspec: like its source, told apart from others of that source.
+
+    Parameters
+    ----------
+    name
+        The new one's name. `NAME-volume`, of the source NAME, is "… (volume)", as the one that comes with the package.
+    source
+        The one that it is made from.
+    """
+    base = source.display_name
+    if source.stanza.gives_volume:
+        base = base.removesuffix(f" ({source.name})").removesuffix(" (volume)")
+    elif name.lower() == f"{source.name}-volume":
+        name = "volume"
+    return f"{base} ({name})".strip()
+
+
+def _require_free(name: str, prefix: str | None) -> None:
+    """Refuse a name that Jupyter finds already, or that is taken where Jupyter does not look."""
+    taken = [str(found.directory) for found in kernelspecs() if found.name == name.lower()]
+    target = Path(prefix or "", "share", "jupyter", "kernels", name.lower())
+    if prefix is not None and target.exists():
+        taken.append(str(target))
+    if taken:
+        raise ConfigError(
+            f"A kernelspec {name!r} exists already in {taken[0]}; "
+            "choose another name, or replace it with --force."
+        )
+
+
+def _install(name: str, content: Mapping[str, Any], resources: Path, prefix: str | None) -> str:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "kernelspec")
+        shutil.copytree(resources, copy)
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (copy / "kernel.json").write_text(f"{text}\n", encoding="utf-8")
+        try:
+            return KernelSpecManager().install_kernel_spec(
+                str(copy), name, user=prefix is None, prefix=prefix
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"The kernelspec was not added ({_reason(error)}); "
+                "see to it that you may write there, or install it elsewhere, as --user does."
+            ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, shutil.Error):  # one for a whole tree, with what befell each file
+        return str(error.args[0][0][-1])
+    return f"{error.strerror}: {error.filename}"
+
+
+def _tell_if_hidden(name: str, installed: str) -> None:
+    """Tell if Jupyter goes on finding another kernelspec of that name first."""
+    found = kernelspec(name)
+    if found.directory != Path(installed):
+        complain(f"{name!r} is hidden by {found.directory}, where Jupyter looks first.")
+
+
+def _remove(args: argparse.Namespace) -> None:
+    found = kernelspec(args.name)
+    if not found.stanza.gives_volume:
+        raise ConfigError(
+            f"The kernelspec {args.name!r} gives no volumes and is not for this command; "
+            f"`jupyter kernelspec remove {args.name}` removes it."
+        )
+    if found.is_packaged:
+        raise ConfigError(
+            f"The kernelspec {args.name!r} belongs to the package; "
+            "`pip uninstall jupyter-volumes` removes it with the rest."
+        )
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    print(f"Removed {args.name}: {KernelSpecManager().remove_kernel_spec(found.name)}")
+
+
+def _list(args: argparse.Namespace) -> None:
+    found = [installed for installed in kernelspecs() if installed.stanza.gives_volume]
+    if args.json:
+        print_json([_described(installed) for installed in found])
+        return
+    columns: Sequence[Column[Kernelspec]] = (
+        Column("NAME", lambda installed: installed.name),
+        Column("DISPLAY NAME", lambda installed: installed.display_name),
+        Column("LAUNCHER", lambda installed: str(installed.stanza.launcher)),
+        Column("WORKDIR", lambda installed: str(installed.stanza.config.get("workdir", "volume"))),
+        Column("DIRECTORY", lambda installed: str(installed.directory), shrinks=True),
+    )
+    print_table(columns, found)
+    for installed in found:
+        if installed.misfit is not None:
+            complain(installed.misfit)
+
+
+def _described(installed: Kernelspec) -> dict[str, Any]:
+    return {
+        "name": installed.name,
+        "display_name": installed.display_name,
+        "directory": str(installed.directory),
+        "config": dict(installed.stanza.config),
+        "misfit": installed.misfit,
+    }

@@ -1,0 +1,147 @@
+"""`jupyter volumes list`: all volumes at a glance."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from provisioner.cli.output.terminal import Column, ago, print_json, print_table, size, until
+from provisioner.cli.selection import open_pool
+from provisioner.core.errors import VolumeError
+from provisioner.core.record import Record, State
+from provisioner.pool.pool import Pool
+from provisioner.system.lease import Holder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `list`."""
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="also look whose environment is out of date, and name what has changed",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the volumes under the root."""
+    pool = open_pool(args)
+    records = pool.volumes()
+    if args.json:
+        print_json([described(pool, record) for record in records])
+    elif records:
+        shown = list(columns(pool, pool.clock()))
+        if args.environment:
+            shown.append(Column("ENVIRONMENT", lambda record: environment_of(pool, record)))
+        print_table(shown, records)
+    else:
+        print(f"No volumes yet under {pool.layout.root}.")
+    return 0
+
+
+def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
+    """Return what a row of the table shows of a volume."""
+    return (
+        Column("SESSION", lambda record: record.session, shrinks=True),
+        Column("STATE", lambda record: record.state.value),
+        Column("SINCE", lambda record: ago(since(record), now)),
+        Column("SIZE", lambda record: size(record.bytes), align="right"),
+        Column("KERNELSPEC", lambda record: record.kernelspec),
+        Column("BACKED UP", lambda record: backed_up(pool, record, now)),
+        Column("FILES DELETED", lambda record: pruned(pool, record, now)),
+        Column("HOLDER", lambda record: held_by(pool, record)),
+        Column("NOTE", lambda record: record.note or ("spare" if record.spare else "")),
+    )
+
+
+def described(pool: Pool, record: Record) -> dict[str, Any]:
+    """Return all that is known of a volume, in JSON's types. Times are ISO 8601 in UTC, sizes bytes."""
+    holder = holder_of(pool, record)
+    return {
+        "session": record.session,
+        "id": record.id,
+        "state": record.state.value,
+        "kernelspec": record.kernelspec,
+        "path": str(pool.path(record)) if record.has_files else None,
+        "holder": None if holder is None else _described_holder(holder),
+        "bytes": record.bytes,
+        "generation": record.generation,
+        "created": record.created.isoformat(),
+        "acquired": _written(record.acquired),
+        "stopped": _written(record.stopped),
+        "pinned": record.pinned,
+        "spare": None if record.spare is None else record.spare.value,
+        "backed_up": record.is_backed_up,
+        "backup_due": _written(pool.due(record).backup),
+        "prune_due": _written(pool.due(record).prune),
+        "note": record.note,
+    }
+
+
+def environment_of(pool: Pool, record: Record) -> str:
+    """Return what is out of date in a volume's environment, and which of its inputs changed; empty if nothing is."""
+    # Imported here: a plain listing reads no kernelspec.
+    from provisioner.hydration.condition import Condition
+    from provisioner.hydration.environment import state_of
+
+    try:
+        states = state_of(pool.settings, record, pool.path(record), os.environ)
+    except VolumeError as error:
+        return str(error)
+    return "; ".join(
+        f"{step.name}: {', '.join(step.changed) or step.condition.value}"
+        + (" changed" if step.changed else "")
+        for step in states
+        if step.condition is not Condition.FRESH
+    )
+
+
+def backed_up(pool: Pool, record: Record, now: datetime) -> str:
+    """Return whether the volume's present state is backed up, else when it will be."""
+    if record.is_backed_up:
+        return "yes"
+    return until(pool.due(record).backup, now) or ("older" if record.backed_up >= 0 else "")
+
+
+def pruned(pool: Pool, record: Record, now: datetime) -> str:
+    """Return when the volume's files will be deleted from disk, as far as can be foreseen."""
+    return "never (pinned)" if record.pinned else until(pool.due(record).prune, now)
+
+
+def since(record: Record) -> datetime | None:
+    """Return when a volume came into the state that it is in."""
+    return record.acquired if record.state is State.ACTIVE else record.stopped or record.created
+
+
+def holder_of(pool: Pool, record: Record) -> Holder | None:
+    """Return who holds a volume. Only active ones are looked at: a file would be opened for each."""
+    return pool.holder(record) if record.state is State.ACTIVE else None
+
+
+def held_by(pool: Pool, record: Record) -> str:
+    """Return in a few words who holds a volume; empty if nobody does."""
+    if record.state is not State.ACTIVE:
+        return ""
+    holder = pool.holder(record)
+    if holder is None:
+        return "unknown"
+    processes = ", ".join(map(str, holder.processes or (holder.pid,)))
+    return f"{holder.purpose.value} (process {processes} on {holder.host})"
+
+
+def _described_holder(holder: Holder) -> dict[str, Any]:
+    return {
+        "purpose": holder.purpose.value,
+        "pid": holder.pid,
+        "host": holder.host,
+        "since": holder.since.isoformat(),
+        "kernels": list(holder.kernels),
+        "processes": list(holder.processes),
+    }
+
+
+def _written(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

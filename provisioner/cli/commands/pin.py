@@ -1,0 +1,21 @@
+"""`jupyter volumes pin SESSION` and `unpin SESSION`: keep a volume from ever being pruned or evicted."""
+
+from __future__ import annotations
+
+import argparse
+
+from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `pin` and `unpin`."""
+    add_session_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pin or unpin, as the command was called."""
+    pool = open_pool(args)
+    pinned = args.command == "pin"
+    record = pool.pin(find_volume(pool, args.session).id, pinned)
+    print(f"{record.session}: {'pinned' if pinned else 'not pinned'}")
+    return 0

@@ -1,0 +1,74 @@
+"""`jupyter volumes prune SESSION`: delete a stopped volume's files, which its backup can bring back."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import replace
+
+from provisioner.cli.output.terminal import print_json
+from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.core.errors import NotBackedUp
+from provisioner.core.record import Record, State
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `prune`."""
+    add_session_argument(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="also without a backup, once the name is typed"
+    )
+    parser.add_argument(
+        "--backups", action="store_true", help="with --force: delete its backups as well"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --force: ask for nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prune at once; the deleting itself goes on in the background."""
+    pool = open_pool(args)
+    record = find_volume(pool, args.session)
+    if args.backups and not args.force:
+        raise NotBackedUp("Backups are deleted only with --force; nothing was deleted.")
+    if args.force and (args.backups or not record.is_backed_up) and not args.yes:
+        _require_name(record)
+    if args.backups:
+        pool.delete(record.id)
+        gone = replace(record, state=State.PRUNED)
+    else:
+        gone = pool.prune(record.id, force=args.force, look_first=True)
+    # This process ends now; what it renamed away is deleted by one that outlives it.
+    subprocess.Popen(
+        [sys.executable, "-m", "provisioner.pool.trash", str(pool.layout.trash)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    if args.json:
+        print_json({"session": gone.session, "id": gone.id, "state": gone.state.value})
+    elif pool.backups(record.id):
+        print(f"{record.session}: pruned; its next kernel brings it back.")
+    else:
+        print(f"{record.session}: deleted.")
+    return 0
+
+
+def _require_name(record: Record) -> None:
+    if not sys.stdin.isatty():
+        raise NotBackedUp(
+            f"What would be deleted of {record.session!r} cannot be brought back; "
+            "to delete it all the same without a terminal, add --yes."
+        )
+    try:
+        typed = input(
+            f"What is deleted of {record.session!r} cannot be brought back: it has no (other) current backup.\n"
+            "Type the session's name to delete it: "
+        )
+    except EOFError:
+        print()
+        typed = ""
+    if typed != record.session:
+        raise NotBackedUp("That is not the session's name; nothing was deleted.")

@@ -1,0 +1,91 @@
+"""`jupyter volumes show`: one volume in full."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from provisioner.cli.commands.list import described, holder_of, since
+from provisioner.cli.output.terminal import ago, print_fields, print_json, size
+from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.core.errors import ConfigError
+from provisioner.core.record import Record
+from provisioner.hydration.condition import StepState
+from provisioner.hydration.environment import state_of
+from provisioner.pool.pool import Pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `show`."""
+    add_session_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is known of a volume."""
+    pool = open_pool(args)
+    record = find_volume(pool, args.session)
+    if args.json:
+        print_json({**described(pool, record), **_described_environment(pool, record)})
+    else:
+        print_fields(fields(pool, record, pool.clock()))
+    return 0
+
+
+def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of all that is shown of a volume."""
+    holder = holder_of(pool, record)
+    yield "session", record.session
+    yield "id", record.id
+    yield "state", f"{record.state.value} since {_when(since(record), now)}"
+    yield "held by", "" if holder is None else str(holder)
+    yield "path", str(pool.path(record)) if record.has_files else ""
+    yield "kernelspec", record.kernelspec
+    yield "size", size(record.bytes)
+    yield "created", _when(record.created, now)
+    yield "acquired", _when(record.acquired, now)
+    yield "generation", str(record.generation)
+    yield "pinned", "yes: never pruned or evicted" if record.pinned else ""
+    yield "note", record.note
+    yield from _environment_fields(pool, record, now)
+
+
+def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield a line for each step of hydration: how the volume stands with it, since when, and why."""
+    try:
+        states = state_of(pool.settings, record, pool.path(record), os.environ)
+    except ConfigError as error:
+        yield "environment", str(error)
+        return
+    for state in states:
+        why = f": {', '.join(state.changed)} changed" if state.changed else ""
+        when = f", hydrated {_when(state.at, now)}" if state.at else ""
+        yield f"environment ({state.name})", f"{state.condition.value}{why}{when}"
+
+
+def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
+    """Return the steps of hydration in JSON's types; or why the kernelspec's cannot be told."""
+    try:
+        states = state_of(pool.settings, record, pool.path(record), os.environ)
+    except ConfigError as error:
+        return {"environment": None, "environment_fault": str(error)}
+    return {"environment": [_described_state(state) for state in states]}
+
+
+def _described_state(state: StepState) -> dict[str, Any]:
+    return {
+        "step": state.name,
+        "condition": state.condition.name.lower(),
+        "hydrated": None if state.at is None else state.at.isoformat(),
+        "inputs": list(state.inputs),
+        "changed": list(state.changed),
+    }
+
+
+def _when(moment: datetime | None, now: datetime) -> str:
+    if moment is None:
+        return ""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({ago(moment, now)})"

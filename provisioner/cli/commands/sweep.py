@@ -1,0 +1,86 @@
+"""`jupyter volumes sweep`: one pass of maintenance, or one every so often."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from dataclasses import asdict
+from datetime import timedelta
+from threading import Event
+from typing import Any
+
+from provisioner.cli.output.terminal import complain, print_json
+from provisioner.cli.output.transfer import interruptible
+from provisioner.cli.selection import open_pool
+from provisioner.core.duration import parse_duration
+from provisioner.maintenance.sweep import Report, Step, sweep
+from provisioner.pool.pool import Pool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sweep`."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only tell what would be done to which volume"
+    )
+    parser.add_argument(
+        "--every",
+        metavar="DURATION",
+        type=_interval,
+        help='go on for ever, with this much time (seconds, or "10m") between two passes',
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sweep; exit 1 if something that was due could not be done."""
+    with interruptible() as cancel:
+        if args.every is None:
+            return _once(open_pool(args), args, cancel, deep=True)
+        while not cancel.is_set():
+            # Opened each time: an edited configuration counts from the next pass on.
+            _once(open_pool(args), args, cancel, deep=None)
+            # Jittered, so that servers started together do not sweep together.
+            cancel.wait(args.every.total_seconds() * random.uniform(0.9, 1.1))
+    return 0
+
+
+def _once(pool: Pool, args: argparse.Namespace, cancel: Event, deep: bool | None) -> int:
+    report = sweep(pool, cancel=cancel, dry_run=args.dry_run, deep=deep)
+    if args.json:
+        print_json(_described(report))
+    elif report.skipped:
+        print("Another process is sweeping this root; nothing was done.")
+    else:
+        _print_report(report, args)
+    return 1 if any(step.error for step in report.steps) else 0
+
+
+def _print_report(report: Report, args: argparse.Namespace) -> None:
+    for line in report.repaired:
+        print(f"repaired  {line}")
+    for step in report.steps:
+        print(f"{step.action.value:<9} {step.session} ({step.reason})", flush=True)
+        if step.error is not None:
+            complain(step.error)
+    if not (report.steps or report.repaired or args.every):
+        print("Nothing is due.")
+
+
+def _described(report: Report) -> dict[str, Any]:
+    return {**asdict(report), "steps": [_described_step(step) for step in report.steps]}
+
+
+def _described_step(step: Step) -> dict[str, Any]:
+    return {**asdict(step), "action": step.action.value}
+
+
+def _interval(text: str) -> timedelta:
+    try:
+        interval = parse_duration(text)
+    except ValueError:
+        interval = None
+    if interval is None:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no time between two passes; give seconds, or a duration such as "10m"'
+        )
+    return interval

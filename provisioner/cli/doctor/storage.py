@@ -1,0 +1,106 @@
+"""Whether the root is fit to hold volumes, and has space for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from provisioner.cli.doctor.finding import Finding, Level
+from provisioner.cli.output.terminal import size
+from provisioner.core.errors import RootUnusable
+from provisioner.hydration.clone import can_reflink
+from provisioner.settings.pool import VolumePool
+from provisioner.system.reserve import SIZE, Reserve
+from provisioner.system.root import (
+    file_system,
+    holds_only_volumes,
+    missing_parent,
+    network_file_system,
+    prepare,
+)
+
+_LITTLE = 1_000_000_000
+"""Bytes below which free space is called little: less than many an environment takes."""
+
+
+def check_root(settings: VolumePool) -> Iterator[Finding]:
+    """Yield what is found of the root and its file system; where any of it is bad, nothing below it can be examined."""
+    root = settings.root_path
+    if not root.exists() and not root.is_symlink():
+        yield _missing(root)
+        return
+    unfit = _unfit(root, settings.allow_network_root)
+    yield unfit or Finding(Level.OK, "root", f"{root} is private to you and writable")
+    if root.is_dir():
+        yield _file_system(root, settings.allow_network_root)
+
+
+def check_space(root: Path) -> Iterator[Finding]:
+    """Yield what is found of the free space, and of what is kept back of it."""
+    free = shutil.disk_usage(root).free
+    if free < _LITTLE:
+        level = Level.BAD if free < SIZE else Level.WARN
+        cure = "`jupyter volumes list` shows what could be pruned"
+        yield Finding(level, "free space", f"only {size(free)}", cure)
+    else:
+        yield Finding(Level.OK, "free space", size(free))
+    if Reserve(root).fill():
+        yield Finding(Level.OK, "reserve", f"{size(SIZE)} kept back for the table")
+    else:
+        said = "too little space to keep any back for the table"
+        yield Finding(Level.WARN, "reserve", said, "free some: a full disk then stops nobody")
+
+
+def check_reflinks(root: Path) -> Iterator[Finding]:
+    """Yield how environments are copied on the root's file system."""
+    if can_reflink(root / "staging"):
+        said = "an environment is cloned by reflinks: copies share blocks until one is written to"
+    elif sys.platform == "darwin" and file_system(root) == "apfs":
+        said = "an environment is copied; uv installs by reflinks (clones)"
+    else:
+        said = "an environment is cloned by hard links where that is safe, and copied else (no reflinks)"
+    yield Finding(Level.INFO, "files", said)
+
+
+def _missing(root: Path) -> Finding:
+    missing = missing_parent(root)
+    if missing is not None:
+        said = f"{root} cannot be made: {missing} does not exist"
+        return Finding(Level.BAD, "root", said, "make that directory, or correct VolumePool.root")
+    above = next(parent for parent in root.parents if os.path.lexists(parent))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        said = f"{root} cannot be made: {above} is not a directory that you may write to"
+        return Finding(Level.BAD, "root", said, "correct VolumePool.root")
+    return Finding(Level.OK, "root", f"{root} does not exist yet; the first kernel makes it")
+
+
+def _unfit(root: Path, allow_network: bool) -> Finding | None:
+    try:
+        prepare(root, allow_network=allow_network)
+    except RootUnusable as error:
+        return Finding(Level.BAD, "root", str(error), repair=_closing(root))
+    return None
+
+
+def _closing(root: Path) -> Callable[[], None] | None:
+    """Return what closes a root of ours that is open to others; None where that is not what is wrong."""
+    status = root.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if is_ours and stat.S_IMODE(status.st_mode) & 0o077 and holds_only_volumes(root):
+        return partial(root.chmod, 0o700)
+    return None
+
+
+def _file_system(root: Path, allow_network: bool) -> Finding:
+    kind = file_system(root) or "unknown"
+    if network_file_system(root) is None:
+        return Finding(Level.OK, "file system", kind)
+    if allow_network:
+        said = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
+        return Finding(Level.WARN, "file system", said, "see to it that only this host uses it")
+    return Finding(Level.BAD, "file system", f"{kind}, a network file system")

@@ -1,0 +1,1 @@
+"""Kernelspecs on disk, as ``jupyter volumes kernelspec`` reads and writes them."""

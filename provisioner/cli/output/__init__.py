@@ -1,0 +1,1 @@
+"""How the commands show things: columns, sizes, progress, complaints."""

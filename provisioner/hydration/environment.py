@@ -1,0 +1,202 @@
+"""The environment of one volume as its kernelspec declares it, and its notebook where that is allowed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from string import Template
+from threading import Event
+from typing import TYPE_CHECKING
+
+from provisioner.core.errors import ConfigError
+from provisioner.core.logins import without_logins
+from provisioner.core.record import Record
+from provisioner.core.session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
+from provisioner.hydration.hooks.process import holding
+from provisioner.hydration.kernelspec import declared
+from provisioner.hydration.plan import plan
+from provisioner.hydration.runner import Hydrated, hydrate, look
+from provisioner.hydration.step import Launch, Place, Pristine, Progress, Step
+from provisioner.settings.notebook import content_of, volume_metadata
+from provisioner.settings.options import KernelOptions
+from provisioner.settings.pool import VolumePool
+from provisioner.system.layout import state_directory
+
+if TYPE_CHECKING:
+    from provisioner.hydration.condition import StepState
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a kernelspec declares for one volume.
+
+    Parameters
+    ----------
+    settings
+        The pool's settings.
+    options
+        What the kernelspec declares.
+    record
+        The volume.
+    path
+        Its directory.
+    notebook
+        The path of the kernel's notebook, which may declare more where the administrator allows it.
+    """
+
+    settings: VolumePool
+    options: KernelOptions
+    record: Record
+    path: Path
+    notebook: str | None = None
+
+    def launch(self, given: Launch) -> Launch:
+        """Return a launch with the variables that a kernel of this volume has, before any hydration."""
+        added = {**self.settings.env, **self.options.env}
+        expanded = {k: Template(v).safe_substitute(given.env) for k, v in added.items()}
+        named = {VOLUME_VARIABLE: str(self.path), SESSION_VARIABLE: self.record.session}
+        env = {**given.env, **expanded, **named}
+        env.pop(NOTEBOOK_VARIABLE, None)
+        return Launch(given.argv, env)
+
+    def hydrate(
+        self,
+        given: Launch,
+        *,
+        lease: int,
+        progress: Progress,
+        cancel: Event,
+        clock: Callable[[], datetime],
+        force: bool = False,
+        template: Pristine | None = None,
+    ) -> Hydrated:
+        """Hydrate the volume and return the launch within its environment; blocks for as long as hydration takes.
+
+        Parameters
+        ----------
+        given
+            The command line, and the environment it would have without a volume.
+        lease
+            The descriptor of the volume's lease. A hook outlives this process, if that is killed, by a moment: so
+            long the volume stays leased.
+        progress
+            Told what the hydration does.
+        cancel
+            Ends it.
+        clock
+            Tells the time.
+        force
+            Hydrate even what is up to date.
+        template
+            A volume to copy from, where that is faster.
+
+        Raises
+        ------
+        HydrationFailed, ConfigError, Cancelled
+            Nothing half-made is left behind as if it were whole.
+        """
+        with holding(lease):
+            return hydrate(
+                self._steps(),
+                replace(self._place(), template=template),
+                self.launch(given),
+                repeat=self._repeat(),
+                progress=progress,
+                cancel=cancel,
+                force=force,
+                now=clock,
+            )
+
+    def is_ready(self, given: Launch) -> bool:
+        """Whether the volume has all that is declared; starts no process."""
+        return look(self._steps(), self._place(), self.launch(given)) is not None
+
+    def state(self, given: Launch) -> list[StepState]:
+        """Return what the volume has of each step; reads files, starts no process, changes nothing."""
+        from provisioner.hydration.condition import examine
+
+        return list(examine(self._steps(), self._place(), self.launch(given)))
+
+    def _steps(self) -> list[Step]:
+        options = self.options
+        if self.notebook is not None:
+            options = _with_notebook(options, self.notebook, self.settings)
+        return plan(options, self.settings.root_path / "cache" / "uv")
+
+    def _place(self) -> Place:
+        kernelspec = self.record.kernelspec.lower()  # jupyter_client finds it however it is typed
+        return Place(self.path, state_directory(self.path), kernelspec=kernelspec)
+
+    def _repeat(self) -> str:
+        if self.record.spare is not None:
+            return f"jupyter volumes warm {shlex.quote(self.record.kernelspec)}"
+        return f"jupyter volumes hydrate {shlex.quote(self.record.session)}"
+
+
+def environment_of(
+    settings: VolumePool, record: Record, path: Path, env: Mapping[str, str]
+) -> tuple[Environment, Launch]:
+    """Return a volume's environment, and what its kernels are launched with where `env` is the server's environment.
+
+    Raises
+    ------
+    ConfigError
+        If the options of its kernelspec make no sense.
+    """
+    options, launch = declared(record.kernelspec, env)
+    # The session of a notebook is its path; that of anything else names no file, and asks for nothing.
+    return Environment(settings, options, record, path, notebook=record.session), launch
+
+
+def state_of(
+    settings: VolumePool, record: Record, path: Path, env: Mapping[str, str]
+) -> list[StepState]:
+    """Return what a volume has of the environment that its kernelspec declares, and what is out of date.
+
+    Reads files, starts no process, changes nothing; the volume may be in use.
+
+    Raises
+    ------
+    ConfigError
+        The kernelspec, or the notebook, declares what makes no sense or is not allowed.
+    """
+    if not record.has_files:
+        return []
+    environment, launch = environment_of(settings, record, path, env)
+    return environment.state(launch)
+
+
+def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) -> KernelOptions:
+    """Return what is to be hydrated once the notebook has been asked, within what the administrator allows."""
+    profile = volume_metadata(notebook).get("nix_profile")
+    if profile is not None:
+        from provisioner.hydration.steps.nix.allowed import allows
+
+        if not isinstance(profile, str) or not allows(settings.allowed_nix_profiles, profile):
+            raise ConfigError(
+                f"The notebook asks for the Nix profile {without_logins(repr(profile))}, which "
+                "VolumePool.allowed_nix_profiles does not have; remove metadata.volume.nix_profile or ask the "
+                "administrator to allow it."
+            )
+        options = options.having(nix_profile=profile)
+    content = content_of(notebook, b"# /// script") if settings.allow_notebook_requirements else {}
+    if not content or options.pyproject is not None:
+        return options
+    from provisioner.hydration.steps.uv.script import inline_script
+
+    script = inline_script(content)
+    if script is None:
+        return options
+    declared = options.requirements
+    if isinstance(declared, str):
+        raise ConfigError(
+            "The notebook declares its packages (PEP 723), and so does the kernelspec with the file "
+            f"{declared!r}; choose another kernel or remove the notebook's block."
+        )
+    return options.having(
+        requirements=[*(declared or ()), *script.dependencies],
+        requires_python=script.requires_python or options.requires_python,
+    )

@@ -1,0 +1,1 @@
+"""Runs other people's programs on behalf of a step, and leaves nothing of them behind."""

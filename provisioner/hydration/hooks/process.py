@@ -1,0 +1,256 @@
+"""Runs one hook: a program of somebody else's, with nothing of ours and nothing left of it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+from provisioner.core.errors import Cancelled, HydrationFailed
+from provisioner.hydration.hooks import supervise
+from provisioner.hydration.hooks.output import Output
+
+GRACE = timedelta(milliseconds=400)
+"""Time between TERM and KILL; a cancelled hydration is over in less than a second."""
+
+_SUPERVISOR_LIMIT = (
+    10.0  # seconds; it needs `GRACE`, and five more for what SIGKILL does not end at once
+)
+_POLL = 0.05  # seconds between two looks at `cancel`
+_CHUNK = 1 << 12  # bytes; so many lines at most are told before the next look at `cancel`
+_held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a hook ended.
+
+    Parameters
+    ----------
+    code
+        Its exit code, or the negative number of the signal that ended it.
+    tail
+        The last lines it printed.
+    captured
+        All of its standard output, if that was asked for.
+    """
+
+    code: int
+    tail: str
+    captured: bytes = b""
+
+    @property
+    def how(self) -> str:
+        """The end in words, for a message."""
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-self.code).name}"
+        return f"was ended by signal {-self.code}"
+
+
+@contextlib.contextmanager
+def holding(*descriptors: int) -> Iterator[None]:
+    """Hand locks to the hooks run within: they stay taken until the last process of a hook is gone.
+
+    An OS lock ends with the last descriptor of it. Were it only the caller's, then a caller that is killed
+    would free it while its hook is still being ended, and the next one would work beside that hook.
+    """
+    token = _held.set((*_held.get(), *descriptors))
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def run_hook(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    log: Path,
+    tell: Callable[[str], None],
+    cancel: Event,
+    timeout: timedelta | None = None,
+    capture: bool = False,
+) -> Ended:
+    """Run a program to its end, and end every process it started.
+
+    It is a session of its own with an empty standard input. Whatever happens (its own end, `cancel`, the
+    timeout, an exception in `tell`, a SIGKILL to this process), a supervisor ends what is left of it: TERM,
+    a moment, KILL; on Linux also what has moved to a session of its own.
+
+    Parameters
+    ----------
+    argv
+        The command line. A name is looked up on the PATH of `env`, a relative path starts at `cwd`.
+    cwd
+        The directory to run in.
+    env
+        Its whole environment, as `hook_environment` allows it.
+    log
+        The file that its output is appended to.
+    tell
+        Called with each line of output, from this thread.
+    cancel
+        Ends the hook soon after it is set.
+    timeout
+        Ends the hook when it takes longer; None for never.
+    capture
+        Return standard output whole instead of telling and logging it.
+
+    Raises
+    ------
+    HydrationFailed
+        It could not be started, or took too long.
+    Cancelled
+        `cancel` was set. No process of the hook is left then.
+    """
+    program = find_program(argv[0], cwd, env)
+    if program is None:
+        raise HydrationFailed(
+            f"{argv[0]!r} was not found on the hook's PATH: install it or write its full path"
+        )
+    output = Output(log, tell)
+    try:
+        output.announce(f"$ {shlex.join(argv)}")
+        hook = _Hook([program, *argv[1:]], cwd, env, capture=capture)
+        try:
+            hook.follow(output, cancel, timeout)
+        finally:
+            hook.close()
+    finally:
+        output.close()
+    if hook.errno:
+        raise HydrationFailed(
+            f"{argv[0]!r} could not be executed ({os.strerror(hook.errno)}): "
+            "name a program that can be run on this machine"
+        )
+    return Ended(hook.code, output.tail, bytes(hook.captured))
+
+
+def find_program(name: str, cwd: Path, env: Mapping[str, str]) -> str | None:
+    """Return the path of a program: a name's on the PATH of `env`, a relative path's from `cwd`."""
+    if "/" in name:
+        return str(cwd / name)
+    return shutil.which(name, path=env.get("PATH", os.defpath))
+
+
+class _Hook:
+    """A supervisor and the hook under it, seen from the caller."""
+
+    def __init__(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, capture: bool
+    ) -> None:
+        self.code = -signal.SIGKILL
+        self.errno = 0
+        self.captured = bytearray()
+        self._pid: int | None = None
+        status, theirs = os.pipe()
+        held = _held.get()
+        try:
+            self._supervisor = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", supervise.__file__),
+                    *(str(theirs), str(GRACE.total_seconds()), str(os.getpid()), *map(str, held)),
+                ],
+                bufsize=0,
+                cwd="/",
+                env={k: v for k, v in os.environ.items() if k.startswith(("LD_", "DYLD_"))},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if capture else subprocess.STDOUT,
+                pass_fds=(theirs, *held),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(status)
+            raise
+        finally:
+            os.close(theirs)
+        self._status = os.fdopen(status, "rb", buffering=0)
+        self._ask(argv, cwd, env)
+
+    def _ask(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+        variables = (f"{name}={value}" for name, value in env.items())
+        fields = (str(cwd), str(len(argv)), *argv, *variables)
+        request = b"".join(os.fsencode(field) + b"\0" for field in fields)
+        assert self._supervisor.stdin is not None
+        waiting = memoryview(b"%d\n" % len(request) + request)
+        with contextlib.suppress(BrokenPipeError):  # a dead supervisor is noticed in `follow`
+            while waiting:
+                waiting = waiting[self._supervisor.stdin.write(waiting) :]
+
+    def follow(self, output: Output, cancel: Event, timeout: timedelta | None) -> None:
+        """Pass on what the hook prints until nothing of it is left."""
+        limit = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        # Standard output is told and logged, or captured while standard error is told and logged.
+        told, captured = self._supervisor.stdout, None
+        if self._supervisor.stderr is not None:
+            told, captured = self._supervisor.stderr, self._supervisor.stdout
+        with selectors.DefaultSelector() as selector:
+            for stream in (told, captured, self._status):
+                if stream is not None:
+                    selector.register(stream, selectors.EVENT_READ)
+            watching = True
+            while watching or selector.select(0):
+                for key, _ in selector.select(_POLL):
+                    data = os.read(key.fd, _CHUNK)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                        # When the supervisor has ended, what was printed by then is all there is: had it
+                        # been killed, some process that is not ours any more could hold the pipes for ever.
+                        watching = watching and key.fileobj is not self._status
+                    elif key.fileobj is told:
+                        output.feed(data)
+                    elif key.fileobj is captured:
+                        self.captured += data
+                    else:
+                        self._learn(data)
+                if cancel.is_set():
+                    raise Cancelled("hydration was cancelled; start the kernel again to resume it")
+                if limit is not None and time.monotonic() > limit:
+                    raise HydrationFailed(
+                        f"the command took longer than {timeout}: make it faster or allow more time",
+                        output.tail,
+                    )
+
+    def _learn(self, data: bytes) -> None:
+        for line in data.splitlines():
+            word, number = line.split()
+            if word == b"started":
+                self._pid = int(number)
+            elif word == b"errno":
+                self.errno = int(number)
+            elif word == b"ended":
+                self.code = int(number)
+
+    def close(self) -> None:
+        """End the lifeline, and return when the supervisor has ended all there was."""
+        assert self._supervisor.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._supervisor.stdin.close()
+        try:
+            orderly = self._supervisor.wait(_SUPERVISOR_LIMIT) == 0
+        except subprocess.TimeoutExpired:
+            self._supervisor.kill()
+            orderly = self._supervisor.wait() == 0
+        if not orderly and self._pid is not None:
+            # Somebody killed the supervisor. Its hook went with it; the group is all we can still name.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+        for stream in (self._supervisor.stdout, self._supervisor.stderr, self._status):
+            if stream is not None:
+                stream.close()

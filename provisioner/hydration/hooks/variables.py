@@ -1,0 +1,90 @@
+"""Which environment variables a hook may see.
+
+A hook is a program that we did not write: a bootstrap command, a `shellHook`, a build script. The server's
+environment holds tokens, so nothing is passed on but what is listed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from provisioner.core.logins import has_login
+from provisioner.hydration.step import Launch
+
+_NAMES = frozenset(
+    {
+        "HOME", "PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME", "JUPYTER_VOLUME",
+        "JUPYTER_VOLUME_SESSION",
+        "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+        "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+        "NIX_CONFIG", "NIX_CONF_DIR", "NIX_LOG_DIR", "NIX_PATH", "NIX_REMOTE", "NIX_STATE_DIR",
+        "NIX_STORE_DIR", "NIX_USER_CONF_FILES",
+        "PIP_CONFIG_FILE", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_NO_INDEX",
+        "PIP_TRUSTED_HOST",
+        "UV_CONFIG_FILE", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX",
+        "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT",
+        "UV_INDEX_STRATEGY", "UV_INDEX_URL", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_NO_INDEX",
+        "UV_OFFLINE", "UV_SYSTEM_CERTS",
+    }
+)  # fmt: skip
+_PREFIXES = ("LC_", "XDG_")
+# Values that name a file or a directory, passed on only if it exists: a TMPDIR that was deleted makes
+# every `mktemp` fail, and Nix's builders set certificates to /no-cert-file.crt.
+_PATHS = frozenset(
+    {
+        "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT",
+    }
+)  # fmt: skip
+_FORBIDDEN_NAME = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|^JUPYTERHUB_|^JPY_", re.IGNORECASE
+)
+_SECRET_NIX_SETTING = re.compile(r"^\s*(extra-)?(access-tokens|netrc-file|secret-key-files)\s*=")
+# Two more ways to write a login: a proxy's without a scheme, which tools accept, and a query's.
+_BARE_LOGIN = re.compile(r"[^/\s]*@")
+_QUERIED_LOGIN = re.compile(
+    r"[?&][^=&#\s]*(token|secret|passw|credential|key|sig|auth)[^=&#\s]*=", re.IGNORECASE
+)
+
+
+def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that a hook may see.
+
+    A URL with a login in it (a proxy's, a package index's) is left out, and so are the lines of
+    `NIX_CONFIG` that hold tokens.
+    """
+    needed = tool_environment(env).items()
+    visible = {name: value for name, value in needed if not _has_login(name, value)}
+    if config := visible.get("NIX_CONFIG"):
+        kept = (line for line in config.splitlines() if not _SECRET_NIX_SETTING.match(line))
+        visible["NIX_CONFIG"] = "\n".join(kept)
+    return visible
+
+
+def tool_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that `nix` and `uv` need: a hook's, and logins to fetch with."""
+    return {name: value for name, value in env.items() if _needed(name, value)}
+
+
+def hook_variables(launch: Launch) -> dict[str, str]:
+    """Return what a hook sees within a launch: the allow-listed part, and all that steps have set."""
+    return {**hook_environment(launch.env), **launch.added}
+
+
+def _has_login(name: str, value: str) -> bool:
+    is_proxy = name.lower().endswith("_proxy")
+    return (
+        has_login(value)
+        or (is_proxy and _BARE_LOGIN.match(value) is not None)
+        or _QUERIED_LOGIN.search(value) is not None
+    )
+
+
+def _needed(name: str, value: str) -> bool:
+    if _FORBIDDEN_NAME.search(name):
+        return False
+    if name in _PATHS:
+        return Path(value).is_absolute() and Path(value).exists()
+    return name in _NAMES or name.startswith(_PREFIXES)

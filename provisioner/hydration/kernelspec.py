@@ -1,0 +1,268 @@
+"""The one reader of kernelspecs: what a kernel.json says of its provisioner, mistakes included."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+from provisioner.core.errors import ConfigError
+from provisioner.hydration.step import Launch
+from provisioner.settings.log import log
+from provisioner.settings.options import KernelOptions
+
+PROVISIONER = "volume-provisioner"
+"""The entry point of the provisioner that gives volumes; what a kernel.json names."""
+
+DEFAULT_LAUNCHER = "local-provisioner"
+
+PACKAGED = "python3-volume"
+"""The kernelspec that is installed with this package."""
+
+
+@dataclass(frozen=True)
+class Stanza:
+    """`metadata.kernel_provisioner` of a kernel.json: the provisioner it names, and that provisioner's options."""
+
+    provisioner: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gives_volume(self) -> bool:
+        """Whether the kernels of this kernelspec get a volume."""
+        return self.provisioner == PROVISIONER
+
+    @property
+    def launcher(self) -> object:
+        """The provisioner that really starts the kernel; of any type that JSON has, until it was checked."""
+        if not self.gives_volume:
+            return self.provisioner
+        return self.config.get("launcher", DEFAULT_LAUNCHER)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the stanza as kernel.json has it."""
+        return {"provisioner_name": self.provisioner, "config": dict(self.config)}
+
+
+@dataclass(frozen=True)
+class Kernelspec:
+    """One kernelspec that Jupyter finds.
+
+    Parameters
+    ----------
+    name
+        Its name, in lower case as jupyter_client has it.
+    directory
+        Where it lies.
+    content
+        What its kernel.json says; empty if that cannot be read.
+    """
+
+    name: str
+    directory: Path
+    content: Mapping[str, Any]
+
+    @property
+    def display_name(self) -> str:
+        """What launchers call it."""
+        return str(self.content.get("display_name", ""))
+
+    @property
+    def language(self) -> str:
+        """The language that its kernel speaks, in lower case."""
+        return str(self.content.get("language", "")).lower()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line that starts its kernel; empty if kernel.json has none."""
+        argv = self.content.get("argv")
+        if not isinstance(argv, list) or not argv:
+            return ()
+        program, *arguments = map(str, argv)
+        return (interpreter_of(program), *arguments)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Its metadata; empty if that is no object."""
+        metadata = self.content.get("metadata")
+        return metadata if isinstance(metadata, dict) else {}
+
+    @property
+    def stanza(self) -> Stanza:
+        """The provisioner that it names; where it names none, the one that Jupyter would take."""
+        found = self.metadata.get("kernel_provisioner")
+        if not isinstance(found, dict) or "provisioner_name" not in found:
+            from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+            return Stanza(KernelProvisionerFactory.instance().default_provisioner_name)
+        config = found.get("config")
+        return Stanza(str(found["provisioner_name"]), config if isinstance(config, dict) else {})
+
+    @property
+    def misfit(self) -> str | None:
+        """Why its kernels can have no volumes although it names our provisioner, with the cure; None if they can.
+
+        Jupyter passes over a stanza that is no object. Where the options are none, jupyter_client (8.10) hands
+        them over in a way that fails before the provisioner is asked, with a TypeError of Python's own: only a
+        look at kernel.json beforehand can say it plainly.
+        """
+        stanza = self.metadata.get("kernel_provisioner")
+        if stanza == PROVISIONER:
+            return (
+                f"The provisioner of kernelspec {self.name!r} is a string and no object, so its kernels get no volume; "
+                f'write "kernel_provisioner": {{"provisioner_name": "{PROVISIONER}"}} in '
+                f"{self.directory / 'kernel.json'}."
+            )
+        if not self.stanza.gives_volume or not isinstance(stanza, dict):
+            return None
+        options = stanza.get("config", {})
+        if isinstance(options, dict):
+            return None
+        return (
+            f"The options of kernelspec {self.name!r} are {_kind(options)} and no object, so no kernel of it starts; "
+            f"correct metadata.kernel_provisioner.config in {self.directory / 'kernel.json'}."
+        )
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it belongs to this package, and not to the user."""
+        return self.directory == Path(sys.prefix, "share", "jupyter", "kernels", PACKAGED)
+
+    def options(self) -> KernelOptions:
+        """Return the options of its volumes; the defaults where it gives none.
+
+        Raises
+        ------
+        ConfigError
+            If they make no sense.
+        """
+        if self.misfit is not None:
+            raise ConfigError(self.misfit)
+        options = KernelOptions()
+        if self.stanza.gives_volume:
+            options.take(self.stanza.config, self.name)
+        return options
+
+    def launch(self, env: Mapping[str, str]) -> Launch:
+        """Return what its kernels are launched with, where `env` is the server's environment."""
+        own = self.content.get("env")
+        added = own if isinstance(own, dict) else {}
+        expanded = {k: Template(str(v)).safe_substitute(env) for k, v in added.items()}
+        return Launch(self.command, {**env, **expanded})
+
+
+def kernelspecs() -> Iterator[Kernelspec]:
+    """Yield the kernelspecs that Jupyter finds, by name."""
+    manager = KernelSpecManager()
+    for name, directory in sorted(manager.find_kernel_specs().items()):
+        yield Kernelspec(name, Path(directory), _content(manager, name, Path(directory)))
+
+
+def kernelspec(name: str) -> Kernelspec:
+    """Return the kernelspec of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    manager = KernelSpecManager()
+    found = manager.find_kernel_specs()
+    if name.lower() not in found:
+        raise ConfigError(
+            f"There is no kernelspec {name!r}; use one of {', '.join(sorted(found))}."
+        )
+    directory = Path(found[name.lower()])
+    return Kernelspec(name.lower(), directory, _content(manager, name, directory))
+
+
+def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
+    """Return what a kernelspec declares and what its kernels are launched with, where no kernel is being started.
+
+    For a shell, a hydration by hand and the maker of spares. A kernelspec that is no longer installed is taken
+    for this interpreter's own.
+
+    Raises
+    ------
+    ConfigError
+        If its options make no sense.
+    """
+    manager = KernelSpecManager()
+    try:
+        directory = Path(manager.get_kernel_spec(name).resource_dir)
+    except NoSuchKernel:
+        if name:
+            log.warning("The kernelspec %r is not installed; the default is used.", name)
+        return KernelOptions(), Launch((sys.executable,), dict(env))
+    found = Kernelspec(name, directory, _content(manager, name, directory))
+    return found.options(), found.launch(env)
+
+
+def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:
+    """Return the kernelspec of that name, whose kernels get volumes.
+
+    Parameters
+    ----------
+    name
+        What was typed.
+    flag
+        What was typed before it, for the advice.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or its kernels get no volume; names one of the same kernel that does. Or if its kernels
+        cannot start.
+    """
+    found = kernelspec(name)
+    if found.misfit is not None:
+        raise ConfigError(found.misfit)
+    if not found.stanza.gives_volume:
+        raise ConfigError(f"The kernelspec {name!r} gives no volume; {way_to_volume(found, flag)}.")
+    return found
+
+
+def way_to_volume(source: Kernelspec, flag: str = "") -> str:
+    """Return, as a clause, which kernelspec starts the same kernel in a volume, or how to make one."""
+    usual = f"{source.name}-volume"
+    giving = [found for found in kernelspecs() if found.stanza.gives_volume]
+    same = [found.name for found in giving if source.command and found.command == source.command]
+    if usual in {found.name for found in giving}:
+        same.insert(0, usual)
+    if same:
+        return f"`{flag}{same[0]}` starts the same kernel in one"
+    return f"`jupyter volumes kernelspec add {usual} --from {source.name}` makes one that does"
+
+
+def interpreter_of(program: str) -> str:
+    """Return what `KernelManager.format_kernel_cmd` makes of a kernelspec's program: a bare python is this one."""
+    major, minor = sys.version_info[:2]
+    bare = {"python", f"python{major}", f"python{major}.{minor}"}
+    return sys.executable if program in bare else program
+
+
+def _kind(value: object) -> str:
+    """Return what JSON calls a value that is no object."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "an array"
+    return "a string" if isinstance(value, str) else "a number"
+
+
+def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:
+    path = directory / "kernel.json"
+    if not path.exists():
+        # ipykernel's own kernel is there without having been installed; only the manager knows it.
+        return dict(manager.get_kernel_spec(name).to_dict())
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,1 @@
+"""The steps of a hydration: each brings one kind of environment about."""

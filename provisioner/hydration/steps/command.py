@@ -1,0 +1,112 @@
+"""The bootstrap command: a kernelspec's own way of preparing a volume, run once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+from provisioner.core.errors import ConfigError, HydrationFailed
+from provisioner.hydration.hooks.process import run_hook
+from provisioner.hydration.hooks.variables import hook_variables
+from provisioner.hydration.records import digest, digest_file, digest_text
+from provisioner.hydration.step import Launch, Place, Progress
+
+_SCRIPT_LIMIT = 1 << 20  # bytes; what is larger is a program, not a script
+_RUNS_A_SCRIPT = frozenset(
+    {"sh", "bash", "dash", "zsh", "ksh", "fish", "python", "python3", "perl"}
+)
+
+
+@dataclass(frozen=True)
+class BootstrapCommand:
+    """Runs an argv in the volume, once per volume and again when it changes.
+
+    The script that it names (as the program, or as first argument of a shell or of Python) belongs to the
+    command, so the command is run again when the script's content changes. Other files do not: they may be
+    what the command makes, and a user's edit of them must not have it made again.
+
+    A command that failed or was cancelled counts as not run; it should bear being run twice.
+
+    Parameters
+    ----------
+    command
+        The argv. A name is looked up on the hydrated PATH, a relative path starts at the volume.
+    timeout
+        How long it may take; None for never too long.
+    """
+
+    command: tuple[str, ...]
+    timeout: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if not self.command or not self.command[0] or any("\0" in word for word in self.command):
+            raise ConfigError(
+                "bootstrap_command needs at least a program's name, without NUL characters: "
+                'write it as a list like ["./setup.sh", "--quick"]'
+            )
+
+    @property
+    def name(self) -> str:
+        """`bootstrap`."""
+        return "bootstrap"
+
+    @property
+    def lasts(self) -> Literal[True]:
+        """Return True: what another kernelspec's command did is not undone by this one's, nor the other way round."""
+        return True
+
+    def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
+        """Return the digests of the command and of its script."""
+        inputs = {"bootstrap_command": digest_text(json.dumps(self.command))}
+        if script := self._script(place.volume):
+            inputs[str(script)] = digest_file(script)
+        return inputs
+
+    def key(self, place: Place, launch: Launch) -> str:
+        """Digest the command and its script."""
+        return digest(self.inputs(place, launch))
+
+    def intact(self, place: Place, launch: Launch) -> bool:
+        """Return True: what a command does cannot be seen from outside; the pipeline's record tells."""
+        return True
+
+    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        """Run the command. It is the one step that is not all or nothing: a command may have effects."""
+        progress(self.name, f"running {self.command[0]}")
+        ended = run_hook(
+            self.command,
+            cwd=place.volume,
+            env=hook_variables(launch),
+            log=place.log,
+            tell=lambda line: progress(self.name, line),
+            cancel=cancel,
+            timeout=self.timeout,
+        )
+        if ended.code != 0:
+            raise HydrationFailed(
+                f"the bootstrap command {self.command[0]!r} {ended.how}: "
+                "see its output below and correct it",
+                ended.tail,
+            )
+
+    def environment(self, place: Place, launch: Launch) -> Launch:
+        """Return the launch as it is."""
+        return launch
+
+    def _script(self, volume: Path) -> Path | None:
+        program, *arguments = self.command
+        if Path(program).name in _RUNS_A_SCRIPT and arguments and arguments[0][:1] != "-":
+            return _small_file(volume / arguments[0])
+        return _small_file(volume / program) if "/" in program else None
+
+
+def _small_file(path: Path) -> Path | None:
+    try:
+        return path if path.is_file() and path.stat().st_size <= _SCRIPT_LIMIT else None
+    except OSError:
+        return None

@@ -1,0 +1,130 @@
+"""What a `nix_profile` refers to. Nix has five kinds of answers and treats each by other commands."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from provisioner.core.errors import HydrationFailed
+
+_LOCAL = re.compile(r"(path:|git\+file:(//)?)?(?P<path>[/.~][^?#]*)(?P<rest>.*)", re.DOTALL)
+_DIRECTORY_IN_QUERY = re.compile(r"[?&]dir=([^&#]*)")
+
+
+class Kind(Enum):
+    """The kinds of references."""
+
+    FLAKE = "a flake in a directory"
+    REMOTE = "a flake from elsewhere"
+    FILE = "a Nix expression"
+    SHELL = "a development shell that Nix has recorded in its store"
+    PACKAGES = "a package or a profile in the store"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference, looked at.
+
+    Parameters
+    ----------
+    kind
+        What it is.
+    text
+        What Nix is to be given.
+    path
+        The flake's directory, the expression's file, or the path in the store; None for a remote one.
+    copied
+        The directory that Nix copies whole, because a flake in it is outside version control; else None.
+    """
+
+    kind: Kind
+    text: str
+    path: Path | None = None
+    copied: Path | None = None
+
+
+def store_directory(env: Mapping[str, str]) -> Path:
+    """Return the directory of the Nix store."""
+    return Path(env.get("NIX_STORE_DIR") or env.get("NIX_STORE") or "/nix/store")
+
+
+def classify(text: str, volume: Path, env: Mapping[str, str]) -> Reference:
+    """Say what a reference is, from its form and from what lies at its path.
+
+    Parameters
+    ----------
+    text
+        The `nix_profile` of the kernelspec.
+    volume
+        Where a relative path starts.
+    env
+        HOME for `~`, and the place of the store.
+
+    Raises
+    ------
+    HydrationFailed
+        It cannot be one.
+    """
+    if not text or text.startswith("-") or not text.isprintable():
+        raise HydrationFailed(
+            f"nix_profile {text!r} is no reference (empty, an option or unprintable): "
+            "name a flake, a shell.nix or a profile"
+        )
+    local = _LOCAL.fullmatch(text) or _LOCAL.fullmatch(f"./{text}" if text.endswith(".nix") else "")
+    if local is None:
+        return Reference(Kind.REMOTE, text)
+    path = volume / _expand(local["path"], env)
+    if not path.exists():
+        raise HydrationFailed(
+            f"nix_profile {text!r} names {path}, which does not exist: correct it or create that"
+        )
+    return _at(path, local["rest"], text, store_directory(env))
+
+
+def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
+    real = path.resolve()
+    stored = store.resolve() in real.parents
+    if real.is_file():
+        if stored and real.name.endswith("-env"):
+            return Reference(Kind.SHELL, str(real), real)
+        if real.name.endswith(".nix"):
+            return Reference(Kind.FILE, str(path), path)
+    if real.is_dir():
+        subdirectory = _DIRECTORY_IN_QUERY.search(rest)
+        flake = path / subdirectory[1] if subdirectory else path
+        if (flake / "flake.nix").exists():
+            return Reference(
+                Kind.FLAKE, _absolute(text, path, rest), flake, _copied(path, text, stored)
+            )
+        for name in ("shell.nix", "default.nix"):
+            if (path / name).is_file():
+                return Reference(Kind.FILE, str(path / name), path / name)
+        if stored:
+            return Reference(Kind.PACKAGES, str(real), real)
+    raise HydrationFailed(
+        f"nix_profile {text!r} is no flake, no Nix expression and no profile: "
+        f"put a flake.nix or a shell.nix into {path}, or name a path in {store}"
+    )
+
+
+def _absolute(text: str, path: Path, rest: str) -> str:
+    """Write a flake reference so that it means the same from any directory."""
+    scheme = text.partition(":")[0] if text.startswith(("path:", "git+file:")) else ""
+    prefix = {"": "", "path": "path:", "git+file": "git+file://"}[scheme]
+    return f"{prefix}{path}{rest}"
+
+
+def _copied(path: Path, text: str, stored: bool) -> Path | None:
+    if stored or text.startswith("git+file:"):
+        return None
+    versioned = any((parent / ".git").exists() for parent in (path, *path.parents))
+    return None if versioned and not text.startswith("path:") else path
+
+
+def _expand(path: str, env: Mapping[str, str]) -> str:
+    home = env.get("HOME", "")
+    return home + path[1:] if home and path.split("/")[0] == "~" else os.path.normpath(path)

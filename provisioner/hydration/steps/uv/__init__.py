@@ -1,0 +1,1 @@
+"""uv: a real virtual environment in the volume, from declared requirements."""

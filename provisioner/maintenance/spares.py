@@ -1,0 +1,148 @@
+"""Volumes that are ready before anybody asks: hydrated, unclaimed, one rename away from a new session.
+
+A spare is a volume whose session nobody has named yet. Claiming it gives it a name and moves no file, so paths that
+its environment contains stay true. It takes a place of the pool like any volume and is the first to make room.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from threading import Event
+
+from provisioner.core.errors import VolumeHeld
+from provisioner.core.record import Record, Spare
+from provisioner.hydration.environment import Environment
+from provisioner.hydration.kernelspec import declared, volume_kernelspec
+from provisioner.hydration.step import Launch, Pristine, Progress
+from provisioner.pool.pool import Pool
+from provisioner.settings.log import log
+from provisioner.settings.options import KernelOptions
+from provisioner.system import layout as volume
+from provisioner.system.lease import Purpose
+
+
+def warm(
+    pool: Pool,
+    kernelspec: str,
+    wanted: int,
+    *,
+    progress: Progress,
+    cancel: Event,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """See to it that `wanted` hydrated spares of a kernelspec are ready; blocks, so call it in a thread.
+
+    Spares whose inputs have changed are retired once a new one is ready. Several processes may warm one root at
+    once: together they make no more than wanted.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    kernelspec
+        The kernelspec's name.
+    wanted
+        How many spares; 0 retires all.
+    progress
+        Told what the hydrations do.
+    cancel
+        Ends it; a spare half-made is deleted.
+    env
+        The environment that kernels are started with; this process's by default.
+
+    Returns
+    -------
+    How many were made.
+
+    Raises
+    ------
+    HydrationFailed, ConfigError, PoolFull, DiskFull, Cancelled
+        Nothing half-made is left behind; nothing is made at all for a kernelspec whose kernels could not claim it.
+    """
+    if wanted:
+        volume_kernelspec(kernelspec)
+    options, launch = declared(kernelspec, os.environ if env is None else env)
+    drifted = [
+        r for r in pool.registry.spares(kernelspec) if _has_drifted(pool, r, options, launch)
+    ]
+    made = 0
+    while not cancel.is_set():
+        record = pool.registry.create_spare(
+            volume.new_id(),
+            kernelspec,
+            pool.clock(),
+            wanted + len(drifted),
+            pool.settings.max_volumes,
+        )
+        if record is None:
+            break
+        _make(pool, record, options, launch, progress, cancel)
+        made += 1
+        if drifted:
+            _retire(pool, drifted.pop())
+    for record in drifted:
+        _retire(pool, record)
+    for record in pool.registry.spares(kernelspec)[wanted:]:
+        _retire(pool, record)
+    return made
+
+
+def _make(
+    pool: Pool,
+    record: Record,
+    options: KernelOptions,
+    launch: Launch,
+    progress: Progress,
+    cancel: Event,
+) -> None:
+    """Hydrate a spare under its lease; ready last, so that a killed process leaves what the next sweep deletes."""
+    with pool.leased(record.id, Purpose.HYDRATE, cancel) as leased:
+        try:
+            path = pool.path(record)
+            volume.make(path)
+            Environment(pool.settings, options, record, path).hydrate(
+                launch,
+                lease=leased.lease.fd,
+                progress=progress,
+                cancel=leased.cancel,
+                clock=pool.clock,
+                template=_template(pool, record.kernelspec),
+            )
+            pool.registry.set_spare(record.id, Spare.READY)
+        except BaseException:
+            pool.discard(leased)
+            raise
+    log.info("A spare volume for %r is ready.", record.kernelspec)
+
+
+def _template(pool: Pool, kernelspec: str) -> Pristine | None:
+    """Return a spare that is ready, to copy from; the one that is claimed last, so most likely to stay one."""
+    ready = [r for r in pool.registry.spares(kernelspec) if r.spare is Spare.READY]
+    if not ready:
+        return None
+    spare = ready[-1]
+
+    def is_pristine() -> bool:
+        # A claim takes the mark away, and any other use of a volume is counted, before a file is touched.
+        now = pool.registry.get(spare.id)
+        return now is not None and now.spare is Spare.READY and now.generation == 0
+
+    return Pristine(volume.state_directory(pool.path(spare)), is_pristine)
+
+
+def _has_drifted(pool: Pool, record: Record, options: KernelOptions, launch: Launch) -> bool:
+    if record.spare is not Spare.READY:
+        return False
+    return not Environment(pool.settings, options, record, pool.path(record)).is_ready(launch)
+
+
+def _retire(pool: Pool, record: Record) -> None:
+    """Delete a spare, unless a session has claimed it by now."""
+    try:
+        with pool.leased(record.id, Purpose.PRUNE) as leased:
+            if leased.record.spare is not None:
+                pool.discard(leased)
+    except VolumeHeld:
+        return
+    pool.empty_trash_in_background()

@@ -1,0 +1,335 @@
+"""The backups of volumes: made, verified, found again, brought back.
+
+Whoever calls holds the volume's lease (but for what only looks). The table is written last: a process killed before
+that leaves a backup nobody counts, never one that is counted and is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from provisioner.backup.destinations.destination import Destination
+from provisioner.backup.destinations.urls import destination_for
+from provisioner.backup.format.manifest import About, Manifest
+from provisioner.backup.format.name import BackupName
+from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.backup.space import estimate
+from provisioner.core.errors import (
+    BackupDamaged,
+    BackupMissing,
+    DiskFull,
+    RestoreFailed,
+    VolumeError,
+)
+from provisioner.core.record import BackupRecord, Record, State
+from provisioner.registry.registry import Registry
+from provisioner.settings.log import log
+from provisioner.system.layout import Layout
+
+Progress = Callable[[int, "int | None"], None]
+"""Called with the bytes done and the bytes in all (None: not known)."""
+
+
+def no_progress(done: int, total: int | None) -> None:
+    """Tell nobody."""
+
+
+class Vault:
+    """The backups of one root's volumes at one destination.
+
+    Parameters
+    ----------
+    layout
+        Where the volumes lie.
+    registry
+        The table.
+    url
+        The destination: a directory or a URL.
+    on_step
+        Called with the name of each step before it is taken; for tests that stop the process there.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        registry: Registry,
+        url: str,
+        on_step: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        self._layout = layout
+        self._registry = registry
+        self._url = url
+        self._on_step = on_step
+        self._destination: Destination | None = None
+
+    @property
+    def destination(self) -> Destination:
+        """Where new backups go."""
+        if self._destination is None:
+            self._destination = destination_for(self._url)
+        return self._destination
+
+    def back_up(
+        self,
+        record: Record,
+        exclude: tuple[str, ...],
+        clock: Callable[[], datetime],
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> BackupRecord:
+        """Make a backup of a volume, verified by reading it back; return it as it was entered into the table.
+
+        Raises
+        ------
+        DiskFull
+            Saying how much is needed; nothing is left behind.
+        BackupFailed, Cancelled
+            Nothing is left behind.
+        """
+        path = self._layout.volume(record.id)
+        self._require_space(path)
+        about = About(record.id, record.session, record.kernelspec, record.generation, clock())
+        self._on_step("backup:write")
+        written = write_backup(
+            path,
+            self.destination,
+            about,
+            exclude=exclude,
+            cancel=cancel,
+            progress=progress,
+            on_step=lambda step: self._on_step(f"backup:{step}"),
+        )
+        made = _entry(str(written.name), self._url, written.size, written.manifest, clock())
+        self._on_step("backup:enter")
+        self._registry.add_backup(made)
+        self._on_step("backup:entered")
+        return made
+
+    def newest(self, record: Record) -> BackupRecord | None:
+        """Return the backup of a volume that is whole and of the highest generation: clocks may have been set back."""
+        backups = self._registry.backups(record.id)
+        return max(
+            backups,
+            key=lambda b: (not b.partial, b.generation, b.verified is not None, b.created),
+            default=None,
+        )
+
+    def has_current(self, record: Record) -> bool:
+        """Whether the verified backup of a volume's present generation is really there, as long as it was.
+
+        One that is not there counts no longer; it is remembered, as its disk may only not be mounted.
+        """
+        if not record.is_backed_up:
+            return False
+        for backup in self._registry.backups(record.id):
+            if backup.generation == record.generation and backup.verified and not backup.partial:
+                try:
+                    with self._place_of(backup).open(_file_name(backup)) as stream:
+                        if stream.seek(0, os.SEEK_END) in {None, backup.size}:
+                            return True
+                except BackupMissing:
+                    pass
+                log.warning("The backup %s has gone, or is not what it was.", backup.name)
+                self._registry.set_verified(backup, None)
+        return False
+
+    def restore_to(
+        self,
+        backup: BackupRecord,
+        into: Path,
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Bring a backup back, verified, into the directory `into`, which must not exist yet.
+
+        Raises
+        ------
+        BackupDamaged
+            Naming the backup and, if there is one, the next older backup and how to choose it.
+        RestoreFailed, DiskFull, Cancelled
+            Nothing is left behind.
+        """
+        self._on_step("restore:extract")
+        if os.path.lexists(into):
+            raise RestoreFailed(f"{into} exists already; name a directory that does not.")
+        try:
+            restore_backup(
+                self._place_of(backup),
+                _file_name(backup),
+                into,
+                cancel=cancel,
+                progress=progress,
+                on_step=lambda step: self._on_step(f"restore:{step}"),
+            )
+        except (BackupDamaged, BackupMissing) as error:
+            raise type(error)(f"{str(error).rstrip('.')}. {self._advice(backup)}") from error
+
+    def summary(self, backup: BackupRecord) -> Manifest:
+        """Return what a backup says of itself; reads its end only."""
+        return read_summary(self._place_of(backup), _file_name(backup))
+
+    def verify(
+        self,
+        backup: BackupRecord,
+        now: datetime,
+        cancel: threading.Event,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Read a backup whole and compare it with what was written; one that is not whole counts no longer.
+
+        Raises
+        ------
+        BackupDamaged, BackupMissing
+            Naming it. It stays in the table: a volume whose backup cannot be found must not come back empty.
+        """
+        try:
+            verify_backup(
+                self._place_of(backup),
+                _file_name(backup),
+                cancel=cancel,
+                progress=progress,
+            )
+        except (BackupDamaged, BackupMissing):
+            self._registry.set_verified(backup, None)
+            raise
+        # What was only found at the destination is good for a restore; for a prune only what this root made counts.
+        if backup.verified is not None:
+            self._registry.set_verified(backup, now)
+
+    def drop(self, backup: BackupRecord) -> None:
+        """Delete a backup; forgotten first, so that the table never names one that is gone."""
+        self._on_step("drop:forget")
+        self._registry.remove_backup(backup)
+        self._on_step("drop:delete")
+        try:
+            self._place_of(backup).delete(_file_name(backup))
+        except VolumeError:
+            self._registry.add_backup(backup)  # it is still there, though out of reach
+            raise
+
+    def clear(self, now: datetime) -> None:
+        """Delete what killed processes left at the destination."""
+        self.destination.sweep_partials(now)
+
+    def reclaim(self, cancel: threading.Event) -> list[str]:
+        """Enter whole backups that the table does not know, for restores; return their names.
+
+        Their maker was killed before it could enter them, or they are of another root: they let nothing be pruned.
+        """
+        known = {backup.name for backup in self._registry.backups()}
+        found = []
+        for stored in reversed(self.destination.backups()):
+            if cancel.is_set():
+                break
+            if str(stored.name) in known:
+                continue
+            try:
+                manifest = verify_backup(self.destination, stored.name, cancel=cancel)
+            except VolumeError as error:
+                log.warning("%s", error)
+                continue
+            made = _entry(str(stored.name), self._url, stored.size, manifest, None)
+            self._registry.adopt(_pruned(manifest))
+            self._registry.add_backup(made)
+            found.append(made.name)
+        return found
+
+    def _place_of(self, backup: BackupRecord) -> Destination:
+        """Return where a backup lies: where the table says or, if it was moved along with the others, here."""
+        place = destination_for(backup.destination)
+        if str(place) == str(self.destination) or _is_at(place, backup):
+            return place
+        return self.destination if _is_at(self.destination, backup) else place
+
+    def _require_space(self, path: Path) -> None:
+        """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
+        free = self.destination.free_bytes()
+        if free is None:
+            return
+        needed = estimate(path) // 4
+        if free < needed:
+            raise DiskFull(
+                f"Backing up {path.name} needs about {needed:,} bytes at {self._url}, which has {free:,} free; "
+                "free some space there or set VolumePool.backup_destination to another place."
+            )
+
+    def _advice(self, damaged: BackupRecord) -> str:
+        older = [
+            b
+            for b in self._registry.backups(damaged.id)
+            if b.name != damaged.name and b.generation <= damaged.generation and not b.partial
+        ]
+        if not older:
+            return (
+                "There is no older backup; to start empty under this name, run "
+                "`jupyter volumes prune SESSION --force --backups`."
+            )
+        return (
+            f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
+            f"`jupyter volumes restore SESSION --backup {older[0].name}`."
+        )
+
+
+def _is_at(place: Destination, backup: BackupRecord) -> bool:
+    try:
+        with place.open(_file_name(backup)):
+            return True
+    except VolumeError:
+        return False
+
+
+def _entry(
+    name: str, url: str, size: int, manifest: Manifest, verified: datetime | None
+) -> BackupRecord:
+    return BackupRecord(
+        name=name,
+        destination=url,
+        id=manifest.about.volume,
+        generation=manifest.about.generation,
+        created=manifest.about.created,
+        size=size,
+        files=manifest.files,
+        bytes=manifest.bytes,
+        partial=manifest.partial,
+        verified=verified,
+    )
+
+
+def rescan(registry: Registry, url: str) -> None:
+    """Enter all backups that lie at a destination into a new table, and the pruned volumes that only they know.
+
+    They count as backups of the present generation only once they were verified again.
+    """
+    destination = destination_for(url)
+    for stored in reversed(destination.backups()):
+        try:
+            manifest = read_summary(destination, stored.name)
+        except VolumeError as error:
+            log.warning("%s", error)
+            continue
+        registry.adopt(_pruned(manifest))
+        registry.add_backup(_entry(str(stored.name), url, stored.size, manifest, None))
+
+
+def _pruned(manifest: Manifest) -> Record:
+    """Return the record of a volume of which only a backup is known."""
+    about = manifest.about
+    return Record(
+        about.volume,
+        about.session,
+        about.kernelspec,
+        State.PRUNED,
+        about.generation,
+        about.created,
+    )
+
+
+def _file_name(backup: BackupRecord) -> BackupName:
+    name = BackupName.parse(backup.name)
+    if name is None:
+        raise BackupDamaged(f"{backup.name!r} is no name of a backup; verify the others.")
+    return name

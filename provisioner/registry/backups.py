@@ -1,0 +1,117 @@
+"""The backups: which there are of each volume, where they lie, and whether they were found whole."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+
+from provisioner.core.record import BackupRecord
+from provisioner.registry.database import Database
+from provisioner.registry.schema import number, stored, to_backup
+from provisioner.registry.table import Table
+
+
+class Backups(Table):
+    """The part of the registry that has a row for each backup.
+
+    Parameters
+    ----------
+    database
+        The file.
+    root
+        The root: destinations inside it are kept as seen from there, as roots are moved.
+    """
+
+    def __init__(self, database: Database, root: Path) -> None:
+        super().__init__(database)
+        self._root = root
+
+    def add_backup(self, backup: BackupRecord) -> None:
+        """Enter a backup; if it is whole and verified, its volume counts as backed up at its generation; atomic."""
+        own = replace(backup, destination=self._from_root(backup.destination))
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [stored(getattr(own, field.name)) for field in fields(own)],
+            )
+            # A volume whose record was lost counts from its backups on: an old one never passes for a later state.
+            connection.execute(
+                "UPDATE volumes SET generation = max(generation, ?) WHERE id = ?",
+                (backup.generation, backup.id),
+            )
+            _count_backups(connection, backup.id)
+            connection.execute(
+                "UPDATE volumes SET bytes = ? WHERE id = ? AND generation = ?",
+                (backup.bytes, backup.id, backup.generation),
+            )
+
+        self._write(work)
+
+    def set_verified(self, backup: BackupRecord, moment: datetime | None) -> None:
+        """Record when a backup was last found whole, or that it is not; one that was deleted meanwhile stays so."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE backups SET verified = ? WHERE name = ? AND destination IN (?, ?)",
+                (stored(moment), backup.name, *self._spellings(backup.destination)),
+            )
+            _count_backups(connection, backup.id)
+
+        self._write(work)
+
+    def remove_backup(self, backup: BackupRecord) -> None:
+        """Forget a backup that was deleted or found damaged; its volume may count as not backed up again; atomic."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM backups WHERE name = ? AND destination IN (?, ?)",
+                (backup.name, *self._spellings(backup.destination)),
+            )
+            _count_backups(connection, backup.id)
+
+        self._write(work)
+
+    def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
+        """Return the backups of one volume, or all, newest first."""
+        which, values = ("", ()) if volume_id is None else ("WHERE id = ?", (volume_id,))
+        return self._database.read(
+            f"SELECT * FROM backups {which} ORDER BY generation DESC, created DESC",  # noqa: S608 - texts of this method
+            values,
+            self._to_backup,
+        )
+
+    def aged_backups(self, created_before: datetime) -> list[str]:
+        """Return the ids of the volumes that have a backup that old and more than one backup."""
+        rows = self._rows(
+            "SELECT DISTINCT id FROM backups WHERE created < ? "
+            "AND id IN (SELECT id FROM backups GROUP BY id HAVING count(*) > 1)",
+            (number(created_before),),
+        )
+        return [row[0] for row in rows]
+
+    def _from_root(self, destination: str) -> str:
+        """Return a destination as it lies in a row: if it is inside the root, from there on, as roots are moved."""
+        return destination.removeprefix(f"{self._root}{os.sep}")
+
+    def _spellings(self, destination: str) -> tuple[str, str]:
+        """Return how rows may have a destination: seen from the root, or in full."""
+        return self._from_root(destination), destination
+
+    def _to_backup(self, row: sqlite3.Row) -> BackupRecord:
+        backup = to_backup(row)
+        if "://" in backup.destination:
+            return backup
+        return replace(backup, destination=os.path.join(self._root, backup.destination))
+
+
+def _count_backups(connection: sqlite3.Connection, volume_id: str) -> None:
+    connection.execute(
+        "UPDATE volumes SET backed_up = (SELECT coalesce(max(generation), -1) FROM backups "
+        "WHERE id = volumes.id AND partial = 0 AND verified IS NOT NULL), "
+        "retry = NULL, failures = 0 WHERE id = ?",
+        (volume_id,),
+    )

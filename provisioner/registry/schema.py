@@ -1,0 +1,148 @@
+"""The schema of the table, and how records lie in its rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime, timezone
+from enum import Enum
+
+from provisioner.core.record import BackupRecord, Record, Spare, State
+
+_VERSION_1 = """
+CREATE TABLE volumes (
+    id          TEXT PRIMARY KEY,
+    session     TEXT NOT NULL UNIQUE,
+    kernelspec  TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('active', 'stopped', 'pruned')),
+    generation  INTEGER NOT NULL,
+    backed_up   INTEGER NOT NULL DEFAULT -1,   -- the newest generation that has a verified, whole backup
+    created     REAL NOT NULL,
+    acquired    REAL,
+    stopped     REAL,
+    pinned      INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER,
+    note        TEXT NOT NULL DEFAULT '',
+    retry       REAL,                          -- when a backup that failed is tried again
+    failures    INTEGER NOT NULL DEFAULT 0,    -- how many in a row
+    spare       TEXT                           -- of a volume nobody has claimed: is it 'making' or 'ready'?
+) WITHOUT ROWID;
+CREATE INDEX volumes_active ON volumes (id) WHERE state = 'active';
+CREATE INDEX volumes_to_back_up ON volumes (stopped)
+    WHERE state = 'stopped' AND backed_up < generation;
+CREATE INDEX volumes_to_prune ON volumes (stopped)
+    WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation;
+CREATE INDEX volumes_unborn ON volumes (id) WHERE generation = 0 AND state = 'stopped';
+CREATE INDEX volumes_spare ON volumes (kernelspec, spare) WHERE spare IS NOT NULL;
+-- What volumes with files on disk take, kept up to date: counting them anew took 20 ms for 100,000.
+CREATE TABLE totals (places INTEGER NOT NULL, bytes INTEGER NOT NULL);
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER volume_enters AFTER INSERT ON volumes WHEN new.state != 'pruned' BEGIN
+    UPDATE totals SET places = places + 1, bytes = bytes + ifnull(new.bytes, 0); END;
+CREATE TRIGGER volume_goes AFTER DELETE ON volumes WHEN old.state != 'pruned' BEGIN
+    UPDATE totals SET places = places - 1, bytes = bytes - ifnull(old.bytes, 0); END;
+CREATE TRIGGER volume_changes AFTER UPDATE OF state, bytes ON volumes BEGIN
+    UPDATE totals SET places = places + (new.state != 'pruned') - (old.state != 'pruned'), bytes = bytes
+    + (new.state != 'pruned') * ifnull(new.bytes, 0) - (old.state != 'pruned') * ifnull(old.bytes, 0); END;
+CREATE TABLE former_names (
+    session     TEXT PRIMARY KEY,
+    id          TEXT NOT NULL REFERENCES volumes (id) ON DELETE CASCADE,
+    since       REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE backups (
+    name        TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    generation  INTEGER NOT NULL,
+    created     REAL NOT NULL,
+    size        INTEGER NOT NULL,
+    files       INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
+    partial     INTEGER NOT NULL,
+    verified    REAL,
+    PRIMARY KEY (name, destination)
+) WITHOUT ROWID;
+CREATE INDEX backups_of_volume ON backups (id, created);
+CREATE INDEX backups_by_age ON backups (created);
+"""
+
+MIGRATIONS: Sequence[str] = (_VERSION_1,)
+"""The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied."""
+
+_NONSENSE = (ValueError, TypeError, OverflowError, OSError)
+"""What values raise that no call of this module has written: the page they lie on is damaged."""
+
+
+def to_backup(row: sqlite3.Row) -> BackupRecord:
+    """Return a row of `backups` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
+    try:
+        return BackupRecord(
+            name=row["name"],
+            destination=row["destination"],
+            id=row["id"],
+            generation=int(row["generation"]),
+            created=_moment(row["created"]),
+            size=int(row["size"]),
+            files=int(row["files"]),
+            bytes=int(row["bytes"]),
+            partial=bool(row["partial"]),
+            verified=_time(row["verified"]),
+        )
+    except _NONSENSE as error:
+        raise sqlite3.DatabaseError(f"malformed record of a backup: {error}") from error
+
+
+def to_record(row: sqlite3.Row) -> Record:
+    """Return a row of `volumes` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
+    try:
+        return Record(
+            id=row["id"],
+            session=row["session"],
+            kernelspec=row["kernelspec"],
+            state=State(row["state"]),
+            generation=int(row["generation"]),
+            created=_moment(row["created"]),
+            backed_up=int(row["backed_up"]),
+            acquired=_time(row["acquired"]),
+            stopped=_time(row["stopped"]),
+            pinned=bool(row["pinned"]),
+            bytes=row["bytes"],
+            note=row["note"],
+            retry=_time(row["retry"]),
+            failures=int(row["failures"]),
+            spare=None if row["spare"] is None else Spare(row["spare"]),
+        )
+    except _NONSENSE as error:
+        raise sqlite3.DatabaseError(f"malformed record of a volume: {error}") from error
+
+
+def to_row(record: Record) -> dict[str, object]:
+    """Return a record as a row of `volumes`, by column."""
+    return {field.name: stored(getattr(record, field.name)) for field in fields(record)}
+
+
+def stored(value: object) -> object:
+    """Return a record's value as it lies in a row."""
+    if isinstance(value, Enum):
+        return value.value
+    return number(value) if isinstance(value, datetime) else value
+
+
+def first(cursor: sqlite3.Cursor) -> Record | None:
+    """Return the first volume that a query gave; None if it gave none."""
+    row = cursor.fetchone()
+    return None if row is None else to_record(row)
+
+
+def number(moment: datetime) -> float:
+    """Return a moment as it lies in a row: seconds since 1970, UTC."""
+    return moment.timestamp()
+
+
+def _moment(number: float) -> datetime:
+    return datetime.fromtimestamp(number, timezone.utc)
+
+
+def _time(number: float | None) -> datetime | None:
+    return None if number is None else _moment(number)

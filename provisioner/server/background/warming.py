@@ -1,0 +1,98 @@
+"""Keeps spare volumes ready, in the background: made anew a little after a kernel has claimed one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from logging import Logger
+
+from provisioner.core.errors import VolumeError
+from provisioner.core.event import Event, Kind
+from provisioner.maintenance.spares import warm
+from provisioner.pool.pool import Pool
+from provisioner.server.background.thread import Background
+from provisioner.settings.pool import VolumePool
+
+_AFTER = timedelta(seconds=5)
+"""How long after a start spares are made: the user's own kernel has the machine to itself until it is up."""
+
+_LOOK = timedelta(minutes=5)
+"""How often it is looked whether spares are missing or out of date when no kernel was started."""
+
+
+class Warming(Background):
+    """Keeps as many spares ready as `VolumePool.spares` says; what is half-made when it ends, the next sweep deletes.
+
+    The first are made a little after the start, when that of the server is over.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    settings
+        Returns the settings as they are now.
+    log
+        The server's log.
+    after
+        How long after the start of a new volume its kernelspec's spares are made.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        settings: Callable[[], VolumePool],
+        log: Logger,
+        after: timedelta = _AFTER,
+    ) -> None:
+        super().__init__("volumes-spares")
+        self._pool = pool
+        self._settings = settings
+        self._log = log
+        self._after = after.total_seconds()
+        self._warned: dict[str, str] = {}
+        self._wake = threading.Event()
+        self._wake.set()
+        self._unsubscribe = pool.events.subscribe(self._on_event)
+
+    def stop(self, within: float) -> bool:
+        """Listen no more, and end what waits for a kernel to start."""
+        self._unsubscribe()
+        self._cancel.set()  # first: what wakes up looks at it
+        self._wake.set()
+        return super().stop(within)
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind is Kind.ACQUIRED and event.details.get("new"):
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._cancel.is_set():
+            self._wake.wait(_LOOK.total_seconds())
+            self._wake.clear()
+            if self._cancel.wait(self._after):
+                return
+            for kernelspec, wanted in self._settings().spares.items():
+                self._warm(kernelspec.lower(), wanted)  # as kernels have it, however it is typed
+
+    def _warm(self, kernelspec: str, wanted: int) -> None:
+        def tell(step: str, message: str, fraction: float | None = None) -> None:
+            self._log.debug("Making a spare for %r: %s: %s", kernelspec, step, message)
+
+        try:
+            made = warm(self._pool, kernelspec, wanted, progress=tell, cancel=self._cancel)
+        except (VolumeError, OSError) as error:
+            if not self._cancel.is_set():
+                self._warn(kernelspec, str(error))
+        except Exception:  # noqa: BLE001 - one kernelspec that fails must not end the making for all
+            self._log.exception("No spare for %r could be made", kernelspec)
+        else:
+            self._warned.pop(kernelspec, None)
+            if made:
+                self._log.info("Made %d spare volumes for %r", made, kernelspec)
+
+    def _warn(self, kernelspec: str, reason: str) -> None:
+        """Tell why there are no spares, once: it is tried again every few minutes."""
+        if self._warned.get(kernelspec) != reason:
+            self._warned[kernelspec] = reason
+            self._log.warning("No spare for %r could be made: %s", kernelspec, reason)

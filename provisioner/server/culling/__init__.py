@@ -1,0 +1,1 @@
+"""Shuts idle kernels down after a warning."""

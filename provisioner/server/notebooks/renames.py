@@ -1,0 +1,109 @@
+"""Follows notebooks that are renamed, moved or deleted, alone or with their folder, running or not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from logging import Logger
+from typing import Any
+
+from provisioner.core.errors import VolumeError
+from provisioner.core.record import Record
+from provisioner.pool.pool import Pool
+from provisioner.server.background.workers import Workers
+from provisioner.server.notebooks import api_path
+
+CONTENTS_SCHEMA = "https://events.jupyter.org/jupyter_server/contents_service/v1"
+DELETED_NOTE = "notebook deleted"
+
+
+class Whereabouts:
+    """Relabels the volumes of notebooks that move, and notes those whose notebook was deleted.
+
+    Parameters
+    ----------
+    pool
+        The volumes.
+    root
+        The server's root directory.
+    workers
+        Where blocking work is done.
+    log
+        The server's log.
+    """
+
+    def __init__(self, pool: Pool, root: str, workers: Workers, log: Logger) -> None:
+        self._pool = pool
+        self._root = root
+        self._workers = workers
+        self._log = log
+        self.on_moved: Callable[[str, str], None] = lambda old, new: None
+        """Called with the old and the new API path of what was moved in the file browser."""
+        # One after the other, in the order of the events: a notebook may move twice in a moment.
+        self._turn = asyncio.Lock()
+
+    async def on_contents_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
+        """Called by the server's event logger with what was done in the file browser; never fails."""
+        action, path = data.get("action"), data.get("path")
+        if (
+            action == "rename"
+            and isinstance(path, str)
+            and isinstance(data.get("source_path"), str)
+        ):
+            self.on_moved(data["source_path"], path)
+            await self.moved(data["source_path"], path)
+        elif action == "delete" and isinstance(path, str):
+            await self.deleted(path)
+
+    async def moved(self, old: str, new: str) -> None:
+        """Let the volumes of a notebook, or of all notebooks in a folder, follow; API paths. Never fails."""
+        await self._do(lambda: self._relabel(old, new), f"follow {old!r} to {new!r}")
+
+    async def session_renamed(self, old: str, new: str) -> None:
+        """Let a volume follow a notebook whose session has another path now. Never fails.
+
+        "Save as" changes the path as well, but leaves the old notebook where it was: it keeps its volume.
+        """
+
+        def work() -> None:
+            file = api_path.local_file(old, self._root)
+            if file is None or not os.path.exists(file):
+                self._relabel(old, new)
+
+        await self._do(work, f"follow {old!r} to {new!r}")
+
+    async def deleted(self, path: str) -> None:
+        """Note that a notebook, or a folder of notebooks, was deleted; their volumes stay. Never fails."""
+        await self._do(lambda: self._note(path), f"note that {path!r} was deleted")
+
+    async def _do(self, work: Callable[[], None], what: str) -> None:
+        async with self._turn:
+            try:
+                await self._workers.run(work)
+            except (VolumeError, OSError) as error:
+                self._log.warning("Volumes could not %s: %s", what, error)
+
+    def _relabel(self, old: str, new: str) -> None:
+        before = api_path.session_name(old.strip("/"), self._root)
+        after = api_path.session_name(new.strip("/"), self._root)
+        for record in self._under(before):
+            session = after + record.session[len(before) :]
+            if self._pool.relabel(record.id, session) is None:
+                self._log.warning(
+                    "The volume of %r keeps its name: another volume in use is named %r.",
+                    record.session,
+                    session,
+                )
+
+    def _note(self, path: str) -> None:
+        for record in self._under(api_path.session_name(path.strip("/"), self._root)):
+            self._pool.registry.set_note(record.id, DELETED_NOTE)
+
+    def _under(self, name: str) -> list[Record]:
+        """Return the volume of the notebook `name`, and those of all notebooks in a folder of that name."""
+        return [
+            record
+            for record in self._pool.registry.volumes()
+            if record.session == name or record.session.startswith(name.rstrip("/") + "/")
+        ]

@@ -1,0 +1,1 @@
+"""The REST interface and the page, as ``openapi.yaml`` describes them."""

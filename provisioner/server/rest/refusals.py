@@ -1,0 +1,86 @@
+"""What the REST interface refuses, beyond what the pool does: each with a stable code and an HTTP status."""
+
+from __future__ import annotations
+
+from provisioner.core.errors import (
+    BadSession,
+    Cancelled,
+    ConfigError,
+    DiskFull,
+    NotBackedUp,
+    PoolDisabled,
+    PoolFull,
+    RegistryUnusable,
+    RootUnusable,
+    VolumeError,
+    VolumeHeld,
+    VolumeNotFound,
+)
+
+
+class Refusal(VolumeError):
+    """A request that is not carried out."""
+
+    status = 400
+
+
+class BadRequest(Refusal):
+    """A body that is not what the operation takes."""
+
+    code = "bad-request"
+
+
+class BodyTooLarge(Refusal):
+    """A body larger than any that an operation takes."""
+
+    code = "body-too-large"
+    status = 413
+
+
+class NotConfirmed(Refusal):
+    """A deletion whose confirmation does not name the session."""
+
+    code = "not-confirmed"
+
+
+class NoKernel(Refusal):
+    """Something that needs a running kernel was asked of a volume without one in this server."""
+
+    code = "no-kernel"
+    status = 409
+
+
+class TooManyJobs(Refusal):
+    """Several long operations are under way."""
+
+    code = "too-many-jobs"
+    status = 429
+
+
+class NotFound(Refusal):
+    """No such volume, job or path."""
+
+    code = "not-found"
+    status = 404
+
+
+_STATUS: dict[type[VolumeError], int] = {
+    BadSession: 400,
+    VolumeNotFound: 404,
+    Cancelled: 409,
+    NotBackedUp: 409,
+    PoolDisabled: 409,
+    PoolFull: 409,
+    VolumeHeld: 409,
+    ConfigError: 503,
+    RegistryUnusable: 503,
+    RootUnusable: 503,
+    DiskFull: 507,
+}
+
+
+def status_of(error: VolumeError) -> int:
+    """Return the HTTP status that tells of an error."""
+    if isinstance(error, Refusal):
+        return error.status
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)

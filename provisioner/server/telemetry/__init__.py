@@ -1,0 +1,1 @@
+"""What a server tells of its volumes: events and metrics."""

@@ -1,0 +1,170 @@
+"""Is this directory fit to hold volumes? Made where it is missing, refused with the reason where it is not fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from itertools import takewhile
+from pathlib import Path
+
+from provisioner.core.errors import RootUnusable
+from provisioner.settings.pool import VolumePool
+from provisioner.system.layout import Layout
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.mfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
+        "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs3", "nfs4", "orangefs", "panfs", "pvfs2", "smb3", "smbfs",
+        "webdav", "wekafs",
+    }
+)  # fmt: skip
+
+
+_MOUNTS = "/proc/self/mountinfo"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def prepare(root: Path, *, allow_network: bool) -> Layout:
+    """Return the layout of a root that can be used; makes a root that is missing, where `missing_parent` finds none.
+
+    Raises
+    ------
+    RootUnusable
+        With what is wrong and the cure.
+    """
+    layout = Layout(root)
+    try:
+        _make(root)
+        _require_own(root)
+        network = network_file_system(root)
+        if network is not None and not allow_network:
+            raise RootUnusable(
+                f"The root {root} lies on a network file system ({network}), where two hosts would lose records; "
+                "set VolumePool.root to a local disk, or VolumePool.allow_network_root if only this host uses it."
+            )
+        for directory in layout.directories:
+            directory.mkdir(mode=0o700, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _unusable(root, error) from error
+    return layout
+
+
+def missing_parent(root: Path) -> Path | None:
+    """Return the directory that has to exist before `root` can be made; None if nothing is missing.
+
+    Whoever names a root may leave one directory above it to us: two that are missing speak for a typing error. The
+    default root is nobody's typing; all that leads to it is made, as any Jupyter program makes its data directory.
+    """
+    if root.parent.exists() or root.parent.parent.exists() or _is_default(root):
+        return None
+    return root.parent
+
+
+def _is_default(root: Path) -> bool:
+    return root == VolumePool().root_path
+
+
+def _make(root: Path) -> None:
+    if root.exists() or root.is_symlink():
+        return
+    if (missing := missing_parent(root)) is not None:
+        raise RootUnusable(
+            f"The root {root} cannot be made: {missing} does not exist; "
+            "make it first, or correct VolumePool.root."
+        )
+    # What leads to the default root belongs to this user alone (XDG); a parent that was named may be for others too.
+    mode = 0o700 if _is_default(root) else 0o777
+    above = list(takewhile(lambda parent: not parent.exists(), root.parents))
+    for directory in reversed(above):
+        directory.mkdir(mode=mode, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+
+
+def _unusable(root: Path, error: OSError | ValueError) -> RootUnusable:
+    reason, cure = (
+        str(error),
+        "make it a writable directory of yours, or set VolumePool.root to one",
+    )
+    if isinstance(error, OSError):
+        if error.filename is not None:
+            reason = f"{error.strerror}: {error.filename}"
+        if error.errno in _FULL:
+            cure = "free some space there, or set VolumePool.root to a directory on another disk"
+    return RootUnusable(f"The root {str(root)!r} cannot be used ({reason}); {cure}.")
+
+
+def _require_own(root: Path) -> None:
+    status = root.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise RootUnusable(
+            f"The root {root} is a symbolic link to {os.path.realpath(root)}; "
+            "set VolumePool.root to that directory itself, so that all processes agree on one path."
+        )
+    if not stat.S_ISDIR(status.st_mode):
+        raise RootUnusable(
+            f"The root {root} is not a directory; correct VolumePool.root, or move away what lies there."
+        )
+    if status.st_uid != os.geteuid():
+        raise RootUnusable(
+            f"The root {root} belongs to user {status.st_uid}, not to you ({os.geteuid()}); "
+            "set VolumePool.root to a directory of yours."
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        if not holds_only_volumes(root):
+            raise RootUnusable(
+                f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}) and holds other things "
+                f"than volumes; set VolumePool.root to a directory of its own, such as {root / 'volumes'}."
+            )
+        raise RootUnusable(
+            f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); "
+            f"close it with `chmod 700 {root}`."
+        )
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        raise RootUnusable(
+            f"The root {root} cannot be written; make it writable or set VolumePool.root to another directory."
+        )
+
+
+def holds_only_volumes(root: Path) -> bool:
+    """Whether a directory can be closed to others and nothing else is taken from them: it is empty, or was a root."""
+    layout = Layout(root)
+    return not any(root.iterdir()) or all(path.is_dir() for path in layout.directories)
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the network file system that `path` lies on; None on a local or an unknown one."""
+    kind = file_system(path)
+    return kind if kind in _NETWORK_FILE_SYSTEMS else None
+
+
+def file_system(path: Path) -> str | None:
+    """Return the type of the file system that `path` lies on (`ext4`, `nfs4`, …); None where it cannot be told."""
+    if Path(_MOUNTS).exists():
+        return _linux_file_system(path)
+    import psutil
+
+    real = os.path.realpath(path)
+    mounts = [
+        (len(part.mountpoint), part.fstype)
+        for part in psutil.disk_partitions(all=True)
+        if os.path.commonpath([real, part.mountpoint]) == part.mountpoint
+    ]
+    return max(mounts)[1] if mounts else None
+
+
+def _linux_file_system(path: Path) -> str | None:
+    """Look the path's device up in the kernel's table of mounts (proc_pid_mountinfo(5))."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
+            for line in table:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        return None
+    return None

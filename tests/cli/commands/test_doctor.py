@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.cli.doctor import doctor
+from provisioner.cli.doctor.finding import Finding
+from provisioner.core.errors import VolumeError
+from provisioner.pool.pool import Pool
+from provisioner.registry.registry import FILE_NAME
+from provisioner.settings.pool import load_settings
+from tests.support.commands import Called, Cli, make_volume
+from tests.support.disks import SmallDisk
+
+
+def _levels(called: Called) -> dict[str, str]:
+    """Return the worst level of each subject."""
+    order = ["ok", "info", "warn", "bad"]
+    levels: dict[str, str] = {}
+    for finding in called.json["findings"]:
+        subject = finding["subject"]
+        levels[subject] = max(levels.get(subject, "ok"), finding["level"], key=order.index)
+    return levels
+
+
+def _said(called: Called, level: str) -> str:
+    found = called.json["findings"]
+    return "\n".join(f"{f['said']} {f['cure']}" for f in found if f["level"] == level)
+
+
+def test_a_sound_installation_has_nothing_bad(cli: Cli) -> None:
+    make_volume("a")
+    called = cli("doctor", "--json")
+
+    assert called.code == 0
+    assert set(_levels(called).values()) <= {"ok", "info"}
+    assert {"Python", "jupyter_client", "provisioner", "jupyter", "settings", "root", "file system",
+            "free space", "reserve", "files", "table", "kernelspec"} == set(_levels(called))  # fmt: skip
+    assert "reflinks" in _said(called, "info")
+
+
+def test_each_finding_is_one_line(cli: Cli) -> None:
+    lines = cli("doctor").out.splitlines()
+
+    assert all(line.split()[0] in {"ok", "info"} for line in lines)
+
+
+def test_nothing_is_made_by_looking(cli: Cli, root: Path) -> None:
+    assert cli("doctor").code == 0
+    assert not root.exists()
+
+
+def test_a_root_open_to_others_is_bad_until_it_is_repaired(cli: Cli, root: Path) -> None:
+    make_volume("a")
+    root.chmod(0o777)
+
+    examined = cli("doctor")
+    after_examination = root.stat().st_mode & 0o777
+    repaired = cli("doctor", "--repair")
+
+    assert examined.code == 1
+    assert f"chmod 700 {root}" in examined.out
+    assert after_examination == 0o777
+    assert repaired.code == 0
+    assert "cured root" in repaired.out
+    assert root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_root_that_is_a_link_or_a_file_is_bad_and_left_alone(cli: Cli, root: Path) -> None:
+    root.symlink_to(root.parent)
+    linked = cli("doctor", "--repair")
+    root.unlink()
+    root.write_text("")
+    filed = cli("doctor", "--repair")
+
+    assert (linked.code, filed.code) == (1, 1)
+    assert "symbolic link" in linked.out
+    assert "is not a directory" in filed.out
+    assert root.read_text() == ""
+
+
+def test_a_root_whose_parents_are_missing_is_bad(
+    cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = root / "no" / "such" / "place"
+    monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(nowhere))
+
+    called = cli("doctor")
+
+    assert called.code == 1
+    assert f"{nowhere.parent} does not exist" in called.out
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("above", ["file", "closed"])
+def test_a_root_that_cannot_be_made_is_bad_before_a_kernel_tries(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(tmp_path / above / "volumes"))
+    # Nothing is closed to root, who may be running this.
+    access = os.access
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: Path(path) != tmp_path / "closed" and access(path, mode)
+    )
+
+    called = cli("doctor")
+
+    assert called.code == 1
+    assert f"{tmp_path / above} is not a directory that you may write to" in called.out
+
+
+def test_a_directory_of_other_things_is_never_closed_to_others(cli: Cli, root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o755)
+    (root / "homepage").mkdir()
+
+    called = cli("doctor", "--repair")
+
+    assert called.code == 1
+    assert "set VolumePool.root to a directory of its own" in called.out
+    assert "chmod" not in called.out
+    assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_spares_that_nobody_could_claim_are_told(cli: Cli, configuration: Path) -> None:
+    settings = configuration / "jupyter_volumes_config.py"
+    settings.write_text("c.VolumePool.spares = {'nope': 1, 'python3': 1, 'python3-volume': 1}")
+
+    called = cli("doctor", "--json")
+
+    said = [f["said"] for f in called.json["findings"] if f["subject"] == "spares"]
+    assert called.code == 0
+    assert len(said) == 2
+    assert "There is no kernelspec 'nope'" in said[0]
+    assert "'python3' gives no volume" in said[1]
+
+
+def test_a_full_disk_stops_no_check_and_each_finding_has_its_cure(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SmallDisk(tmp_path / "disk", 3 << 20)
+    disk.mount()
+    try:
+        root = disk.path / "volumes"
+        monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(root))
+        make_volume("a")
+        disk.fill()
+        called = cli("doctor", "--json")
+    finally:
+        disk.unmount()
+
+    assert called.code == 1
+    assert called.err == ""
+    levels = _levels(called)
+    assert levels["free space"] == levels["files"] == "bad"
+    assert {"table", "kernelspec"} <= set(levels)
+    cannot = next(f for f in called.json["findings"] if f["subject"] == "files")
+    assert f"No space left on device: {root}" in cannot["said"]
+    assert cannot["cure"] == "free some space there"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error", "/a/file"), VolumeError("Input/output: /a/file.")]
+)
+@pytest.mark.parametrize("check", ["installation", "root", "space", "reflinks", "table", "kernels"])
+def test_a_check_that_fails_is_one_finding_and_the_checks_after_it_go_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, check: str, error: Exception
+) -> None:
+    make_volume("a")
+
+    def fail(*_: object) -> Iterator[Finding]:
+        raise error
+
+    monkeypatch.setattr(doctor, f"check_{check}", fail)
+    called = cli("doctor", "--json")
+
+    assert called.code == 1
+    assert called.err == ""
+    assert _said(called, "bad").count("/a/file") == 1
+    assert check == "kernels" or _levels(called)["kernelspec"] == "ok"
+    assert check in {"root", "table"} or _levels(called)["table"] == "ok"
+
+
+@pytest.mark.parametrize("part", ["table", "index"])
+def test_a_damaged_table_is_rebuilt_from_the_volumes(cli: Cli, root: Path, part: str) -> None:
+    acquired = make_volume("a", kept="this")
+    table = root / FILE_NAME
+    with contextlib.closing(sqlite3.connect(table)) as connection:
+        page, size = connection.execute(
+            "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size "
+            "WHERE type = ? AND tbl_name = 'volumes' AND sql IS NOT NULL",
+            (part,),
+        ).fetchone()
+    content = bytearray(table.read_bytes())
+    content[(page - 1) * size : page * size] = b"\xff" * size
+    table.write_bytes(content)
+
+    examined = cli("doctor", "--json")
+    repaired = cli("doctor", "--repair", "--json")
+
+    assert examined.code == 1
+    assert _levels(examined)["table"] == "bad"
+    assert repaired.code == 0, repaired.out
+    assert (acquired.path / "kept").read_text() == "this"
+    assert [volume["session"] for volume in cli("list", "--json").json] == ["a"]
+    assert list(root.glob(f"{FILE_NAME}.damaged-*"))
+
+
+def test_a_missing_table_is_told_before_it_is_rebuilt(cli: Cli, root: Path) -> None:
+    make_volume("a")
+    for path in root.glob(f"{FILE_NAME}*"):
+        path.unlink()
+
+    examined = cli("doctor", "--json")
+    is_still_missing = not (root / FILE_NAME).exists()
+    repaired = cli("doctor", "--repair", "--json")
+
+    assert is_still_missing
+    assert _levels(examined)["table"] == "bad"
+    assert repaired.code == 0
+    assert [volume["session"] for volume in cli("list", "--json").json] == ["a"]
+
+
+def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> None:
+    acquired = make_volume("a")
+    pool = Pool(load_settings())
+    pool.registry.activate(acquired.record.id, "python3-volume", pool.clock())
+
+    examined = cli("doctor", "--json")
+    repaired = cli("doctor", "--repair", "--json")
+
+    assert "'a' is recorded as active, but nobody holds its lease" in _said(examined, "warn")
+    assert _levels(repaired)["table"] == "ok"
+    assert "volume" not in _levels(repaired)
+    assert pool.registry.get(acquired.record.id) is not None
+
+
+def test_a_volume_in_use_is_nothing_to_repair(cli: Cli) -> None:
+    pool = Pool(load_settings())
+    held = pool.acquire("a", "python3-volume", kernel="k")
+
+    called = cli("doctor", "--repair", "--json")
+    state = cli("list", "--json").json[0]["state"]
+    pool.release(held)
+
+    assert called.json["repaired"] == []
+    assert "volume" not in _levels(called)
+    assert state == "active"
+
+
+def test_a_directory_that_the_table_does_not_know_is_entered(cli: Cli) -> None:
+    acquired = make_volume("a", kept="this")
+    Pool(load_settings()).registry.forget(acquired.record.id)
+
+    examined = cli("doctor", "--json")
+    repaired = cli("doctor", "--repair", "--json")
+
+    assert f"{acquired.path} is not in the table" in _said(examined, "warn")
+    assert len(repaired.json["repaired"]) == 1
+    assert cli("path", "a").out == f"{acquired.path}\n"
+
+
+def test_files_that_are_gone_give_their_place_free(cli: Cli, root: Path) -> None:
+    acquired = make_volume("a")
+    acquired.path.rename(root.parent / "moved")
+
+    examined = cli("doctor", "--json")
+    cli("doctor", "--repair")
+
+    assert "the files of 'a' are gone" in _said(examined, "warn")
+    assert Pool(load_settings()).registry.places_taken() == 0
+
+
+def test_a_lease_of_no_volume_is_removed(cli: Cli, root: Path) -> None:
+    make_volume("a")
+    orphan = root / "leases" / "v1-gone"
+    orphan.touch()
+
+    assert f"{orphan} belongs to no volume" in _said(cli("doctor", "--json"), "warn")
+    assert cli("doctor", "--repair").code == 0
+    assert not orphan.exists()
+
+
+def test_settings_that_cannot_be_read_name_their_file(cli: Cli, configuration: Path) -> None:
+    settings = configuration / "jupyter_volumes_config.py"
+    settings.write_text("c.VolumePool.max_volumes = 0\n")
+    wrong = cli("doctor", "--json")
+    settings.write_text("c.VolumePool.enabled = False\n")
+    disabled = cli("doctor", "--json")
+
+    assert wrong.code == 1
+    assert str(settings) in _said(wrong, "bad")
+    assert disabled.code == 0
+    assert "enabled is False" in _said(disabled, "warn")
+    assert str(settings) in _said(disabled, "ok")
+
+
+@pytest.mark.parametrize(
+    ("argv", "config", "said"),
+    [
+        (["python"], {"launcher": "nope"}, "is not installed"),
+        (["python"], {"launcher": "volume-provisioner"}, "itself"),
+        (["python"], {"workdri": "volume"}, "did you mean workdir?"),
+        (["python"], {"workdir": "moon"}, "config.workdir is 'moon'"),
+        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is none"),
+        (
+            ["python"],
+            {"requirements": "/no/r.txt"},
+            "file /no/r.txt of kernelspec 'mine' cannot be",
+        ),
+        (["python"], {"requires_python": "new"}, "names no versions"),
+        (["python"], {"pyproject": "/no"}, "no pyproject.toml in /no"),
+        (["python"], {"nix_profile": "/no"}, "/no, which does not exist"),
+        (["/no/such/kernel"], {}, "'/no/such/kernel', which starts the kernel of 'mine'"),
+        ([], {}, "argv"),
+    ],
+)
+def test_a_kernelspec_whose_kernel_cannot_start_is_bad(
+    cli: Cli, kernels: Path, argv: list[str], config: dict[str, Any], said: str
+) -> None:
+    directory = kernels / "mine"
+    directory.mkdir(parents=True)
+    stanza = {"provisioner_name": "volume-provisioner", "config": config}
+    content = {"argv": argv, "display_name": "", "metadata": {"kernel_provisioner": stanza}}
+    (directory / "kernel.json").write_text(json.dumps(content))
+
+    called = cli("doctor", "--json")
+
+    assert called.code == 1
+    assert said in _said(called, "bad")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"requirements": "r.txt"},
+        {"pyproject": "project"},
+        {"nix_profile": "./flake"},
+        {"nix_profile": "nix/shell.nix"},
+    ],
+)
+def test_what_may_come_with_the_volume_is_not_missed(
+    cli: Cli, kernels: Path, config: dict[str, Any]
+) -> None:
+    directory = kernels / "mine"
+    directory.mkdir(parents=True)
+    stanza = {"provisioner_name": "volume-provisioner", "config": config}
+    content = {"argv": ["python"], "display_name": "", "metadata": {"kernel_provisioner": stanza}}
+    (directory / "kernel.json").write_text(json.dumps(content))
+
+    assert cli("doctor").code == 0
+
+
+def test_a_kernel_json_that_is_no_json_is_told(cli: Cli, kernels: Path) -> None:
+    directory = kernels / "mine"
+    directory.mkdir(parents=True)
+    (directory / "kernel.json").write_text("{")
+
+    assert "kernel.json cannot be read" in _said(cli("doctor", "--json"), "warn")
+
+
+def test_a_jupyter_of_another_environment_is_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "jupyter"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent))
+
+    assert f"{other} belongs to another environment than {sys.executable}" in _said(
+        cli("doctor", "--json"), "warn"
+    )

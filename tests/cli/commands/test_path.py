@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import load_settings
+from tests.support.commands import Cli, make_volume, write_notebook
+
+
+def test_path_prints_the_directory_and_nothing_else(cli: Cli) -> None:
+    acquired = make_volume("a")
+
+    assert cli("path", "a").out == f"{acquired.path}\n"
+    assert cli("path", acquired.record.id).out == f"{acquired.path}\n"
+
+
+def test_a_former_name_still_leads_to_the_volume(cli: Cli) -> None:
+    acquired = make_volume("old")
+    Pool(load_settings()).rename("old", "new")
+
+    assert cli("path", "old").out == f"{acquired.path}\n"
+    assert cli("show", "old").out.splitlines()[0].split() == ["session", "new"]
+
+
+def test_a_notebooks_relative_path_leads_to_its_volume(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = write_notebook(tmp_path / "a.ipynb")
+    acquired = make_volume(str(notebook))
+    monkeypatch.chdir(tmp_path)
+
+    assert cli("path", "a.ipynb").out == f"{acquired.path}\n"
+
+
+def test_a_notebook_that_names_a_session_leads_to_that(cli: Cli, tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "a.ipynb", volume={"session": "shared"})
+    acquired = make_volume("shared")
+
+    assert cli("path", notebook).out == f"{acquired.path}\n"
+
+
+@pytest.mark.parametrize("session", ["../../etc", "nul\0", "x" * 10_000, "line\nbreak", "", "CON"])
+def test_an_unknown_session_is_refused_in_one_line(cli: Cli, session: str) -> None:
+    make_volume("a")
+    called = cli("path", session)
+
+    assert called.code == 1
+    assert called.out == ""
+    assert called.err.count("\n") == 1
+    assert len(called.err) < 1000
+
+
+def test_a_pruned_volume_has_no_path(cli: Cli) -> None:
+    acquired = make_volume("a")
+    Pool(load_settings()).registry.mark_pruned(acquired.record.id)
+
+    called = cli("path", "a")
+
+    assert called.code == 1
+    assert "is pruned" in called.err
+    assert called.out == ""
+    assert cli("show", "a", "--json").json["path"] is None
+
+
+def test_files_that_are_gone_are_not_pretended(cli: Cli) -> None:
+    acquired = make_volume("a")
+    (acquired.path / ".volume" / "record.json").unlink()
+    (acquired.path / ".volume").rmdir()
+    acquired.path.rmdir()
+
+    called = cli("path", "a")
+
+    assert called.code == 1
+    assert "does not exist" in called.err
+
+
+def test_show_is_json_on_request(cli: Cli) -> None:
+    make_volume("a")
+
+    assert json.loads(cli("show", "a", "--json").out)["generation"] == 1

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from provisioner.cli.output import terminal
+from provisioner.cli.output.terminal import Column, ago, print_table, size, until, width
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (timedelta(seconds=-3), "0s ago"),
+        (timedelta(seconds=59), "59s ago"),
+        (timedelta(seconds=60), "1m ago"),
+        (timedelta(hours=23, minutes=59), "23h ago"),
+        (timedelta(days=400), "400d ago"),
+    ],
+)
+def test_an_age_is_told_in_the_largest_unit_that_fits(age: timedelta, said: str) -> None:
+    assert ago(NOW - age, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (timedelta(0), "due"),
+        (timedelta(seconds=0.2), "in 0s"),
+        (timedelta(seconds=59.4), "in 59s"),
+        (timedelta(seconds=59.6), "in 1m"),
+        (timedelta(minutes=9, seconds=59.9), "in 10m"),
+        (timedelta(minutes=9, seconds=29), "in 9m"),
+        (timedelta(minutes=59, seconds=40), "in 1h"),
+        (timedelta(hours=23, minutes=20), "in 23h"),
+        (timedelta(hours=23, minutes=40), "in 1d"),
+        (timedelta(days=13, hours=23, minutes=59), "in 14d"),
+    ],
+)
+def test_what_is_left_is_told_to_the_nearest_unit(left: timedelta, said: str) -> None:
+    assert until(NOW + left, NOW) == said
+
+
+def test_what_never_comes_has_no_time_left() -> None:
+    assert until(None, NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (None, ""), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"),
+        (99_999_999, "100 MB"), (10**13, "10.0 TB"),
+    ],
+)  # fmt: skip
+def test_a_size_is_told_in_decimal_units(count: int | None, said: str) -> None:
+    assert size(count) == said
+
+
+@pytest.mark.parametrize(("text", "cells"), [("abc", 3), ("日本", 4), ("e\u0301", 1), ("🦀", 2)])
+def test_wide_and_combining_characters_are_counted_as_the_cells_they_take(
+    text: str, cells: int
+) -> None:
+    assert width(text) == cells
+
+
+def test_columns_line_up_and_empty_ones_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [
+        Column[tuple[str, int]]("NAME", lambda row: row[0]),
+        Column[tuple[str, int]]("N", lambda row: str(row[1]), align="right"),
+        Column[tuple[str, int]]("NEVER", lambda row: ""),
+    ]
+    print_table(columns, [("日本", 1), ("abcdef", 100)])
+
+    assert capsys.readouterr().out == "NAME      N\n日本      1\nabcdef  100\n"
+
+
+def test_on_a_narrow_terminal_a_path_loses_its_beginning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((30, 20)))
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns = [
+        Column[str]("SESSION", lambda row: row, shrinks=True),
+        Column[str]("STATE", lambda row: "stopped"),
+    ]
+    print_table(columns, ["/home/me/notebooks/analysis.ipynb"])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "SESSION                STATE",
+        "…books/analysis.ipynb  stopped",
+    ]
+
+
+def test_a_short_text_is_not_widened_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((5, 20)))
+    monkeypatch.setenv("NO_COLOR", "1")
+    columns = [
+        Column[str]("S", lambda row: row, shrinks=True),
+        Column[str]("STATE", lambda row: "stopped"),
+    ]
+    print_table(columns, ["a"])
+
+    assert capsys.readouterr().out == "S  STATE\na  stopped\n"
+
+
+def test_a_pipe_gets_texts_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([Column[str]("SESSION", lambda row: row, shrinks=True)], ["x" * 500])
+
+    assert "x" * 500 in capsys.readouterr().out
+    assert "\x1b" not in capsys.readouterr().out
+    assert not terminal.is_terminal(sys.stdout)

@@ -1,0 +1,221 @@
+"""An overlay is repaired, whatever became of it or of the Python below it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from provisioner.core.errors import HydrationFailed
+from tests.support.overlaid import Server, Volume
+from tests.support.overlay_wheels import unpack
+
+WRITES = {"os.mkdir", "os.rename", "os.remove", "os.symlink", "os.chmod", "open"}
+
+
+def test_an_interpreter_whose_pyvenv_cfg_changed_is_asked_again(
+    server: Server, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(server.prefix, other, symlinks=True)
+    volume = Volume(tmp_path / "volume", server.launch(python=str(other / "bin" / "python")))
+    key = volume.hydrate().overlay.key(volume.place, volume.launch)
+    settings = other / "pyvenv.cfg"
+    settings.write_text(settings.read_text().replace("= false", "= true"))
+    assert volume.overlay.key(volume.place, volume.launch) != key
+    assert not volume.intact()
+    volume.hydrate()
+    assert volume.intact()
+    base = volume.ask("site.getsitepackages([sys.base_prefix])", "site")
+    assert set(filter(os.path.isdir, base)) <= set(volume.ask("sys.path"))
+
+
+def test_a_server_that_moved_is_noticed(server: Server, tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(server.prefix, before, symlinks=True)
+    volume = Volume(tmp_path / "volume", server.launch(python=str(before / "bin" / "python")))
+    volume.hydrate()
+    before.rename(after)
+    with pytest.raises(HydrationFailed, match="does not exist: correct argv"):
+        volume.overlay.key(volume.place, volume.launch)
+    volume.launch = server.launch(python=str(after / "bin" / "python"))
+    assert not volume.intact()
+    volume.hydrate()
+    assert str(after) in volume.ask("serverside.__file__", "serverside")
+
+
+def damage_bin(root: Path) -> None:
+    shutil.rmtree(root / "bin")
+
+
+def damage_settings(root: Path) -> None:
+    (root / "pyvenv.cfg").write_text("home = ")
+
+
+def damage_settings_by_links(root: Path) -> None:
+    (root / "pyvenv.cfg").unlink()
+    (root.parent / "elsewhere").write_text("not ours")
+    (root / "pyvenv.cfg").symlink_to(root.parent / "elsewhere")
+
+
+def damage_link(root: Path) -> None:
+    (root / "bin" / "python").unlink()
+    (root / "bin" / "python").symlink_to("/nonexistent/python")
+
+
+def damage_shims(root: Path) -> None:
+    (root / "shims" / "pip").chmod(0o600)
+
+
+def damage_by_a_pipe(root: Path) -> None:
+    path = next(root.glob("lib/*/site-packages/*.pth"))
+    path.unlink()
+    os.mkfifo(path)
+
+
+def damage_by_a_torn_write(root: Path) -> None:
+    path = next(root.glob("lib/*/site-packages/*.pth"))
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def damage_all(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+DAMAGES = [
+    damage_bin,
+    damage_settings,
+    damage_settings_by_links,
+    damage_link,
+    damage_shims,
+    damage_by_a_pipe,
+    damage_by_a_torn_write,
+    damage_all,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_seen_and_repaired(volume: Volume, damage: Callable[[Path], None]) -> None:
+    volume.hydrate()
+    damage(volume.root)
+    assert not volume.intact()
+    volume.hydrate()
+    assert volume.intact()
+    assert volume.ask("[sys.prefix, serverside.version]", "serverside") == [
+        str(volume.root),
+        "1.0",
+    ]
+    assert "pip" in volume.sh("pip --version")
+    elsewhere = volume.place.state / "elsewhere"
+    assert not elsewhere.exists() or elsewhere.read_text() == "not ours"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"inputs": {}}', b"\xff\x00", b'{"seal": 1'])
+def test_a_damaged_answer_of_the_interpreter_is_asked_for_again(
+    volume: Volume, content: bytes
+) -> None:
+    volume.hydrate()
+    record = volume.place.state / "python.json"
+    record.write_bytes(content)
+    assert not volume.intact()
+    with pytest.raises(HydrationFailed, match="start the kernel again"):
+        volume.overlay.environment(volume.place, volume.launch)
+    volume.hydrate()
+    assert volume.intact()
+
+
+@pytest.mark.parametrize("edit", [{"prefix": "/usr"}, {"path": None}, {"base_sites": [7]}])
+def test_an_answer_that_somebody_edited_is_not_believed(
+    volume: Volume, edit: dict[str, object]
+) -> None:
+    volume.hydrate()
+    record = volume.place.state / "python.json"
+    answers = json.loads(record.read_text())
+    answers[volume.launch.argv[0]]["description"].update(edit)
+    record.write_text(json.dumps(answers))
+    assert not volume.intact()
+
+
+def test_a_refresh_asks_the_interpreter_again(volume: Volume, started: list[str]) -> None:
+    volume.hydrate()
+    started.clear()
+    place = replace(volume.place, refresh=True)
+    volume.overlay.hydrate(place, volume.launch, volume._tell, Event())
+    assert started
+
+
+def test_a_kill_at_any_instant_is_repaired_by_the_next_start(volume: Volume) -> None:
+    """A child is killed before its 1st, 2nd, … change to the disk, until one gets through."""
+    volume.hydrate()
+    steps = 0
+    while killed_before(steps, volume):
+        assert volume.intact() == (volume.root / "bin" / "python").is_symlink()
+        volume.hydrate()
+        assert volume.intact()
+        assert volume.ask("serverside.version", "serverside") == "1.0"
+        assert not list(volume.root.rglob("*.new"))
+        steps += 1
+    assert steps > 15
+    assert volume.intact()
+
+
+def killed_before(step: int, volume: Volume) -> bool:
+    shutil.rmtree(volume.root)
+    child = os.fork()
+    if child == 0:
+        try:
+            seen = -1
+
+            def kill(event: str, arguments: tuple[object, ...]) -> None:
+                nonlocal seen
+                writes = event != "open" or (isinstance(arguments[1], str) and "x" in arguments[1])
+                if event in WRITES and writes:
+                    seen += 1
+                    if seen == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(kill)
+            volume.hydrate()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    return os.WIFSIGNALED(status)
+
+
+def test_packages_of_another_python_version_are_kept_and_named(volume: Volume) -> None:
+    old = volume.root / "lib" / "python3.7" / "site-packages"
+    unpack(old, "numbers_of", "1.5", {"numbers_of.py": ""})
+    unpack(
+        old,
+        "local_one",
+        "0.1",
+        {"local_one-0.1.dist-info/direct_url.json": '{"url": "file:///x y"}'},
+    )
+    editable = '{"url": "file:///src", "dir_info": {"editable": true}}'
+    unpack(old, "edited", "0.1", {"edited-0.1.dist-info/direct_url.json": editable})
+    unpack(old, "damaged", "3", {"damaged-3.dist-info/direct_url.json": "{"})
+    unpack(old, "pip", "20", {"pip/__init__.py": ""})
+    (volume.root / "bin").mkdir()
+    (volume.root / "bin" / "python3.7").symlink_to("python")
+    (volume.root / "shims").mkdir()
+    (volume.root / "shims" / "pip3.7").touch()
+    volume.hydrate()
+    assert volume.told[-1].endswith(
+        "run: %pip install 'local_one @ file:///x y' -e file:///src damaged==3 numbers_of==1.5"
+    )
+    assert (old / "numbers_of.py").exists()
+    assert not (volume.root / "bin" / "python3.7").is_symlink()
+    assert not (volume.root / "shims" / "pip3.7").exists()
+    assert volume.intact()
+    volume.told.clear()
+    shutil.rmtree(volume.root / "bin")
+    volume.hydrate()
+    assert not volume.told

@@ -1,0 +1,297 @@
+"""One volume, several Pythons: each has an environment of its own, which it keeps when it moves or is upgraded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.errors import HydrationFailed
+from provisioner.hydration.environments import CLAIM, Claim
+from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
+from tests.support.overlaid import Server, Volume, site_packages
+from tests.support.overlay_wheels import unpack
+
+PACKAGES = site_packages()
+
+
+@pytest.fixture
+def other(server: Server, tmp_path: Path) -> Path:
+    """Another virtual environment of the same version, with its own packages."""
+    prefix = tmp_path / "another"
+    shutil.copytree(server.prefix, prefix, symlinks=True)
+    unpack(prefix / PACKAGES, "otherside", "1.0", {"otherside.py": 'version = "1.0"\n'})
+    return prefix
+
+
+def python_of(prefix: Path) -> str:
+    return str(prefix / "bin" / "python")
+
+
+def of(volume: Volume, python: str | Path, kernelspec: str) -> Volume:
+    """Return the same volume as a kernelspec with another Python has it."""
+    argv = (str(python), *volume.launch.argv[1:])
+    return Volume(volume.path, replace(volume.launch, argv=argv), kernelspec=kernelspec)
+
+
+def prefix_of(volume: Volume) -> Path:
+    return Path(volume.ask("sys.prefix"))
+
+
+def everything(root: Path) -> dict[str, tuple[int, int]]:
+    paths = (path for path in root.rglob("*") if "__pycache__" not in path.parts)
+    found = {str(path): path.lstat() for path in paths}
+    return {path: (status.st_ino, status.st_mtime_ns) for path, status in found.items()}
+
+
+def test_each_python_has_an_environment_of_its_own(volume: Volume, other: Path) -> None:
+    one, two = volume.hydrate(), of(volume, python_of(other), "other")
+    before = everything(prefix_of(one))
+    assert not two.intact()
+    two.hydrate()
+    assert (prefix_of(one), prefix_of(two)) == (one.root, one.root.with_name("env-2"))
+    assert everything(prefix_of(one)) == before
+    assert one.intact()
+    assert two.intact()
+    find = "[bool(importlib.util.find_spec(n)) for n in ('serverside', 'otherside')]"
+    assert one.ask(find, "importlib.util") == [True, False]
+    assert two.ask(find, "importlib.util") == [True, True]
+
+
+def test_starts_in_turn_write_nothing_and_ask_no_python_again(
+    volume: Volume, other: Path, started: list[str]
+) -> None:
+    both = [volume.hydrate(), of(volume, python_of(other), "other").hydrate()]
+    before = everything(volume.path)
+    started.clear()
+    for turn in both * 2:
+        assert turn.intact()
+        turn.hydrate()
+        turn.overlay.environment(turn.place, turn.launch)
+    assert not started
+    assert everything(volume.path) == before
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_pythons_of_whatever_version_do_not_meet(volume: Volume, name: str) -> None:
+    one, two = volume.hydrate(), of(volume, EVERY[name], "other")
+    base = one.ask("[sys.version_info[:3], sys.base_prefix, sys.path]")
+    two.hydrate()
+    assert one.ask("[sys.version_info[:3], sys.base_prefix, sys.path]") == base
+    assert prefix_of(one) != prefix_of(two)
+    one.hydrate()
+    assert two.intact()
+
+
+def test_what_is_installed_with_one_python_is_its_own(volume: Volume, other: Path) -> None:
+    one, two = volume.hydrate(), of(volume, python_of(other), "other").hydrate()
+    one.sh("pip install volumeside==1.0")
+    two.sh("pip install volumeside==2.0")
+    assert (one.sh("tool"), two.sh("tool")) == ("tool 1.0\n", "tool 2.0\n")
+    two.sh("pip uninstall -y volumeside")
+    assert one.sh("tool") == "tool 1.0\n"
+
+
+def test_who_comes_second_is_told_how_to_have_the_same_packages(
+    volume: Volume, other: Path
+) -> None:
+    volume.hydrate().sh("pip install volumeside==1.0")
+    two = of(volume, python_of(other), "other").hydrate()
+    assert two.told[-1].endswith("for them, run: %pip install volumeside==1.0")
+    assert python_of(other) in two.told[-1]
+    two.told.clear()
+    (prefix_of(two) / "pyvenv.cfg").unlink()
+    two.hydrate()
+    assert two.told == [], "it is said once"
+
+
+def test_kernelspecs_with_the_same_python_share_an_environment(volume: Volume) -> None:
+    one = volume.hydrate()
+    folder = Path(volume.launch.argv[0]).parent
+    for name in ("python", "python3"):
+        two = of(volume, folder / name, f"with {name}").hydrate()
+        assert prefix_of(two) == prefix_of(one)
+        assert one.intact()
+
+
+def test_a_python_that_was_upgraded_in_place_keeps_its_environment(
+    volume: Volume, other: Path, server: Server
+) -> None:
+    one = of(volume, python_of(other), "one").hydrate()
+    of(volume, server.python, "other").hydrate()
+    (prefix_of(one) / PACKAGES / "mine.py").touch()
+    os.utime(other / "pyvenv.cfg")
+    settings = other / "pyvenv.cfg"
+    settings.write_text(settings.read_text() + "upgraded = yes\n")
+    assert not one.intact()
+    assert prefix_of(one.hydrate()) == one.root
+    assert one.ask("mine.__file__", "mine") == str(one.root / PACKAGES / "mine.py")
+
+
+def test_a_python_that_moved_keeps_its_environment(
+    volume: Volume, other: Path, server: Server, tmp_path: Path
+) -> None:
+    of(volume, server.python, "other").hydrate()
+    one = of(volume, python_of(other), "one").hydrate()
+    prefix = prefix_of(one)
+    (prefix / PACKAGES / "mine.py").touch()
+    other.rename(tmp_path / "elsewhere")
+    moved = of(volume, python_of(tmp_path / "elsewhere"), "one").hydrate()
+    assert prefix_of(moved) == prefix == volume.root.with_name("env-2")
+    assert moved.ask("bool(mine.__file__ and otherside)", "mine", "otherside")
+
+
+def test_a_python_set_up_anew_beside_its_old_place_gets_the_environment_of_its_kernelspec(
+    volume: Volume, other: Path, server: Server
+) -> None:
+    one = of(volume, server.python, "one").hydrate()
+    (prefix_of(one) / PACKAGES / "mine.py").touch()
+    after = of(volume, python_of(other), "one").hydrate()
+    assert prefix_of(after) == volume.root
+    assert after.ask("bool(mine.__file__ and otherside)", "mine", "otherside")
+    assert Path(server.python).exists()
+
+
+def test_a_kernelspec_that_turns_to_another_python_takes_nothing_from_those_that_stay(
+    volume: Volume, other: Path, server: Server
+) -> None:
+    one = of(volume, server.python, "one").hydrate()
+    two = of(volume, server.python, "two").hydrate()
+    assert one.intact()
+    assert two.intact()
+    turned = of(volume, python_of(other), "one").hydrate()
+    assert prefix_of(turned) == volume.root.with_name("env-2")
+    assert prefix_of(two) == volume.root
+    assert two.intact()
+
+
+def test_of_several_environments_whose_python_is_gone_a_kernelspec_gets_its_own(
+    volume: Volume, server: Server, tmp_path: Path
+) -> None:
+    prefixes = [tmp_path / name for name in ("one", "two")]
+    for prefix in prefixes:
+        shutil.copytree(server.prefix, prefix, symlinks=True)
+        of(volume, python_of(prefix), prefix.name).hydrate()
+    for prefix in prefixes:
+        shutil.rmtree(prefix)
+    after = of(volume, server.python, "two").hydrate()
+    assert prefix_of(after) == volume.root.with_name("env-2")
+    after = of(volume, sys.executable, "three").hydrate()
+    assert prefix_of(after) == volume.root, "and what is left goes to whoever comes"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"maker": 1}', b'{"maker": "overlay"}'])
+def test_an_environment_whose_claim_is_damaged_is_whoevers_comes_first(
+    volume: Volume, content: bytes
+) -> None:
+    one = volume.hydrate()
+    (volume.root / PACKAGES / "mine.py").touch()
+    (volume.root / CLAIM).write_bytes(content)
+    assert not one.intact()
+    assert prefix_of(one.hydrate()) == volume.root
+    assert one.intact()
+    assert one.ask("bool(mine.__file__)", "mine")
+
+
+def test_console_scripts_of_every_environment_follow_a_volume_that_moves(
+    volume: Volume, other: Path, tmp_path: Path
+) -> None:
+    both = [volume.hydrate(), of(volume, python_of(other), "other").hydrate()]
+    for environment in both:
+        environment.sh("pip install volumeside==1.0")
+    volume.path.rename(tmp_path / "moved")
+    for environment in both:
+        environment.path = tmp_path / "moved"
+        assert not environment.intact()
+        assert environment.hydrate().sh("tool") == "tool 1.0\n"
+
+
+def test_two_pythons_that_come_at_once_get_one_environment_each(
+    server: Server, other: Path, tmp_path: Path
+) -> None:
+    for number in range(5):
+        volume = Volume(tmp_path / f"volume{number}", server.launch())
+        both = [of(volume, server.python, "one"), of(volume, python_of(other), "two")] * 3
+        together = threading.Barrier(len(both))
+
+        def hydrate(turn: Volume, together: threading.Barrier = together) -> None:
+            together.wait()
+            turn.hydrate()
+
+        threads = [threading.Thread(target=hydrate, args=(turn,)) for turn in both]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(turn.intact() for turn in both)
+        assert {prefix_of(turn).name for turn in both} == {"env", "env-2"}
+
+
+def test_a_kill_at_any_instant_leaves_the_other_python_as_it_was(
+    volume: Volume, other: Path
+) -> None:
+    one, two = volume.hydrate(), of(volume, python_of(other), "other")
+    before, steps = everything(volume.root), 0
+    while killed_before(steps, two):
+        assert one.intact()
+        assert two.hydrate().intact()
+        assert prefix_of(two) == volume.root.with_name("env-2")
+        shutil.rmtree(prefix_of(two))
+        steps += 1
+    assert steps > 15
+    assert everything(volume.root) == before
+
+
+def killed_before(step: int, volume: Volume) -> bool:
+    child = os.fork()
+    if child == 0:
+        try:
+            seen = -1
+
+            def kill(event: str, arguments: tuple[object, ...]) -> None:
+                nonlocal seen
+                written = event == "open" and isinstance(arguments[1], str) and "x" in arguments[1]
+                if written or event in {"os.mkdir", "os.rename", "os.symlink"}:
+                    seen += 1
+                    if seen == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(kill)
+            volume.hydrate()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_kernel_of_one_environment_cannot_lie_over_another_of_the_volume(
+    volume: Volume, other: Path
+) -> None:
+    volume.hydrate()
+    two = of(volume, python_of(other), "other").hydrate()
+    inside = of(volume, python_of(prefix_of(two)), "inside")
+    with pytest.raises(HydrationFailed, match="this very volume's environment"):
+        inside.hydrate()
+
+
+def test_a_claim_says_who_has_been_there(volume: Volume, server: Server) -> None:
+    for kernelspec in ("b", "a", "b"):
+        of(volume, server.python, kernelspec).hydrate()
+    assert Claim.read(volume.root) == Claim("overlay", server.python, ("a", "b"))
+
+
+def test_an_interpreter_that_is_no_longer_there_is_forgotten(
+    volume: Volume, other: Path, server: Server
+) -> None:
+    of(volume, python_of(other), "one").hydrate()
+    record = volume.place.state / "python.json"
+    assert python_of(other) in record.read_text()
+    subprocess.run(["rm", "-r", str(other)], check=True)
+    of(volume, server.python, "one").hydrate()
+    assert python_of(other) not in record.read_text()

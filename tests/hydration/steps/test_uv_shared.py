@@ -1,0 +1,327 @@
+"""Environments that uv makes in a volume that other kernelspecs have environments in too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from provisioner.hydration.clone import clone
+from provisioner.hydration.environments import settled
+from provisioner.hydration.step import Launch, Place, Step
+from provisioner.hydration.steps.command import BootstrapCommand
+from provisioner.hydration.steps.overlay.step import Overlay
+from provisioner.hydration.steps.uv import step
+from provisioner.hydration.steps.uv.declaration import Requirements
+from provisioner.hydration.steps.uv.step import UvEnvironment
+from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
+from tests.support.starts import Told, make_place, processes_started, run
+from tests.support.wheels import make_wheel
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder of wheels, which is all that uv finds."""
+    shop = tmp_path / "shop"
+    for name in ("apple", "plum", "pip"):
+        make_wheel(shop, name, "1.0")
+    make_wheel(shop, "apple", "0.5")
+    return shop
+
+
+@pytest.fixture
+def script(launch: Launch, shop: Path) -> Launch:
+    """A launch of Python that is no ipykernel: only pip comes with what is declared."""
+    env = {**launch.env, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(shop), "PATH": os.environ["PATH"]}
+    return Launch((sys.executable, "-m", "apple"), env)
+
+
+def by(place: Place, kernelspec: str) -> Place:
+    return replace(place, kernelspec=kernelspec)
+
+
+def apples(cache: Path, which: str = "apple") -> list[Step]:
+    return [UvEnvironment(Requirements((which,)), cache)]
+
+
+def said(launch: Launch, code: str) -> str:
+    """Return what Python code prints where a launch runs."""
+    ran = subprocess.run(
+        [launch.argv[0], "-c", code],
+        env=dict(launch.env),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ran.stdout.strip()
+
+
+def prefix(launch: Launch, *modules: str) -> Path:
+    """Return the environment that a launch runs in; the modules can be imported there."""
+    return Path(said(launch, f"import {', '.join(('sys', *modules))}; print(sys.prefix)"))
+
+
+def version(launch: Launch, module: str) -> str:
+    """Return the version of a module as a launch sees it."""
+    return said(launch, f"import {module}; print({module}.VERSION)")
+
+
+def install(environment: Path, shop: Path, name: str) -> None:
+    """Install a package by hand."""
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(environment / "bin/python"),
+        "install",
+        "-q",
+    ]
+    subprocess.run([*pip, "--no-index", "--find-links", str(shop), name], check=True)
+
+
+@pytest.mark.parametrize("first", ["overlay", "uv"])
+def test_an_overlay_and_an_environment_of_uv_leave_one_another_alone(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, first: str
+) -> None:
+    ways: dict[str, list[Step]] = {"overlay": [Overlay()], "uv": apples(tmp_path / "cache")}
+    order = sorted(ways, key=lambda name: name != first)
+    made = {name: run(ways[name], by(place, name), script).launch for name in order}
+    homes = {name: prefix(launch) for name, launch in made.items()}
+    assert [homes[name] for name in order] == [place.state / "env", place.state / "env-2"]
+    install(homes["overlay"], shop, "plum")
+    for name in order * 2:
+        again = run(ways[name], by(place, name), script)
+        assert again.launch == made[name]
+    assert prefix(made["overlay"], "plum") == homes["overlay"]
+    assert prefix(made["uv"], "apple") == homes["uv"]
+    sees = "import importlib.util as u; print(u.find_spec('plum'), u.find_spec('traitlets'))"
+    ran = subprocess.run([made["uv"].argv[0], "-c", sees], stdout=subprocess.PIPE, text=True)
+    assert ran.stdout == "None None\n", "neither what is the overlay's nor what is the server's"
+
+
+def test_a_kernelspec_that_declares_requirements_from_now_on_keeps_what_was_installed(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    before = run([Overlay()], by(place, "one"), script).launch
+    install(prefix(before), shop, "plum")
+    after = run(apples(tmp_path / "cache"), by(place, "one"), script).launch
+    assert prefix(after, "apple", "plum") == place.state / "env"
+
+
+@pytest.mark.parametrize("which", ["apple", "apple<1"])
+def test_an_environment_that_was_an_overlay_meanwhile_sees_nothing_of_the_server_again(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, which: str
+) -> None:
+    run(apples(tmp_path / "cache"), place, script)
+    overlay = run([Overlay()], place, script).launch
+    install(prefix(overlay, "apple", "traitlets"), shop, "plum")
+    again = run(apples(tmp_path / "cache", which), place, script).launch
+    assert prefix(again, "apple", "plum") == place.state / "env"
+    sees = "import importlib.util as u; print(u.find_spec('traitlets'))"
+    ran = subprocess.run([again.argv[0], "-c", sees], stdout=subprocess.PIPE, text=True)
+    assert ran.stdout == "None\n"
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_interpreter_has_an_environment_of_its_own(
+    script: Launch, place: Place, tmp_path: Path, name: str
+) -> None:
+    steps = apples(tmp_path / "cache")
+    one = run(steps, by(place, "one"), script).launch
+    other = replace(script, argv=(str(EVERY[name]), *script.argv[1:]))
+    two = run(steps, by(place, "two"), other).launch
+    assert prefix(one, "apple") != prefix(two, "apple")
+    with processes_started() as started:
+        for _ in range(2):
+            for kernelspec, launch, made in (("one", script, one), ("two", other, two)):
+                again = run(steps, by(place, kernelspec), launch)
+                assert again.launch == made
+                assert again.report[0].hit
+    assert started == []
+
+
+def test_kernelspecs_of_one_python_take_turns_in_a_volume_and_each_keeps_what_it_declares(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    kernelspecs = {v: apples(tmp_path / "cache", f"apple=={v}") for v in ("1.0", "0.5")}
+    made = {v: run(steps, by(place, v), script).launch for v, steps in kernelspecs.items()}
+    assert len({prefix(launch) for launch in made.values()}) == 2
+    with processes_started() as started:
+        for version, steps in [*kernelspecs.items()] * 2:
+            again = run(steps, by(place, version), script)
+            assert again.launch == made[version]
+            assert again.report[0].hit
+    assert started == []
+    for version, launch in made.items():
+        code = "import apple; print(apple.VERSION)"
+        says = subprocess.run([launch.argv[0], "-c", code], stdout=subprocess.PIPE, text=True)
+        assert says.stdout == f"{version}\n"
+
+
+def test_another_kernelspecs_environment_begins_with_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    cache = tmp_path / "cache"
+    one = run(apples(cache), by(place, "one"), script).launch
+    wheel = make_wheel(tmp_path / "local", "pear", "1.0")
+    install(prefix(one), shop, "plum")
+    install(prefix(one), shop, str(wheel))
+    wheel.unlink()
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "pear") == place.state / "env-2"
+    plum = subprocess.run([prefix(two) / "bin/plum"], stdout=subprocess.PIPE, text=True)
+    assert plum.stdout == "plum 1.0\n"
+    assert str(prefix(two)) in (prefix(two) / "bin/plum").read_text(), (
+        "it is not the other's script"
+    )
+    record = json.loads((prefix(two) / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"], "what was installed by hand is known for that"
+    module = next(prefix(one).glob("lib/python*/site-packages/plum.py"))
+    module.write_text(f"{module.read_text()}EDITED = True\n")
+    code = "import plum; print(hasattr(plum, 'EDITED'))"
+    seen = [subprocess.check_output([launch.argv[0], "-c", code]) for launch in (one, two)]
+    assert seen == [b"True\n", b"False\n"]
+    install(prefix(two), shop, "apple==1.0")
+    uninstall = [sys.executable, "-m", "pip", "--python", two.argv[0], "uninstall", "-qy", "plum"]
+    subprocess.run(uninstall, check=True)
+    assert prefix(one, "plum", "pear", "apple") == place.state / "env", "and they go separate ways"
+
+
+def test_an_environment_that_cannot_be_copied_is_made_and_gets_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel may be running in it, and be installing something."""
+
+    def changing(source: Path, target: Path, cancel: Event) -> None:
+        target.mkdir()
+        raise FileNotFoundError(2, "No such file or directory", str(source))
+
+    cache = tmp_path / "cache"
+    install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
+    monkeypatch.setattr(step, "clone", changing)
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "apple") == place.state / "env-2"
+
+
+def test_what_was_installed_by_hand_outlives_a_change_of_the_requirements_and_then_of_python(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    cache, here = tmp_path / "cache", by(place, "one")
+    install(prefix(run(apples(cache), here, script).launch), shop, "plum")
+    run(apples(cache, "apple<1"), here, script)
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+    record["interpreter"] = "/usr/bin/python-of-before"  # it was another one: no copy can be made
+    (place.state / "env" / "hydrated.json").write_text(json.dumps(record))
+    for which in ("apple", "apple>0"):
+        launch = run(apples(cache, which), here, script).launch
+        assert prefix(launch, "plum") == place.state / "env"
+    record = json.loads((place.state / "env" / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+
+
+def test_an_environment_that_was_not_put_in_place_yet_is_nobody_elses(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    """A crash between the two renames: what is aside comes back, with what was installed in it."""
+    steps = apples(tmp_path / "cache")
+    install(prefix(run(steps, by(place, "one"), script).launch), shop, "plum")
+    (place.state / "env").rename(place.state / "env.old")
+    overlay = run([Overlay()], by(place, "two"), script).launch
+    assert prefix(overlay) == place.state / "env-2"
+    back = run(steps, by(place, "one"), script).launch
+    assert prefix(back, "apple", "plum") == place.state / "env"
+
+
+def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
+    script: Launch, tmp_path: Path, shop: Path
+) -> None:
+    steps, place, moved = apples(tmp_path / "cache"), make_place(tmp_path / "a"), tmp_path / "b"
+    install(prefix(run(steps, place, script).launch), shop, "plum")
+    place.volume.rename(moved)
+    place = Place(moved, moved / place.state.name)
+    run(steps, place, script)
+    record = json.loads((place.environment / "hydrated.json").read_text())
+    assert record["installed"] == ["apple", "pip"]
+
+
+def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
+    nowhere = Place(tmp_path, tmp_path / "nowhere")
+    assert settled(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
+
+
+def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run(apples(cache), by(place, "one"), script)
+    claim = place.state / "env" / "claim.json"
+    claim.write_text(json.dumps({**json.loads(claim.read_text()), "kernelspecs": ["one", "two"]}))
+    for _ in range(2):
+        one = run(apples(cache), by(place, "one"), script)
+        two = run(apples(cache, "apple<1"), by(place, "two"), script)
+        assert (version(one.launch, "apple"), version(two.launch, "apple")) == ("1.0", "0.5")
+    assert one.report[0].hit
+    assert two.report[0].hit
+
+
+def test_what_was_copied_while_something_was_being_installed_there_is_not_trusted(
+    script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def installing(source: Path, target: Path, cancel: Event) -> None:
+        """Copy what an installer has only half put there, which it then completes."""
+        packages = next(source.glob("lib/python3*/site-packages"))
+        module = packages / "plum.py"
+        content = module.read_text()
+        module.unlink()
+        clone(source, target, cancel)
+        module.write_text(content)
+        os.utime(packages)
+
+    cache = tmp_path / "cache"
+    install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
+    monkeypatch.setattr(step, "clone", installing)
+    two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
+    assert prefix(two, "plum", "apple") == place.state / "env-2"
+
+
+def test_what_is_declared_has_the_say_over_what_was_installed_by_hand(
+    script: Launch, place: Place, tmp_path: Path, shop: Path
+) -> None:
+    make_wheel(shop, "date", "1.0", requires=["apple<1"])
+    install(prefix(run([Overlay()], place, script).launch), shop, "date")
+    told = Told()
+    launch = run(apples(tmp_path / "cache", "apple==1.0"), place, script, progress=told).launch
+    assert version(launch, "apple") == "1.0"
+    assert "date" in told.text
+
+
+def test_a_bootstrap_command_that_was_run_is_not_run_again_when_another_kernelspec_changes_its_own(
+    script: Launch, place: Place
+) -> None:
+    def say(word: str) -> list[Step]:
+        return [BootstrapCommand(("sh", "-c", f"echo {word} >> said"))]
+
+    run(say("X"), by(place, "one"), script)
+    assert run(say("X"), by(place, "two"), script).report[0].hit
+    run(say("Y"), by(place, "one"), script)
+    assert run(say("X"), by(place, "two"), script).report[0].hit
+    assert (place.volume / "said").read_text() == "X\nY\n"
+
+
+def test_what_a_killed_process_has_half_made_for_another_kernelspec_goes(
+    script: Launch, place: Place, tmp_path: Path
+) -> None:
+    (place.state / "env-2.new" / "bin").mkdir(parents=True)
+    run(apples(tmp_path / "cache"), by(place, "one"), script)
+    assert sorted(path.name for path in place.state.glob("env*")) == ["env"]

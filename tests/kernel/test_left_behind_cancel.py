@@ -1,0 +1,79 @@
+"""Starts that wait for processes which a killed server left behind, and that nobody wants any more."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from provisioner.core.errors import Cancelled, VolumeHeld
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import VolumePool
+from provisioner.system.processes import wait_until_gone
+from tests.pool.test_left_behind import living_in
+from tests.support.pools import HOLDER, acquire, refusal
+from tests.support.processes import kill, line_of, running
+
+
+@pytest.fixture
+def left_behind(pool: Pool) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives on in the volume `a` after its server was killed."""
+    with running(HOLDER, str(pool.settings.root), "a") as other:
+        process = living_in(Path(line_of(other)))
+        with process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            kill(other)
+            yield process
+            process.kill()
+
+
+def test_a_start_that_waits_for_those_left_behind_ends_when_it_is_cancelled(
+    pool: Pool, left_behind: subprocess.Popen[bytes]
+) -> None:
+    patient = Pool(VolumePool(root=pool.settings.root, acquire_timeout="1h"))
+    leased, cancel = threading.Event(), threading.Event()
+    patient._on_step = lambda step: leased.set() if step == "leased" else None
+    said: list[str] = []
+
+    def start() -> None:
+        said.append(
+            refusal(Cancelled, lambda: patient.acquire("a", "python3", kernel="k", cancel=cancel))
+        )
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    assert leased.wait(60)
+    thread.join(0.3)
+    assert thread.is_alive(), "it waits"
+    cancel.set()
+    thread.join(30)
+    assert len(said) == 1
+    # Whoever comes next is told of them: nothing was left in good order.
+    assert f"processes {left_behind.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
+    left_behind.kill()
+    left_behind.wait()
+    pool.release(acquire(pool))
+    patient.close()
+
+
+def test_a_start_that_waits_goes_on_as_soon_as_they_have_ended(
+    pool: Pool, left_behind: subprocess.Popen[bytes]
+) -> None:
+    pool.settings.acquire_timeout = timedelta(hours=1)
+    pool._on_step = lambda step: left_behind.kill() if step == "leased" else None
+    pool.release(acquire(pool))
+
+
+def test_the_wait_ends_with_those_who_are_left_when_its_time_is_over(
+    left_behind: subprocess.Popen[bytes],
+) -> None:
+    process = psutil.Process(left_behind.pid)
+    assert wait_until_gone([process], 0.05) == [process]
+    left_behind.kill()
+    assert wait_until_gone([process], 60) == []

@@ -1,0 +1,138 @@
+"""Kernels with volumes that start at once do so in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+
+from provisioner.kernel import provisioner as kernel
+from provisioner.kernel.turn import Turns
+from provisioner.pool.pool import Pool
+from tests.support.kernels import environment, install, pid_of, require_free
+from tests.support.starters import BUSY, NEVER
+
+SOON = 60.0
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    """One turn, which no time ends."""
+    turns = Turns(1, longest=NEVER, patience=NEVER)
+    monkeypatch.setattr(kernel, "turns", turns)
+    return turns
+
+
+async def _waits(start: asyncio.Future[Any], manager: AsyncKernelManager) -> None:
+    """Wait until a start has its volume and waits for nothing but its turn."""
+    provisioner = None
+    while provisioner is None or provisioner.system.layout is None:  # type: ignore[attr-defined]  # ours
+        await asyncio.sleep(0.01)
+        provisioner = manager.provisioner
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        assert not start.done()
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_kernel_is_launched_when_the_one_before_needs_its_core_no_more(here: Pool) -> None:
+    install("busy", ["python", "-c", BUSY])
+
+    async def start_two() -> None:
+        first, second = (AsyncKernelManager(kernel_name="busy") for _ in range(2))
+        await first.start_kernel(env=environment("a"))
+        start: asyncio.Future[Any] = asyncio.ensure_future(
+            second.start_kernel(env=environment("b"))
+        )
+        await _waits(start, second)
+        assert not second.has_kernel
+        await first.shutdown_kernel(now=True)
+        await start
+        assert pid_of(second)
+        await second.shutdown_kernel(now=True)
+
+    asyncio.run(asyncio.wait_for(start_two(), SOON))
+    require_free(here)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_a_start_that_is_cancelled_while_it_waits_for_its_turn_gives_its_volume_back(
+    here: Pool,
+) -> None:
+    install("busy", ["python", "-c", BUSY])
+
+    async def start_two() -> None:
+        first, second = (AsyncKernelManager(kernel_name="busy") for _ in range(2))
+        await first.start_kernel(env=environment("a"))
+        start: asyncio.Future[Any] = asyncio.ensure_future(
+            second.start_kernel(env=environment("b"))
+        )
+        await _waits(start, second)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert not here.is_in_use(here.find("b"))
+        await first.shutdown_kernel(now=True)
+
+    asyncio.run(asyncio.wait_for(start_two(), SOON))
+    require_free(here)
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_a_kernel_that_is_shut_down_while_its_restart_waits_is_not_launched_without_its_volume(
+    here: Pool, one_at_a_time: Turns, now: bool
+) -> None:
+    install("busy", ["python", "-c", BUSY])
+
+    async def restart_and_shut_down() -> None:
+        first, second = (AsyncKernelManager(kernel_name=name) for name in ("busy", "mute"))
+        await second.start_kernel(env=environment("b"))
+        await first.start_kernel(env=environment("a"))
+        restart = asyncio.ensure_future(second.restart_kernel(now=True))
+        while not one_at_a_time._waiting:
+            await asyncio.sleep(0.01)
+            assert not restart.done()
+        await second.shutdown_kernel(now=now)
+        assert not here.is_in_use(here.find("b"))
+        await first.shutdown_kernel(now=True)
+        with pytest.raises(asyncio.CancelledError):
+            await restart
+        assert not second.has_kernel
+
+    asyncio.run(asyncio.wait_for(restart_and_shut_down(), SOON))
+    require_free(here)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
+def test_kernels_that_die_at_once_hold_up_nobody(here: Pool) -> None:
+    install("dying", ["false"])
+
+    async def start_all() -> None:
+        managers = [AsyncKernelManager(kernel_name="dying") for _ in range(5)]
+        await asyncio.gather(
+            *(m.start_kernel(env=environment(f"{n}")) for n, m in enumerate(managers))
+        )
+        for manager in managers:
+            await manager.shutdown_kernel(now=True)
+
+    asyncio.run(asyncio.wait_for(start_all(), SOON))
+    require_free(here)
+
+
+def test_kernels_that_are_started_in_many_threads_all_start(here: Pool) -> None:
+    async def start_and_stop(number: int) -> None:
+        manager = AsyncKernelManager(kernel_name="mute")
+        await manager.start_kernel(env=environment(f"{number}"))
+        await manager.restart_kernel(now=True)
+        assert await manager.is_alive()
+        await manager.shutdown_kernel(now=True)
+
+    def work(number: int) -> None:
+        asyncio.run(asyncio.wait_for(start_and_stop(number), SOON))
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(work, range(24)))
+    require_free(here)

@@ -1,0 +1,272 @@
+"""What kernel.json declares, and the launchers that it names."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager, KernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+from provisioner.core.errors import ConfigError, LauncherUnusable
+from provisioner.kernel.turn import Turns
+from provisioner.pool.pool import Pool
+from tests.support.kernels import (
+    MUTE,
+    REAL,
+    ask,
+    client_of,
+    environment,
+    install,
+    kernel,
+    process_of,
+    provisioner_of,
+    require_free,
+)
+from tests.support.starters import NEVER
+
+# -- what kernel.json declares -------------------------------------------------------------------------------------
+
+
+def test_the_kernelspec_is_never_changed_in_place(here: Pool) -> None:
+    manager = KernelManager(kernel_name=REAL)
+    spec = manager.kernel_spec
+    assert spec is not None
+    before = copy.deepcopy(spec.to_dict())
+    manager.start_kernel(env=environment("a"))
+    manager.restart_kernel(now=True)
+    manager.shutdown_kernel(now=True)
+    assert spec.to_dict() == before
+    assert KernelSpecManager().get_kernel_spec(REAL).to_dict() == before
+
+
+def test_the_working_directory_may_be_the_notebooks(here: Pool, tmp_path: Path) -> None:
+    install("beside", MUTE, workdir="notebook")
+    with kernel("beside", cwd=str(tmp_path)) as manager:
+        assert process_of(manager).cwd() == str(tmp_path)
+        assert process_of(manager).environ()["JUPYTER_VOLUME"] == provisioner_of(manager).volume
+    with kernel("mute", cwd=str(tmp_path)) as manager:
+        assert process_of(manager).cwd() == provisioner_of(manager).volume
+
+
+def test_variables_are_added_and_may_refer_to_others(
+    here: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = {
+        "PATH": "/opt/tool/bin:${PATH}",
+        "OWN": "$HOME costs $5 ${NONE}",
+        "JUPYTER_VOLUME": "/etc",
+    }
+    install("varied", MUTE, env=declared)
+    env = environment("a", HOME="/home/me", POOLS="no", JUPYTER_VOLUME_NOTEBOOK="n.ipynb")
+    here.settings.env = {}
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", os.environ["JUPYTER_CONFIG_DIR"])
+    config = Path(os.environ["JUPYTER_CONFIG_DIR"]) / "jupyter_volumes_config.json"
+    config.write_text(json.dumps({"VolumePool": {"env": {"POOLS": "yes", "OWN": "overridden"}}}))
+    with kernel("varied", env=env) as manager:
+        found = process_of(manager).environ()
+        assert found["PATH"] == f"/opt/tool/bin:{os.environ['PATH']}"
+        assert found["OWN"] == "/home/me costs $5 ${NONE}"
+        assert found["POOLS"] == "yes"
+        assert found["JUPYTER_VOLUME"] == provisioner_of(manager).volume
+        assert "JUPYTER_VOLUME_NOTEBOOK" not in found
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("launchr", "x"),
+        ("workdir", "home"),
+        ("env", {"A": 1}),
+        ("env", []),
+        ("env", {"A B=": "x"}),
+        ("env", {"A": "x\0y"}),
+        ("env", {"": "x"}),
+        ("launcher", None),
+        ("launcher_config", []),
+        ("overlay", 3),
+    ],
+)
+def test_a_kernel_json_that_makes_no_sense_is_refused_in_one_line(
+    here: Pool, option: str, value: object
+) -> None:
+    install("senseless", MUTE, **{option: value})
+    manager = KernelManager(kernel_name="senseless")
+    with pytest.raises(
+        ConfigError, match=rf"kernel\.json of 'senseless': config\.{option}"
+    ) as caught:
+        manager.start_kernel(env=environment("a"))
+    assert "\n" not in str(caught.value)
+    assert here.volumes() == []
+
+
+def test_a_kernel_of_another_language_has_a_volume_and_no_overlay(here: Pool) -> None:
+    command = f'exec {sys.executable} -m ipykernel_launcher -f "$1"'
+    install("other", ["bash", "-c", command, "kernel", "{connection_file}"], "bash")
+    with kernel("other") as manager, client_of(manager) as client:
+        volume = provisioner_of(manager).volume
+        assert ask(client, "os.getcwd()", "import os, sys") == volume
+        assert ask(client, "sys.prefix") == sys.prefix
+        assert not (Path(str(volume)) / ".volume" / "env").exists()
+
+
+def test_a_default_provisioner_gives_volumes_to_kernelspecs_that_know_nothing_of_them(
+    here: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = install("plain", MUTE)
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**content, "metadata": {}}))
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "volume-provisioner")
+    KernelProvisionerFactory.clear_instance()
+    try:
+        with kernel("plain") as manager:
+            assert process_of(manager).cwd() == provisioner_of(manager).volume
+    finally:
+        KernelProvisionerFactory.clear_instance()
+    require_free(here)
+
+
+# -- launchers -----------------------------------------------------------------------------------------------------
+
+
+LAUNCHERS = '''
+import asyncio, os, subprocess
+from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+from provisioner.kernel.provisioner import VolumeProvisioner
+from traitlets import Unicode
+
+
+class Distant(KernelProvisionerBase):
+    """Starts processes in its own way, and passes on nothing but what it knows."""
+
+    process = None
+    queue = Unicode("default").tag(config=True)
+
+    @property
+    def has_process(self):
+        return self.process is not None
+
+    async def poll(self):
+        return None if self.process is None else self.process.poll()
+
+    async def wait(self):
+        while self.process is not None and self.process.poll() is None:
+            await asyncio.sleep(0.01)
+        self.process = None
+        return 0
+
+    async def send_signal(self, signum):
+        self.process.send_signal(signum)
+
+    async def kill(self, restart=False):
+        self.process.kill()
+
+    async def terminate(self, restart=False):
+        self.process.terminate()
+
+    async def cleanup(self, restart=False):
+        pass
+
+    async def pre_launch(self, **kwargs):
+        self.parent.write_connection_file()
+        self.connection_info = self.parent.get_connection_info()
+        return await super().pre_launch(cmd=list(self.kernel_spec.argv), **kwargs)
+
+    async def launch_kernel(self, cmd, *, env, cwd, **kwargs):
+        assert not kwargs, kwargs
+        self.process = subprocess.Popen(cmd, env={**env, "QUEUE": self.queue}, cwd=cwd)
+        self.pid = self.process.pid
+        return self.connection_info
+
+
+class Nested(VolumeProvisioner):
+    pass
+'''
+
+
+@pytest.fixture
+def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package's provisioners, installed where Python looks."""
+    package = tmp_path / "site"
+    (package / "launchers-1.0.dist-info").mkdir(parents=True)
+    (package / "launchers.py").write_text(LAUNCHERS)
+    (package / "launchers-1.0.dist-info" / "METADATA").write_text("Name: launchers\nVersion: 1.0\n")
+    (package / "launchers-1.0.dist-info" / "entry_points.txt").write_text(
+        "[jupyter_client.kernel_provisioners]\n"
+        "distant = launchers:Distant\nnested = launchers:Nested\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+
+
+def test_a_launcher_of_other_machines_waits_for_no_core_of_this_one(
+    here: Pool, launchers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("far", MUTE, launcher="distant")
+    turns = Turns(1, longest=NEVER, patience=NEVER)
+    monkeypatch.setattr("provisioner.kernel.turns", turns)
+
+    async def start() -> None:
+        manager = AsyncKernelManager(kernel_name="far")
+        async with turns.turn():
+            await manager.start_kernel(env=environment("a"))
+            await manager.restart_kernel(now=True)
+            await manager.shutdown_kernel(now=True)
+
+    asyncio.run(asyncio.wait_for(start(), 60))
+    require_free(here)
+
+
+def test_another_packages_launcher_starts_the_process_and_the_volume_is_the_same(
+    here: Pool, another_process: Pool, launchers: None
+) -> None:
+    install("far", MUTE, launcher="distant", launcher_config={"queue": "gpu"})
+    with kernel("far") as manager:
+        process = process_of(manager)
+        assert process.cwd() == provisioner_of(manager).volume
+        assert process.environ()["QUEUE"] == "gpu"
+        assert process.environ()["JUPYTER_VOLUME_SESSION"] == "a"
+        assert another_process.is_in_use(another_process.find("a"))
+        manager.restart_kernel(now=True)
+        assert process_of(manager) != process
+    require_free(here)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "cure"),
+    [
+        ("of-no-package", "is not installed; install its package or use one of"),
+        ("volume-provisioner", "itself; name the provisioner that starts the process"),
+        ("nested", "gives volumes itself; name one that starts a process"),
+    ],
+)
+def test_a_launcher_that_cannot_start_a_process_is_refused_and_nothing_is_kept(
+    here: Pool, launchers: None, launcher: str, cure: str
+) -> None:
+    install("wrong", MUTE, launcher=launcher)
+    manager = KernelManager(kernel_name="wrong")
+    with pytest.raises(LauncherUnusable) as caught:
+        manager.start_kernel(env=environment("a"))
+    assert repr(launcher) in str(caught.value)
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+    require_free(here)
+
+
+def test_what_is_kept_of_a_kernel_names_its_session_and_its_launchers_process(here: Pool) -> None:
+    async def run() -> None:
+        manager = AsyncKernelManager(kernel_name="mute")
+        await manager.start_kernel(env=environment("a"))
+        try:
+            info = await provisioner_of(manager).get_provisioner_info()
+            assert info["session"] == "a"
+            assert info["launcher"]["pid"] == process_of(manager).pid
+        finally:
+            await manager.shutdown_kernel(now=True)
+
+    asyncio.run(run())

@@ -1,0 +1,161 @@
+"""An acquire that fails gives back what it took, and says in one line why."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.core.errors import DiskFull, RegistryUnusable, VolumeError
+from provisioner.core.record import State
+from provisioner.pool.pool import Pool
+from provisioner.registry.registry import FILE_NAME
+from provisioner.settings.pool import VolumePool
+from tests.support.disks import SmallDisk
+from tests.support.pools import acquire, leftovers, refusal
+from tests.support.world import Clock
+
+# -- what fails gives back what it took ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["enter", "lease", "leased", "files", "activate", "record"])
+def test_an_acquire_that_fails_at_any_step_has_given_everything_back(
+    root: Path, clock: Clock, step: str
+) -> None:
+    def fail(name: str) -> None:
+        if name == step:
+            raise MemoryError(name)
+
+    failing = Pool(VolumePool(root=str(root)), clock, on_step=fail)
+    with pytest.raises(MemoryError):
+        acquire(failing)
+    pool = Pool(failing.settings, clock)
+    assert [record for record in pool.volumes() if record.state is State.ACTIVE] == []
+    if step != "record":
+        assert pool.registry.places_taken() == 0
+        pool.trash.empty()
+        assert leftovers(pool) == []
+    acquired = acquire(pool)
+    assert pool.is_in_use(acquired.record)
+    pool.release(acquired)
+    failing.close()
+    pool.close()
+
+
+def test_a_failed_acquire_of_an_existing_volume_leaves_its_files_alone(
+    root: Path, clock: Clock
+) -> None:
+    pool = Pool(VolumePool(root=str(root)), clock)
+    acquired = acquire(pool)
+    (acquired.path / "file").write_text("kept")
+    pool.release(acquired)
+
+    for step in ("lease", "leased", "files", "activate", "record"):
+
+        def fail(name: str, step: str = step) -> None:
+            if name == step:
+                raise MemoryError(name)
+
+        failing = Pool(pool.settings, clock, on_step=fail)
+        with pytest.raises(MemoryError):
+            acquire(failing)
+        failing.close()
+        assert not pool.is_in_use(acquired.record)
+        assert (acquired.path / "file").read_text() == "kept"
+    pool.close()
+
+
+def test_a_failed_acquire_of_a_shared_volume_keeps_it_for_the_others(
+    root: Path, clock: Clock
+) -> None:
+    fails = threading.Event()
+
+    def fail(name: str) -> None:
+        if fails.is_set() and name == "activate":
+            raise MemoryError(name)
+
+    pool = Pool(VolumePool(root=str(root)), clock, on_step=fail)
+    first = acquire(pool)
+    fails.set()
+    with pytest.raises(MemoryError):
+        acquire(pool, kernel="k2")
+    assert pool.is_in_use(first.record)
+    holder = pool.holder(first.record)
+    assert holder is not None
+    assert holder.kernels == ("k1",)
+    pool.release(first)
+    assert not pool.is_in_use(first.record)
+    pool.close()
+
+
+def test_something_in_the_way_of_a_volumes_directories_is_told(pool: Pool) -> None:
+    acquired = acquire(pool)
+    pool.release(acquired)
+    subprocess.run(["rm", "-rf", str(acquired.state_directory)], check=True)
+    acquired.state_directory.write_text("a file of the user's")
+    said = refusal(VolumeError, lambda: acquire(pool))
+    assert str(acquired.state_directory) in said
+    assert not pool.is_in_use(acquired.record)
+
+
+# -- a disk without a byte left ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of 40 MB."""
+    disk = SmallDisk(tmp_path / "disk", 40 << 20)
+    disk.mount()
+    yield disk
+    disk.unmount()
+
+
+def test_a_table_that_is_lost_on_a_full_disk_is_rebuilt_in_the_space_kept_back(
+    disk: SmallDisk, clock: Clock
+) -> None:
+    pool = Pool(VolumePool(root=str(disk.path / "volumes")), clock)
+    pool.release(acquire(pool, "mine"))
+    disk.fill()
+    (pool.layout.root / FILE_NAME).unlink()
+    assert [record.session for record in pool.volumes()] == ["mine"]
+    pool.close()
+
+
+def test_on_a_full_disk_people_reach_their_files_and_new_volumes_are_refused_cleanly(
+    disk: SmallDisk, clock: Clock
+) -> None:
+    settings = VolumePool(root=str(disk.path / "volumes"))
+    pool = Pool(settings, clock)
+    acquired = acquire(pool, "mine")
+    (acquired.path / "file").write_text("kept")
+    pool.release(acquired)
+    pool.close()
+    disk.fill()
+    again = Pool(settings, clock)
+    mine = acquire(again, "mine")
+    assert (mine.path / "file").read_text() == "kept"
+    (mine.path / "file").unlink()
+    again.release(mine)
+    assert again.find("mine").generation == 2
+    disk.fill()
+    made = 0
+    for number in range(200):
+        try:
+            again.release(acquire(again, f"new {number}", f"k{number}"))
+            made += 1
+            disk.fill()
+        except (DiskFull, RegistryUnusable) as error:
+            said = str(error)
+            break
+    else:
+        pytest.fail("a disk without a byte left took 200 volumes")
+    assert "full" in said
+    assert "\n" not in said
+    assert len(again.volumes()) == 1 + made
+    assert leftovers(again) == []
+    disk.drain()
+    again.release(acquire(again, "new again", "k"))
+    again.close()

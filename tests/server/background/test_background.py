@@ -1,0 +1,104 @@
+"""Threads that run as long as a server does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from provisioner.pool.pool import Pool
+from provisioner.server.background.maintenance import Maintenance
+from provisioner.server.background.thread import Background
+from provisioner.server.background.warming import Warming
+from provisioner.settings.pool import VolumePool
+
+LOG = logging.getLogger("test")
+
+
+class Endless(Background):
+    """Works until it is told to stop, and then as long as it is held."""
+
+    def __init__(self) -> None:
+        super().__init__("endless")
+        self.begun, self.held = threading.Event(), threading.Event()
+
+    def _run(self) -> None:
+        self.begun.set()
+        self._cancel.wait()
+        self.held.wait()
+
+
+def test_what_is_told_to_stop_ends() -> None:
+    endless = Endless()
+    endless.held.set()
+    endless.start()
+    assert endless.begun.wait(20)
+    assert endless.stop(20)
+    assert endless.stop(20), "again does no harm"
+
+
+def test_what_hangs_is_left_behind_and_keeps_no_server_alive() -> None:
+    endless = Endless()
+    endless.start()
+    assert endless.begun.wait(20)
+    assert not endless.stop(0.01)
+    assert endless._thread.daemon
+    endless.held.set()
+    assert endless.stop(20)
+
+
+def test_what_was_never_begun_has_ended() -> None:
+    assert Endless().stop(0)
+
+
+@pytest.fixture
+def lazy(tmp_path: Path) -> Pool:
+    """A pool whose maintenance has nothing to do for hours."""
+    return Pool(VolumePool(root=str(tmp_path / "root"), sweep_interval="5h"))
+
+
+MAKERS: list[Callable[[Pool], Background]] = [
+    lambda pool: Maintenance(pool, lambda: pool.settings, LOG),
+    lambda pool: Warming(pool, lambda: pool.settings, LOG),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["maintenance", "warming"])
+def test_what_waits_for_its_time_stops_at_once(
+    lazy: Pool, make: Callable[[Pool], Background]
+) -> None:
+    background = make(lazy)
+    assert background.stop(20), "before it was begun"
+    background = make(lazy)
+    background.start()
+    assert background.stop(20)
+    lazy.close()
+
+
+def test_making_spares_ends_at_once_also_while_it_waits_for_a_kernel_to_start(lazy: Pool) -> None:
+    looked = threading.Event()
+
+    def settings() -> VolumePool:
+        looked.set()
+        return lazy.settings
+
+    warming = Warming(lazy, settings, LOG, after=timedelta(milliseconds=1))
+    warming.start()
+    assert looked.wait(20), "as soon as it was begun"
+    assert warming.stop(20)
+    lazy.close()
+
+
+def test_nobody_listens_after_the_end(lazy: Pool) -> None:
+    warming = Warming(lazy, lambda: lazy.settings, LOG)
+    warming.stop(20)
+    heard = warming._wake
+    heard.clear()
+    acquired = lazy.acquire("a", "python3", kernel="k")
+    lazy.release(acquired)
+    assert not heard.is_set()
+    lazy.close()

@@ -1,0 +1,168 @@
+"""The spares that a server keeps ready, and those that it does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.core.record import Spare
+from provisioner.hydration.kernelspec import PROVISIONER
+from provisioner.pool.pool import Pool
+from provisioner.server.background.warming import Warming
+from provisioner.settings.pool import VolumePool
+
+NAME = "mute"
+LOG = logging.getLogger("test.warming")
+
+
+def install(name: str, **metadata: Any) -> Path:
+    """Write a kernelspec of a kernel without an environment; return its kernel.json."""
+    path = Path(os.environ["JUPYTER_DATA_DIR"], "kernels", name, "kernel.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"argv": ["true"], "display_name": name, "language": "none", "metadata": metadata}
+    path.write_text(json.dumps(content))
+    return path
+
+
+class Looked(Warming):
+    """Looks after spares when it is told to, and tells when it has."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool, lambda: pool.settings, LOG, after=timedelta(milliseconds=1))
+        self.has_looked = threading.Semaphore(0)
+
+    def _warm(self, kernelspec: str, wanted: int) -> None:
+        super()._warm(kernelspec, wanted)
+        self.has_looked.release()
+
+    def look(self) -> None:
+        self._wake.set()
+        assert self.has_looked.acquire(timeout=60)
+
+
+@pytest.fixture
+def volumes(root: Path) -> Iterator[Pool]:
+    pool = Pool(VolumePool(root=str(root), headroom=0))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def warming(volumes: Pool) -> Iterator[Looked]:
+    warming = Looked(volumes)
+    yield warming
+    assert warming.stop(60)
+
+
+def begin(warming: Looked, pool: Pool, **spares: int) -> None:
+    """Begin, as a server with this setting does, and wait until it has looked."""
+    pool.settings.spares = spares
+    warming.start()
+    for _ in spares:
+        assert warming.has_looked.acquire(timeout=60)
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What the log of the server has had to tell."""
+    told: list[str] = []
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+
+    notes = Notes(logging.WARNING)
+    LOG.addHandler(notes)
+    yield told
+    LOG.removeHandler(notes)
+
+
+def test_a_kernelspec_that_does_not_exist_is_told_once_and_no_spare_is_made(
+    volumes: Pool, warming: Looked, warnings: list[str]
+) -> None:
+    begin(warming, volumes, nope=2)
+    warming.look()
+    warming.look()
+    (line,) = warnings
+    assert "\n" not in line
+    for part in ("'nope'", "no kernelspec", "VolumePool.spares", "`jupyter kernelspec list`"):
+        assert part in line
+    assert volumes.registry.spares() == []
+
+
+@pytest.mark.parametrize("metadata", [{}, {"kernel_provisioner": "volume-provisioner"}])
+def test_a_kernelspec_that_gives_no_volume_is_told_once_and_no_spare_is_made(
+    volumes: Pool, warming: Looked, warnings: list[str], metadata: dict[str, Any]
+) -> None:
+    install(NAME, **metadata)
+    begin(warming, volumes, mute=1)
+    warming.look()
+    (line,) = warnings
+    assert "'mute' gives no volume" in line
+    assert "`jupyter volumes kernelspec add mute-volume --from mute`" in line
+    assert volumes.registry.spares() == []
+
+
+def test_a_kernel_json_that_cannot_be_read_is_told_once_and_no_spare_is_made(
+    volumes: Pool, warming: Looked, warnings: list[str]
+) -> None:
+    install(NAME).write_text("{")
+    begin(warming, volumes, mute=1)
+    warming.look()
+    (line,) = warnings
+    assert "kernel.json of 'mute' cannot be read" in line
+    assert "\n" not in line
+    assert volumes.registry.spares() == []
+
+
+def test_what_is_told_of_one_kernelspec_keeps_no_other_from_its_spares(
+    volumes: Pool, warming: Looked, warnings: list[str]
+) -> None:
+    install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
+    begin(warming, volumes, nope=1, mute=1)
+    assert [(r.kernelspec, r.spare) for r in volumes.registry.spares()] == [(NAME, Spare.READY)]
+    assert len(warnings) == 1
+
+
+def test_once_the_kernelspec_is_there_its_spares_are_made_and_its_end_is_told_anew(
+    volumes: Pool, warming: Looked, warnings: list[str]
+) -> None:
+    begin(warming, volumes, mute=1)
+    path = install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
+    warming.look()
+    assert len(volumes.registry.spares(NAME)) == 1
+    path.unlink()
+    warming.look()
+    assert len(warnings) == 2
+
+
+def test_a_kernelspec_is_looked_for_as_its_kernels_are_named(
+    volumes: Pool, warming: Looked
+) -> None:
+    install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
+    begin(warming, volumes, Mute=1)
+    (spare,) = volumes.registry.spares()
+    acquired = volumes.acquire("a", NAME, kernel="k")
+    assert acquired.record.id == spare.id
+    volumes.release(acquired)
+
+
+def test_the_default_provisioner_gives_volumes_to_kernelspecs_that_name_none(
+    volumes: Pool, warming: Looked, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "jupyter_client.provisioning.factory.KernelProvisionerFactory.default_provisioner_name",
+        PROVISIONER,
+    )
+    install(NAME)
+    begin(warming, volumes, mute=1)
+    assert len(volumes.registry.spares(NAME)) == 1
+    assert warnings == []

@@ -1,0 +1,138 @@
+"""Long operations: followed to their end, bounded in number, cancelled when the server stops."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from provisioner.core.errors import VolumeHeld
+from provisioner.server.rest.jobs import Job, Jobs, JobState, Progress
+from provisioner.server.rest.refusals import TooManyJobs
+from tests.support.serving import eventually
+
+NOW = datetime(2024, 5, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def jobs() -> Iterator[Jobs]:
+    jobs = Jobs(lambda: NOW)
+    yield jobs
+    jobs.stop(5)
+
+
+def ended(jobs: Jobs, job: Job) -> Job:
+    def look() -> Job | None:
+        found = jobs.find(job.id)
+        assert found is not None
+        return None if found.state is JobState.RUNNING else found
+
+    return eventually(look, 5)
+
+
+def until_cancelled(cancel: threading.Event, progress: Progress) -> str:
+    assert cancel.wait(20)
+    return "cancelled in good order"
+
+
+def test_a_job_tells_its_progress_and_what_came_of_it(jobs: Jobs) -> None:
+    told = threading.Event()
+    go_on = threading.Event()
+
+    def work(cancel: threading.Event, progress: Progress) -> str:
+        progress(3, 10)
+        told.set()
+        assert go_on.wait(5)
+        return "all\nwell"
+
+    begun = jobs.start("backup", work, volume="v", session="s")
+    assert (begun.state, begun.started) == (JobState.RUNNING, NOW)
+    assert told.wait(5)
+    under_way = jobs.find(begun.id)
+    assert under_way is not None
+    assert (under_way.done_bytes, under_way.total_bytes) == (3, 10)
+    go_on.set()
+    done = ended(jobs, begun)
+    assert (done.state, done.message, done.code) == (JobState.DONE, "all well", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(VolumeHeld("in use"), "held"), (ZeroDivisionError("oops"), "internal")]
+)
+def test_a_job_that_fails_says_why(jobs: Jobs, error: Exception, code: str) -> None:
+    def work(cancel: threading.Event, progress: Progress) -> str:
+        raise error
+
+    failed = ended(jobs, jobs.start("backup", work))
+    assert (failed.state, failed.code) == (JobState.FAILED, code)
+    assert str(error) in failed.message
+
+
+def test_the_same_is_not_done_twice_at_a_time(jobs: Jobs) -> None:
+    first = jobs.start("backup", until_cancelled, volume="v")
+    assert jobs.start("backup", until_cancelled, volume="v").id == first.id
+    assert jobs.start("restore", until_cancelled, volume="v").id != first.id
+    assert jobs.start("backup", until_cancelled, volume="w").id != first.id
+
+
+def test_what_is_asked_for_otherwise_is_another_job(jobs: Jobs) -> None:
+    newest = jobs.start("restore", until_cancelled, volume="v")
+    older = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    assert older.id != newest.id
+    again = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    assert again.id == older.id
+
+
+def test_a_job_that_gets_no_thread_is_refused_and_takes_no_place(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refuse)
+        for n in range(9):
+            with pytest.raises(TooManyJobs, match="can't start new thread"):
+                jobs.start("backup", until_cancelled, volume=str(n))
+    assert jobs.recent(9) == []
+    done = jobs.start("backup", lambda cancel, progress: "done", volume="0")
+    assert ended(jobs, done).state is JobState.DONE
+
+
+def test_only_a_few_run_at_a_time(jobs: Jobs) -> None:
+    for n in range(4):
+        jobs.start("backup", until_cancelled, volume=str(n))
+    with pytest.raises(TooManyJobs):
+        jobs.start("backup", until_cancelled, volume="one too many")
+
+
+def test_only_the_newest_hundred_are_kept_and_those_that_run(jobs: Jobs) -> None:
+    running = jobs.start("sweep", until_cancelled)
+    begun = []
+    for n in range(150):
+        begun.append(jobs.start("backup", lambda cancel, progress: "done", volume=str(n)))
+        ended(jobs, begun[-1])
+    assert jobs.find(running.id) is not None
+    assert jobs.find(begun[0].id) is None
+    assert sum(jobs.find(job.id) is not None for job in begun) <= 100
+    assert [job.id for job in jobs.recent(2)] == [begun[-1].id, begun[-2].id]
+
+
+def test_stopping_cancels_what_runs_and_does_not_wait_for_what_hangs() -> None:
+    jobs = Jobs(lambda: NOW)
+    release = threading.Event()
+
+    def hangs(cancel: threading.Event, progress: Progress) -> str:
+        release.wait(20)
+        return ""
+
+    good = jobs.start("backup", until_cancelled)
+    hanging = jobs.start("restore", hangs)
+    jobs.stop(0.2)
+    assert ended(jobs, good).message == "cancelled in good order"
+    found = jobs.find(hanging.id)
+    assert found is not None
+    assert found.state is JobState.RUNNING
+    release.set()

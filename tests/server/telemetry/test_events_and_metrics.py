@@ -1,0 +1,170 @@
+"""What a server tells of its volumes: events over the websocket, metrics, and what its sweeps do by themselves."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from jupyter_events import EventLogger
+
+from provisioner.core.event import Event, Kind
+from provisioner.server.telemetry import events
+from provisioner.server.telemetry.snapshot import Snapshot
+from tests.server.culling.test_idle_kernels import listening
+from tests.support.serving import Place, Server, eventually, served
+
+NOW = datetime(2024, 5, 1, tzinfo=timezone.utc)
+
+
+def of(action: str, schema: str = events.VOLUME) -> Callable[[dict[str, Any]], bool]:
+    return lambda event: (event["schema_id"], event.get("action")) == (schema, action)
+
+
+def test_a_volumes_life_is_told_event_by_event(place: Place) -> None:
+    place.configure(backup_after="1s", sweep_interval="10s", prune_after="5s")
+    place.notebook("a.ipynb")
+    with served(place) as server, listening(server) as listener:
+        session = server.start("a.ipynb")
+        acquired = listener.hear(of("acquired"))
+        assert acquired["session"] == place.session("a.ipynb")
+        assert acquired["kernel_id"] == session["kernel"]["id"]
+        server.run(session["kernel"]["id"], "open('data', 'w').write('x')")
+        server.ask("DELETE", f"/api/sessions/{session['id']}")
+        assert listener.hear(of("released"))["volume"] == acquired["volume"]
+        # From here on the server's own sweeps do it, though nobody asks.
+        assert listener.hear(of("backed-up"), 40)["volume"] == acquired["volume"]
+        listener.hear(of("pruned"), 40)
+        assert server.ask("PATCH", "/api/contents/a.ipynb", {"path": "b.ipynb"}).ok
+        assert listener.hear(of("relabelled"))["session"] == place.session("b.ipynb")
+        again = server.start("b.ipynb")
+        assert listener.hear(of("restored"))["volume"] == acquired["volume"]
+        assert server.run(again["kernel"]["id"], "print(open('data').read())") == "x\n"
+        assert "must-stay-out" not in json.dumps(listener.heard)
+        _metrics_tell(server)
+
+
+def _metrics_tell(server: Server) -> None:
+    def told() -> dict[str, float] | None:
+        lines = server.get("/metrics").text.splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("jupyter_volumes"))
+        found = {name: float(value) for name, value in values.items()}
+        return found if found['jupyter_volumes_volumes{state="active"}'] == 1 else None
+
+    metrics = eventually(told, 40, "the picture is renewed")
+    assert metrics["jupyter_volumes_backups_total"] >= 1
+    assert metrics["jupyter_volumes_sweep_seconds_count"] >= 1
+    assert metrics["jupyter_volumes_lease_wait_seconds_count"] == 2
+    assert metrics["jupyter_volumes_newest_backup_age_seconds"] > 0
+    assert metrics["jupyter_volumes_culls_total"] == 0
+
+
+def test_a_hydration_is_told_while_it_goes_on_and_a_failure_with_its_reason(place: Place) -> None:
+    slow = place.kernelspec("slow", bootstrap_command=["sleep", "1"])
+    fails = place.kernelspec("fails", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
+    with served(place) as server, listening(server) as listener:
+        kernel = server.start("slow.ipynb", kernel=slow)["kernel"]["id"]
+        progress = listener.hear(of("progress", events.HYDRATION))
+        assert progress["kernel_id"] == kernel
+        done = listener.hear(of("done", events.HYDRATION))
+        assert (done["kernel_id"], done["fraction"]) == (kernel, 1.0)
+        assert done["seconds"] >= 1
+        kernel = server.begin("fails.ipynb", kernel=fails).json()["kernel"]["id"]
+        failed = listener.hear(of("failed", events.HYDRATION))
+        assert failed["kernel_id"] == kernel
+        assert "no wheel" in failed["message"]
+        metrics = server.get("/metrics").text
+        assert "jupyter_volumes_hydration_seconds_count 1.0" in metrics
+
+
+def test_a_refusal_is_told_and_counted(place: Place) -> None:
+    place.configure(max_volumes=1)
+    with served(place) as server, listening(server) as listener:
+        server.start("first.ipynb")
+        server.begin("second.ipynb")
+        refused = listener.hear(of("refused"))
+        assert (refused["code"], refused["volume"]) == ("pool-full", "")
+        assert "\n" not in refused["message"]
+        metrics = server.get("/metrics").text
+        assert 'jupyter_volumes_refusals_total{code="pool-full"} 1.0' in metrics
+
+
+def test_servers_of_one_root_sweep_it_one_at_a_time_and_stop_at_once(place: Place) -> None:
+    place.configure(sweep_interval="1s", backup_after="1s")
+    with served(place) as first, served(place) as second:
+        session = first.start("a.ipynb")
+        first.run(session["kernel"]["id"], "open('data', 'w').write('x')")
+        first.ask("DELETE", f"/api/sessions/{session['id']}")
+
+        def backed_up() -> bool:
+            volume = second.volume("a.ipynb")
+            return volume is not None and volume["backup"] is not None
+
+        eventually(backed_up, what="one of them backs it up")
+        assert len(list(place.root.glob("backups/**/*.tar.zst"))) == 1
+        assert first.stop() < 5
+        assert "Traceback" not in first.log + second.log
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.UNTOLD])
+def test_every_event_of_the_pool_fits_its_schema_and_no_detail_slips_through(kind: Kind) -> None:
+    logger = EventLogger()
+    events.register_schemas(logger)
+    details = {
+        "env": {"TOKEN": "secret"},
+        "TOKEN": "secret",
+        "message": "m" * 10_000,
+        "fraction": 0.5,
+        "step": "uv",
+        "done": 1,
+        "total": 2,
+        "bytes": 3,
+        "size": 4,
+        "code": "held",
+        "backup": "b",
+        "new": True,
+        "seconds": 1.5,
+    }
+    event = Event(kind, NOW, "s", "v", "k", details)
+    is_start = kind.value.startswith(("hydrat", "restore-"))
+    for schema, data in (
+        (events.HYDRATION, events.hydration_data(event)),
+        (events.VOLUME, events.volume_data(event)),
+    ):
+        if (schema == events.HYDRATION) == (is_start or kind is Kind.FAILED):
+            logger.schemas.validate_event(schema, data)
+            assert "secret" not in json.dumps(data)
+            assert len(json.dumps(data)) < 3000
+
+
+def test_looking_at_metrics_never_waits_for_the_table() -> None:
+    release = threading.Event()
+    seconds = [0.0]
+
+    def slow() -> str:
+        release.wait(10)
+        return "new"
+
+    snapshot = Snapshot(slow, "old", every=15.0, clock=lambda: seconds[0])
+    began = time.monotonic()
+    assert [snapshot.show() for _ in range(100)] == ["old"] * 100
+    assert time.monotonic() - began < 5
+    release.set()
+    eventually(lambda: snapshot.show() == "new", 5)
+
+
+def test_a_picture_that_gets_no_thread_is_taken_at_a_later_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    snapshot = Snapshot(lambda: "new", "old", clock=lambda: 0.0)
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refuse)
+        assert snapshot.show() == "old"
+    eventually(lambda: snapshot.show() == "new")

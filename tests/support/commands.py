@@ -1,0 +1,123 @@
+"""`jupyter volumes` for tests: called in this process, or started in one of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.cli.app import run
+from provisioner.pool.pool import Pool
+from provisioner.pool.uses import Acquired
+from provisioner.settings.pool import load_settings
+
+COMMAND = (sys.executable, "-c", "import sys; from provisioner.cli import main; sys.exit(main())")
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Cli:
+    """Calls commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Called:
+        self._capsys.readouterr()
+        try:
+            code = run([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # argparse's way of refusing, and of having shown the help
+            code = int(stopped.code or 0)
+        captured = self._capsys.readouterr()
+        return Called(code, captured.out, captured.err)
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    """Start a command in a process of its own; in a session of its own, as a terminal would."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def make_volume(session: str, **files: str) -> Acquired:
+    """Make a stopped volume with some files, as an earlier process would have left it."""
+    pool = Pool(load_settings())
+    acquired = pool.acquire(session, "python3-volume", kernel="earlier")
+    for name, content in files.items():
+        (acquired.path / name).write_text(content)
+    pool.release(acquired)
+    pool.close()
+    return acquired
+
+
+def write_notebook(path: Path, *cells: str, **metadata: Any) -> Path:
+    """Write a notebook with a heading and these code cells."""
+    heading: dict[str, Any] = {"cell_type": "markdown", "metadata": {}, "source": "# A test"}
+    code: dict[str, Any] = {
+        "cell_type": "code",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+    }
+    numbered = [heading, *({**code, "source": source} for source in cells)]
+    content = {
+        "cells": [{**cell, "id": f"cell-{number}"} for number, cell in enumerate(numbered)],
+        "metadata": metadata,
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def texts(path: Path) -> list[str]:
+    """Return what each code cell of an executed notebook printed or raised."""
+    cells = json.loads(path.read_text())["cells"]
+    return [
+        "".join(_text(output) for output in cell["outputs"])
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+
+
+def _text(output: dict[str, Any]) -> str:
+    if output["output_type"] == "error":
+        return f"{output['ename']}: {output['evalue']}\n" + "\n".join(output["traceback"])
+    return "".join(output.get("text") or output["data"]["text/plain"])
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a process has made a file."""
+    wait_until(lambda: path.exists() or process.poll() is not None)
+    assert path.exists(), process.communicate()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)

@@ -1,0 +1,60 @@
+"""What the tests of the pool do again and again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from provisioner.core.errors import VolumeError
+from provisioner.pool.pool import Pool
+from provisioner.pool.uses import Acquired
+
+HOLDER = """
+import os, sys
+from provisioner.settings.pool import VolumePool
+from provisioner.pool.pool import Pool
+pool = Pool(VolumePool(root=sys.argv[1]))
+acquired = pool.acquire(sys.argv[2], "python3", kernel="theirs")
+print(acquired.path, flush=True)
+for line in sys.stdin:
+    if line == "release\\n":
+        pool.release(acquired)
+        print("released", flush=True)
+"""
+
+
+def acquire(pool: Pool, session: str = "a", kernel: str = "k1") -> Acquired:
+    """Acquire as a kernel does."""
+    return pool.acquire(session, "python3", kernel=kernel)
+
+
+def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
+    """Return the one line with which something is refused."""
+    with pytest.raises(kind) as caught:
+        work()
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+def leftovers(pool: Pool) -> list[str]:
+    """Return what lies under the root although no volume needs it."""
+    layout = pool.layout
+    ids = {record.id for record in pool.registry.volumes()}
+    return sorted(
+        f"{directory.name}/{name}"
+        for directory in layout.directories
+        for name in os.listdir(directory)
+        if name not in ids
+    )
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Wait until something is so; fail if it never is."""
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)

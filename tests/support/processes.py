@@ -1,0 +1,55 @@
+"""Other processes for tests: scripts that run by themselves, started fast and ended for sure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_PROJECT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def running(
+    script: str, *arguments: str, pass_fds: tuple[int, ...] = (), env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a Python script in a process of its own; what is left of it at the end is killed.
+
+    The script talks by lines: it prints them, flushed, and reads them from its standard input.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=pass_fds,
+        env={**os.environ, "PYTHONPATH": str(_PROJECT), **(env or {})},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a process prints; empty if it has ended."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str], line: str = "") -> None:
+    """Send a line to a process."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL a process and wait until it is gone."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()

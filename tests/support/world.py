@@ -1,0 +1,165 @@
+"""A pool, a clock that is set by hand, and what people wrote into their volumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from provisioner.core.record import Record
+from provisioner.pool.pool import Pool
+from provisioner.pool.uses import Acquired
+from provisioner.settings.pool import VolumePool
+from provisioner.system.layout import STATE_DIRECTORY
+
+Content = dict[str, bytes]
+
+
+class Clock:
+    """Tells the time it was set to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **duration: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(**duration)
+
+
+class World:
+    """One root, and what lies in each session's volume according to its owner."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.clock = Clock()
+        self.settings = VolumePool(
+            root=str(root),
+            backup_after=settings.pop("backup_after", timedelta(minutes=10)),
+            prune_after=settings.pop("prune_after", timedelta(days=14)),
+            headroom=settings.pop("headroom", 0),
+            **settings,
+        )
+        self.pool = self.new_pool()
+        self.written: dict[str, Content] = {}
+        self._serial = 0
+
+    def new_pool(self, on_step: Callable[[str], None] = lambda step: None) -> Pool:
+        """Return a pool as another process would have it."""
+        return Pool(self.settings, self.clock, on_step)
+
+    def acquire(self, session: str, pool: Pool | None = None) -> Acquired:
+        """Acquire as a kernel does."""
+        self._serial += 1
+        return (pool or self.pool).acquire(session, "python3-volume", kernel=f"k{self._serial}")
+
+    def use(self, session: str, **files: str) -> Record:
+        """Start a kernel, write files, end it; return the record."""
+        acquired = self.acquire(session)
+        for name, text in files.items():
+            self.write(acquired, name, text.encode())
+        self.pool.release(acquired)
+        return self.record(session)
+
+    def write(self, acquired: Acquired, name: str, content: bytes) -> None:
+        """Write a file as a kernel does, and remember it."""
+        path = acquired.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.written.setdefault(acquired.record.session, {})[name] = content
+
+    def record(self, session: str) -> Record:
+        """Return the record of a session's volume."""
+        record = self.pool.registry.find(session)
+        assert record is not None
+        return record
+
+    def path(self, session: str) -> Path:
+        """Return the directory of a session's volume."""
+        return self.pool.path(self.record(session))
+
+    def is_on_disk(self, session: str) -> bool:
+        """Whether a session's files lie on disk."""
+        return self.path(session).exists()
+
+    def safe_content(self, session: str, into: Path) -> Content:
+        """Return a session's files from where they are safe: the disk, else the newest backup, verified."""
+        record = self.record(session)
+        if self.pool.path(record).exists():
+            return content_of(self.pool.path(record))
+        backup = self.pool.vault.newest(record)
+        assert backup is not None, f"{session}: neither files nor a backup"
+        self.pool.restore_to(backup, into, cancel=Event())
+        return content_of(into)
+
+    def leftovers(self) -> list[str]:
+        """Return what lies about that no volume needs."""
+        layout = self.pool.layout
+        left = [f"staging/{name}" for name in os.listdir(layout.staging)]
+        left += [f"trash/{name}" for name in os.listdir(layout.trash)]
+        left += [f"leases/{n}" for n in os.listdir(layout.leases) if n.endswith(".wanted")]
+        known = {backup.name for backup in self.pool.backups()}
+        destination = Path(self.settings.destination)
+        if destination.is_dir():
+            left += [f"backups/{name}" for name in os.listdir(destination) if name not in known]
+        records = {record.id for record in self.pool.registry.volumes()}
+        left += [f"volumes/{n}" for n in os.listdir(layout.volumes) if n not in records]
+        return left
+
+
+def content_of(directory: Path) -> Content:
+    """Return the user's files below a directory, by relative path."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and STATE_DIRECTORY not in path.relative_to(directory).parts
+    }
+
+
+def steps_of(work: Callable[[Callable[[str], None]], object]) -> list[str]:
+    """Return the names of the steps that `work` goes through, by doing it in a forked child."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(read)
+            work(lambda step: _tell(write, step))
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        names = stream.read().decode().splitlines()
+    assert os.waitpid(child, 0)[1] == 0, f"the work failed after {names}"
+    return names
+
+
+def kill_at(number: int, work: Callable[[Callable[[str], None]], object]) -> bool:
+    """Do `work` in a forked child that is killed (SIGKILL) before its step `number`; return whether it was."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            count = iter(range(number + 1))
+
+            def die(step: str) -> None:
+                if next(count) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            work(die)
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    assert status == 0 or os.WIFSIGNALED(status), "the work failed instead of being killed"
+    return os.WIFSIGNALED(status)
+
+
+def _tell(fd: int, step: str) -> None:
+    os.write(fd, f"{step}\n".encode())

@@ -1,0 +1,55 @@
+"""What is to go goes: at any depth, behind any mode, and nothing else with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from provisioner.system.removal import remove, remove_tree
+
+WAYS: list[Callable[[Path], None]] = [remove, remove_tree]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_tree_deeper_than_pythons_stack_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], None]
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    monkeypatch.chdir(top)
+    for _ in range(2000):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+    os.chdir(tmp_path)
+    way(top)
+    assert not top.exists()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_read_only_directories_go_and_what_links_point_to_stays(
+    tmp_path: Path, way: Callable[[Path], None]
+) -> None:
+    kept, top = tmp_path / "kept", tmp_path / "top"
+    (kept / "sub").mkdir(parents=True)
+    (kept / "file").write_text("kept")
+    (top / "sub").mkdir(parents=True)
+    (top / "sub" / "file").touch()
+    (top / "sub" / "link").symlink_to(kept)
+    (top / "sub").chmod(0o500)
+    top.chmod(0o000)
+    way(top)
+    assert not top.exists()
+    assert (kept / "file").read_text() == "kept"
+
+
+def test_files_and_links_go_too_and_what_is_not_there_is_no_matter(tmp_path: Path) -> None:
+    kept, file, link = tmp_path / "kept", tmp_path / "file", tmp_path / "link"
+    kept.mkdir()
+    file.touch()
+    link.symlink_to(kept)
+    for path in (file, link, tmp_path / "missing", file / "below"):
+        remove(path)
+    assert os.listdir(tmp_path) == ["kept"]
