@@ -24,9 +24,7 @@ from provisioner.backup.format.trailer import read_trailer
 from provisioner.backup.space import estimate
 from provisioner.backup.writer import Written, write_archive
 from provisioner.core.errors import BackupDamaged, BackupFailed, DiskFull
-
-Progress = Callable[[int, "int | None"], None]
-"""Called with the bytes done and, where known, the bytes in all."""
+from provisioner.core.progress import Progress, no_progress
 
 _PIECE = 1 << 20
 
@@ -79,7 +77,7 @@ def write_backup(
     *,
     exclude: Iterable[str] = (),
     cancel: threading.Event,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     total: int | None = None,
     decode: bool = True,
     on_step: Callable[[str], None] = lambda step: None,
@@ -152,7 +150,7 @@ def verify_backup(
     name: BackupName,
     *,
     cancel: threading.Event,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Manifest:
     """Read a backup whole and check every byte of it; see :func:`archive.verify`.
 
@@ -179,7 +177,7 @@ def restore_backup(
     into: Path,
     *,
     cancel: threading.Event,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
     durable: bool = True,
 ) -> Manifest:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.errors import ConfigError
 from provisioner.core.logins import without_logins
+from provisioner.core.progress import StepProgress
 from provisioner.core.record import Record
 from provisioner.core.session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
 from provisioner.hydration.hooks.process import holding
 from provisioner.hydration.kernelspec import declared
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import Hydrated, hydrate, look
-from provisioner.hydration.step import Launch, Place, Pristine, Progress, Step
+from provisioner.hydration.step import Launch, Place, Pristine, Step
 from provisioner.settings.notebook import content_of, volume_metadata
 from provisioner.settings.options import KernelOptions
 from provisioner.settings.pool import VolumePool
@@ -67,7 +68,7 @@ class Environment:
         given: Launch,
         *,
         lease: int,
-        progress: Progress,
+        progress: StepProgress,
         cancel: Event,
         clock: Callable[[], datetime],
         force: bool = False,

@@ -11,7 +11,8 @@ from threading import Event
 from typing import Any, Literal, TypeVar
 
 from provisioner.core.errors import ConfigError, HydrationFailed, VolumeError
-from provisioner.hydration.step import Lasting, Launch, Place, Progress, Step
+from provisioner.core.progress import StepProgress
+from provisioner.hydration.step import Lasting, Launch, Place, Step
 from provisioner.settings.options import ENTRY_POINTS
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class _Foreign:
         with self._blamed():
             return bool(self._step.intact(place, launch))
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         with self._blamed():
             self._step.hydrate(place, launch, progress, cancel)
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from provisioner.core.errors import Cancelled, HydrationFailed
 from provisioner.core.logins import without_logins
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import holding
 from provisioner.hydration.records import read_record, write_record
-from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Progress, Step, Traceable
+from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Step, Traceable
 from provisioner.system.descriptor import Descriptor
 
 _RECORD = "hydration"
@@ -65,7 +66,7 @@ def hydrate(
     launch: Launch,
     *,
     repeat: str,
-    progress: Progress,
+    progress: StepProgress,
     cancel: Event,
     force: bool = False,
     clock: Callable[[], float] = time.monotonic,
@@ -152,7 +153,7 @@ class _Run:
     place: Place
     launch: Launch
     repeat: str
-    progress: Progress
+    progress: StepProgress
     cancel: Event
     clock: Callable[[], float]
     now: Callable[[], datetime]
@@ -226,7 +227,7 @@ class _Run:
         return timedelta(seconds=self.clock() - begin)
 
 
-def _without_logins(progress: Progress) -> Progress:
+def _without_logins(progress: StepProgress) -> StepProgress:
     """Leave logins out of what steps themselves tell: a reference or a requirement may have one in its address."""
 
     def tell(step: str, message: str, fraction: float | None = None) -> None:
@@ -306,7 +307,7 @@ def changed_inputs(
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Progress, cancel: Event) -> Iterator[None]:
+def _locked(path: Path, progress: StepProgress, cancel: Event) -> Iterator[None]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with Descriptor(lambda: os.open(path, flags, 0o600)) as lock:
         waiting = False

@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol, runtime_checkable
 
+from provisioner.core.progress import StepProgress
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -96,14 +98,6 @@ class Place:
         return self.state / f"{step}.json"
 
 
-class Progress(Protocol):
-    """Called with what a step is doing now, from the worker thread; it must not raise and returns at once."""
-
-    def __call__(self, step: str, message: str, fraction: float | None = None) -> None:
-        """Tell one line; `fraction` (0 to 1) where the step knows how far it is."""
-        ...
-
-
 class Step(Protocol):
     """One way of bringing an environment about.
 
@@ -124,7 +118,7 @@ class Step(Protocol):
         """Whether what `hydrate` made is still there and fits this place. Starts no process."""
         ...
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         """Make the environment; whole or not at all, also when the process is killed at any instant.
 
         Raises

@@ -28,9 +28,10 @@ from traitlets import TraitError
 from provisioner.core import session
 from provisioner.core.errors import ConfigError, VolumeError
 from provisioner.core.event import Event, Kind
+from provisioner.core.progress import StepProgress
 from provisioner.core.session import Session, Source
 from provisioner.hydration.environment import Environment
-from provisioner.hydration.step import Launch, Progress
+from provisioner.hydration.step import Launch
 from provisioner.kernel.ports import Ports, keep_ports
 from provisioner.kernel.turn import turns
 from provisioner.launch.launcher import LauncherWrapper, make_launcher
@@ -236,7 +237,7 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         self._tell(Kind.HYDRATED, acquired, seconds=seconds, hit=hit)
         return hydrated.launch
 
-    def _tell_progress(self, acquired: Acquired) -> Progress:
+    def _tell_progress(self, acquired: Acquired) -> StepProgress:
         def tell(step: str, message: str, fraction: float | None = None) -> None:
             self.log.info("Hydrating %r: %s: %s", acquired.record.session, step, message)
             self._tell(

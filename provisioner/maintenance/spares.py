@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from threading import Event
 
 from provisioner.core.errors import VolumeHeld
+from provisioner.core.progress import StepProgress
 from provisioner.core.record import Record, Spare
 from provisioner.hydration.environment import Environment
 from provisioner.hydration.kernelspec import declared, volume_kernelspec
-from provisioner.hydration.step import Launch, Pristine, Progress
+from provisioner.hydration.step import Launch, Pristine
 from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
 from provisioner.settings.options import KernelOptions
@@ -27,7 +28,7 @@ def warm(
     kernelspec: str,
     wanted: int,
     *,
-    progress: Progress,
+    progress: StepProgress,
     cancel: Event,
     env: Mapping[str, str] | None = None,
 ) -> int:
@@ -93,7 +94,7 @@ def _make(
     record: Record,
     options: KernelOptions,
     launch: Launch,
-    progress: Progress,
+    progress: StepProgress,
     cancel: Event,
 ) -> None:
     """Hydrate a spare under its lease; ready last, so that a killed process leaves what the next sweep deletes."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from provisioner.core.errors import NotBackedUp, RestoreFailed
 from provisioner.core.event import Kind
+from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record
 from provisioner.pool.eviction import Eviction
 from provisioner.pool.seal import seal
-from provisioner.pool.vault import Progress, no_progress
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 

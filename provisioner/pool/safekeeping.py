@@ -9,10 +9,10 @@ from dataclasses import replace
 from provisioner.core import policy
 from provisioner.core.errors import BackupFailed, Cancelled, VolumeError, VolumeNotFound
 from provisioner.core.event import Kind
+from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record
 from provisioner.pool.custody import Custody, Leased
 from provisioner.pool.seal import is_broken, seal
-from provisioner.pool.vault import Progress, no_progress
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 

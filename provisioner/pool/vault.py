@@ -25,17 +25,11 @@ from provisioner.core.errors import (
     RestoreFailed,
     VolumeError,
 )
+from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record, State
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
 from provisioner.system.layout import Layout
-
-Progress = Callable[[int, "int | None"], None]
-"""Called with the bytes done and the bytes in all (None: not known)."""
-
-
-def no_progress(done: int, total: int | None) -> None:
-    """Tell nobody."""
 
 
 class Vault:

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import pytest
 
 from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration import runner as pipeline
 from provisioner.hydration.condition import Condition, examine
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import StepReport, hydrate
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
 from provisioner.settings.options import KernelOptions
@@ -211,7 +212,9 @@ def test_a_start_that_waits_for_another_can_be_cancelled(place: Place, launch: L
     begun, done, told, cancel = Event(), Event(), Told(), Event()
 
     class Slow(Recorder):
-        def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        def hydrate(
+            self, place: Place, launch: Launch, progress: StepProgress, cancel: Event
+        ) -> None:
             begun.set()
             done.wait(60)
 
@@ -246,7 +249,7 @@ class Recorder:
     def intact(self, place: Place, launch: Launch) -> bool:
         return True
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         self.hydrated += 1
 
     def environment(self, place: Place, launch: Launch) -> Launch:
@@ -390,7 +393,9 @@ def test_what_steps_say_of_addresses_tells_no_logins(place: Place, launch: Launc
         stale: Literal["fail", "warn"] = "warn"
         fails = False
 
-        def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+        def hydrate(
+            self, place: Place, launch: Launch, progress: StepProgress, cancel: Event
+        ) -> None:
             progress("recorder", f"evaluating {address}")
             if self.fails:
                 raise HydrationFailed(f"{address} cannot be reached: try again")

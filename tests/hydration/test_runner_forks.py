@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.core.progress import StepProgress
+from provisioner.hydration.step import Launch, Place
 from tests.support.children import Child
 from tests.support.starts import run
 
@@ -26,7 +27,7 @@ class Does:
     def intact(self, place: Place, launch: Launch) -> bool:
         return True
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         self._do()
 
     def environment(self, place: Place, launch: Launch) -> Launch:

@@ -17,8 +17,9 @@ import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.runner import Hydrated, hydrate
-from provisioner.hydration.step import Launch, Place, Progress, Step
+from provisioner.hydration.step import Launch, Place, Step
 
 _PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PROCESSES = {"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.fork", "os.exec", "os.system"}
@@ -72,7 +73,7 @@ def run(
     place: Place,
     launch: Launch,
     *,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     cancel: Event | None = None,
     force: bool = False,
 ) -> Hydrated:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from provisioner.cli.output.terminal import is_terminal, size
-
-Progress = Callable[[int, "int | None"], None]
+from provisioner.core.progress import Progress
 
 
 @contextmanager

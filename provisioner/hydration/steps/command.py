@@ -11,10 +11,11 @@ from threading import Event
 from typing import Literal
 
 from provisioner.core.errors import ConfigError, HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import run_hook
 from provisioner.hydration.hooks.variables import hook_variables
 from provisioner.hydration.records import digest, digest_file, digest_text
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 
 _SCRIPT_LIMIT = 1 << 20  # bytes; what is larger is a program, not a script
 _RUNS_A_SCRIPT = frozenset(
@@ -75,7 +76,7 @@ class BootstrapCommand:
         """Return True: what a command does cannot be seen from outside; the pipeline's record tells."""
         return True
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         """Run the command. It is the one step that is not all or nothing: a command may have effects."""
         progress(self.name, f"running {self.command[0]}")
         ended = run_hook(

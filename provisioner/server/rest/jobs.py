@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 
 from provisioner.core.errors import Cancelled, VolumeError
+from provisioner.core.progress import Progress
 from provisioner.server.rest.refusals import TooManyJobs
 from provisioner.settings.log import log
 
@@ -62,7 +63,6 @@ class Job:
     wish: str | None = None
 
 
-Progress = Callable[[int, "int | None"], None]
 Work = Callable[[threading.Event, Progress], str]
 """Does the work and returns what came of it, in one line; is given what cancels it and what to tell progress to."""
 

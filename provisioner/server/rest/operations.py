@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import replace
 
 from provisioner.backup.operation import gently
+from provisioner.core.progress import Progress
 from provisioner.core.record import Record, State
 from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
-from provisioner.server.rest.jobs import Job, Jobs, Progress
+from provisioner.server.rest.jobs import Job, Jobs
 from provisioner.server.rest.listing import Listing
 from provisioner.server.rest.refusals import NotConfirmed, NotFound
 from provisioner.server.rest.wording import size

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 import pytest
 
 from provisioner.core.errors import VolumeHeld
-from provisioner.server.rest.jobs import Job, Jobs, JobState, Progress
+from provisioner.core.progress import Progress
+from provisioner.server.rest.jobs import Job, Jobs, JobState
 from provisioner.server.rest.refusals import TooManyJobs
 from tests.support.serving import eventually
 

@@ -12,6 +12,7 @@ from threading import Event
 from typing import Any, Literal
 
 from provisioner.core.errors import HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.variables import hook_variables, tool_environment
 from provisioner.hydration.records import (
     digest,
@@ -20,7 +21,7 @@ from provisioner.hydration.records import (
     read_record,
     write_record,
 )
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.nix.copied import LARGE, check_copied
 from provisioner.hydration.steps.nix.environment import (
     Environment,
@@ -97,7 +98,7 @@ class NixProfile:
         kept = _Kept.read(place)
         return kept is not None and kept.is_rooted(place)
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         """Evaluate the reference and keep the answer, or register its root again for a volume that moved."""
         (place.state / "nix").mkdir(mode=0o700, exist_ok=True)
         try:
@@ -118,7 +119,7 @@ class NixProfile:
         # The collector looks into the environments of running processes: a kernel keeps its own shell.
         return replace(inside, env={**inside.env, "NIX_GCROOT": str(kept.shell)})
 
-    def _bring(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> _Kept:
+    def _bring(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> _Kept:
         """Have a root registered for what the reference stands for: kept from before, or evaluated now."""
         kept = _Kept.read(place)
         if kept and not place.refresh and kept.key == self.key(place, launch) and kept.exists():
@@ -133,7 +134,7 @@ class NixProfile:
         nix.keep(kept.shell, kept.root(place))
         return kept
 
-    def _nix(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> Nix:
+    def _nix(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> Nix:
         env = {**tool_environment(launch.env), **launch.added}
         return Nix(
             directory=Nix.find(env.get("PATH", ""), env.get("HOME", "")),
@@ -145,7 +146,7 @@ class NixProfile:
         )
 
     def _evaluate(
-        self, reference: Reference, nix: Nix, place: Place, launch: Launch, progress: Progress
+        self, reference: Reference, nix: Nix, place: Place, launch: Launch, progress: StepProgress
     ) -> _Kept:
         """Return what a reference stands for; until it is kept, links in `nix/new` protect it."""
         new = place.state / "nix/new"
@@ -175,7 +176,7 @@ class NixProfile:
         nix: Nix,
         place: Place,
         launch: Launch,
-        progress: Progress,
+        progress: StepProgress,
     ) -> Environment:
         try:
             declared = read_shell(description)
@@ -273,7 +274,7 @@ def _local_inputs(reference: Reference, launch: Launch) -> dict[str, str]:
     return inputs
 
 
-def _warn_of_copies(reference: Reference, step: str, progress: Progress) -> None:
+def _warn_of_copies(reference: Reference, step: str, progress: StepProgress) -> None:
     if reference.copied is not None:
         size = check_copied(reference.copied)
         if size > LARGE:

@@ -17,11 +17,12 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import run_hook
 from provisioner.hydration.interpreter import interpreter
 from provisioner.hydration.pieces import replace_file, writing
 from provisioner.hydration.records import digest_file, digest_text, read_record
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import introspection
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def known(place: Place, executable: str) -> LaunchingPython | None:
 
 
 def ask(
-    place: Place, launch: Launch, executable: str, progress: Progress, cancel: Event
+    place: Place, launch: Launch, executable: str, progress: StepProgress, cancel: Event
 ) -> LaunchingPython:
     """Describe an interpreter by running it, and keep its answer in the volume.
 

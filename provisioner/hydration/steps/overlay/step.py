@@ -8,11 +8,12 @@ from threading import Event
 from typing import Literal
 
 from provisioner.core.errors import Cancelled, HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.environments import CLAIM, Claim, claim_of, names, settled
 from provisioner.hydration.interpreter import runs_python
 from provisioner.hydration.pieces import File, Piece, writing
 from provisioner.hydration.records import digest, digest_text
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import launching
 from provisioner.hydration.steps.overlay.activation import activate
 from provisioner.hydration.steps.overlay.console_scripts import bring_home
@@ -86,7 +87,7 @@ class Overlay:
         here = settled(place, self.name, executable)
         return all(piece.fits(here.environment) for piece in self._pieces(python, here, executable))
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         """Write what is missing or wrong, each piece atomically; killed at any instant, it is begun anew.
 
         Raises
@@ -130,7 +131,7 @@ class Overlay:
         return activate(launch, here.environment, python, executable)
 
     def _python(
-        self, place: Place, launch: Launch, progress: Progress, cancel: Event
+        self, place: Place, launch: Launch, progress: StepProgress, cancel: Event
     ) -> LaunchingPython:
         executable = launching.find(launch)
         python = None if place.refresh else launching.known(place, executable)
@@ -155,7 +156,7 @@ class Overlay:
         return [File(CLAIM, claim.to_json()), *layout(python, place.environment)]
 
     def _write(
-        self, python: LaunchingPython, place: Place, executable: str, progress: Progress
+        self, python: LaunchingPython, place: Place, executable: str, progress: StepProgress
     ) -> None:
         here = settled(place, self.name, executable)
         root = here.environment
@@ -181,7 +182,11 @@ class Overlay:
         return [path for path in (here.environment, *overlays) if (path / "lib").is_dir()]
 
     def _tell_what_is_lost(
-        self, python: LaunchingPython, executable: str, elsewhere: list[Path], progress: Progress
+        self,
+        python: LaunchingPython,
+        executable: str,
+        elsewhere: list[Path],
+        progress: StepProgress,
     ) -> None:
         # Once in a volume's life of years; its imports would double the time of every overlay.
         from provisioner.hydration.lost_packages import packages_to_install_again

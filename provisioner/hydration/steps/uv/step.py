@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.clone import clone, link
 from provisioner.hydration.environments import (
     CLAIM,
@@ -25,7 +26,7 @@ from provisioner.hydration.interpreter import interpreter, runs_python
 from provisioner.hydration.pieces import replace_file, writing
 from provisioner.hydration.records import digest, digest_text, write_record
 from provisioner.hydration.requires import check_python
-from provisioner.hydration.step import Launch, Place, Progress
+from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.uv.by_hand import by_hand, install_again
 from provisioner.hydration.steps.uv.declaration import Declaration
 from provisioner.hydration.steps.uv.record import (
@@ -110,7 +111,7 @@ class UvEnvironment:
             and not any(os.path.lexists(path) for path in (_new(place), _old(place)))
         )
 
-    def hydrate(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         """Build the environment beside the old one and put it in its place, or make a moved one fit."""
         place = self._settled(place, launch)
         recover(place.environment, _old(place))
@@ -151,7 +152,7 @@ class UvEnvironment:
         return claim_of(place, self.name, os.path.realpath(interpreter(launch)), shared=False)
 
     def _fit(
-        self, place: Place, launch: Launch, record: Mapping[str, Any], progress: Progress
+        self, place: Place, launch: Launch, record: Mapping[str, Any], progress: StepProgress
     ) -> None:
         """Make an environment that is whole fit the place where it is now, and the kernelspec."""
         if record["prefix"] != str(place.environment):
@@ -161,7 +162,7 @@ class UvEnvironment:
             write_record(place.environment / RECORD, moved)
         self._write_claim(place.environment, place, launch)
 
-    def _build(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> None:
+    def _build(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
         new, base = _new(place), interpreter(launch)
         remove(new)
         self.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -199,7 +200,7 @@ class UvEnvironment:
         made = {path: (path / RECORD).stat().st_mtime_ns for path in usable}
         return max(usable, key=made.__getitem__, default=place.environment)
 
-    def _copy(self, earlier: Path, place: Place, progress: Progress, cancel: Event) -> bool:
+    def _copy(self, earlier: Path, place: Place, progress: StepProgress, cancel: Event) -> bool:
         """Copy an environment: by links where it makes way for the copy, else so that the two never meet."""
         progress(self.name, f"copying the environment {earlier.name}, to change the copy", 0.1)
         if earlier == place.environment:
@@ -219,7 +220,7 @@ class UvEnvironment:
         return True
 
     def _copy_template(
-        self, place: Place, launch: Launch, progress: Progress, cancel: Event
+        self, place: Place, launch: Launch, progress: StepProgress, cancel: Event
     ) -> bool:
         """Take the environment of a volume that nobody has used; return whether there was one to take.
 
@@ -247,7 +248,7 @@ class UvEnvironment:
         swap(place.environment, new, _old(place))
         return True
 
-    def _uv(self, place: Place, launch: Launch, progress: Progress, cancel: Event) -> Uv:
+    def _uv(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> Uv:
         env = {**tool_environment(launch.env), **launch.added}
         return Uv(
             program=Uv.find(env.get("PATH", "")),
