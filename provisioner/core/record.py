@@ -44,7 +44,7 @@ class Record:
 
     @property
     def has_files(self) -> bool:
-        """Whether the volume takes a place in the pool."""
+        """Whether the volume takes a slot in the pool."""
         return self.state is not State.PRUNED
 
     @property

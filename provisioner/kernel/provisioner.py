@@ -35,8 +35,9 @@ from provisioner.hydration.step import Launch
 from provisioner.kernel.ports import Ports, keep_ports
 from provisioner.kernel.turn import turns
 from provisioner.launch.launcher import LauncherWrapper, make_launcher
-from provisioner.pool.pool import Pool, pool_of
-from provisioner.pool.uses import Acquired
+from provisioner.pool.kernels import Acquired
+from provisioner.pool.pool import Pool
+from provisioner.pool.pools import pool_of
 from provisioner.settings import notebook
 from provisioner.settings.options import KernelOptions
 from provisioner.settings.pool import load_settings
@@ -182,7 +183,10 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         """Find out which session this is and acquire its volume; at a restart, only follow a renamed notebook."""
         pool = self._pool = self._pool or pool_of(load_settings(self.config))
         clues = notebook.gather(
-            self.kernel_id, env, os.environ, pool.names_of(env.get(session.VOLUME_VARIABLE, ""))
+            self.kernel_id,
+            env,
+            os.environ,
+            pool.catalog.names_of(env.get(session.VOLUME_VARIABLE, "")),
         )
         chosen = session.choose(clues)
         if self._acquired is not None:
@@ -208,7 +212,7 @@ class VolumeProvisioner(KernelOptions, LauncherWrapper):  # type: ignore[metacla
         old = acquired.record.session
         renamed = chosen.name != old and not os.path.exists(old)
         if renamed and self._named_by is chosen.source is Source.NOTEBOOK:
-            record = pool.relabel(acquired.record.id, chosen.name)
+            record = pool.catalog.relabel(acquired.record.id, chosen.name)
             if record is not None:
                 # Of the rest, the table tells what is so for the kernel that came last; several may share the volume.
                 return replace(acquired, record=replace(acquired.record, session=record.session))

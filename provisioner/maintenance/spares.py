@@ -1,7 +1,7 @@
-"""Volumes that are ready before anybody asks: hydrated, unclaimed, one rename away from a new session.
+"""Spares: hydrated volumes that no session has claimed yet.
 
-A spare is a volume whose session nobody has named yet. Claiming it gives it a name and moves no file, so paths that
-its environment contains stay true. It takes a place of the pool like any volume and is the first to make room.
+A new session claims a spare by a change of its name. No file moves, so paths that its environment contains stay valid.
+A spare takes a slot of the pool like any volume, and is evicted first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def warm(
     cancel: Event,
     env: Mapping[str, str] | None = None,
 ) -> int:
-    """See to it that `wanted` hydrated spares of a kernelspec are ready; blocks, so call it in a thread.
+    """Make hydrated spares of a kernelspec until `wanted` are ready; blocks, so call it in a thread.
 
     Spares whose inputs have changed are retired once a new one is ready. Several processes may warm one root at
     once: together they make no more than wanted.
@@ -46,9 +46,9 @@ def warm(
     wanted
         How many spares; 0 retires all.
     progress
-        Told what the hydrations do.
+        Called with what the hydrations do.
     cancel
-        Ends it; a spare half-made is deleted.
+        Ends the call; a half-made spare is deleted.
     env
         The environment that kernels are started with; this process's by default.
 
@@ -59,23 +59,15 @@ def warm(
     Raises
     ------
     HydrationFailed, ConfigError, PoolFull, DiskFull, Cancelled
-        Nothing half-made is left behind; nothing is made at all for a kernelspec whose kernels could not claim it.
+        Nothing half-made is left behind. A kernelspec whose kernels get no volume gets no spares.
     """
     if wanted:
         volume_kernelspec(kernelspec)
     options, launch = declared(kernelspec, os.environ if env is None else env)
-    drifted = [
-        r for r in pool.registry.spares(kernelspec) if _has_drifted(pool, r, options, launch)
-    ]
+    drifted = [r for r in pool.catalog.spares(kernelspec) if _has_drifted(pool, r, options, launch)]
     made = 0
     while not cancel.is_set():
-        record = pool.registry.create_spare(
-            volume.new_id(),
-            kernelspec,
-            pool.clock(),
-            wanted + len(drifted),
-            pool.settings.max_volumes,
-        )
+        record = pool.catalog.new_spare(kernelspec, wanted + len(drifted))
         if record is None:
             break
         _make(pool, record, options, launch, progress, cancel)
@@ -84,7 +76,7 @@ def warm(
             _retire(pool, drifted.pop())
     for record in drifted:
         _retire(pool, record)
-    for record in pool.registry.spares(kernelspec)[wanted:]:
+    for record in pool.catalog.spares(kernelspec)[wanted:]:
         _retire(pool, record)
     return made
 
@@ -98,7 +90,7 @@ def _make(
     cancel: Event,
 ) -> None:
     """Hydrate a spare under its lease; ready last, so that a killed process leaves what the next sweep deletes."""
-    with pool.leased(record.id, Purpose.HYDRATE, cancel) as leased:
+    with pool.leases.maintenance(record.id, Purpose.HYDRATE, cancel) as leased:
         try:
             path = pool.path(record)
             volume.make(path)
@@ -110,23 +102,23 @@ def _make(
                 clock=pool.clock,
                 template=_template(pool, record.kernelspec),
             )
-            pool.registry.set_spare(record.id, Spare.READY)
+            pool.catalog.spare_is_ready(record.id)
         except BaseException:
-            pool.discard(leased)
+            pool.files.discard(leased)
             raise
     log.info("A spare volume for %r is ready.", record.kernelspec)
 
 
 def _template(pool: Pool, kernelspec: str) -> Pristine | None:
     """Return a spare that is ready, to copy from; the one that is claimed last, so most likely to stay one."""
-    ready = [r for r in pool.registry.spares(kernelspec) if r.spare is Spare.READY]
+    ready = [r for r in pool.catalog.spares(kernelspec) if r.spare is Spare.READY]
     if not ready:
         return None
     spare = ready[-1]
 
     def is_pristine() -> bool:
         # A claim takes the mark away, and any other use of a volume is counted, before a file is touched.
-        now = pool.registry.get(spare.id)
+        now = pool.catalog.get(spare.id)
         return now is not None and now.spare is Spare.READY and now.generation == 0
 
     return Pristine(volume.state_directory(pool.path(spare)), is_pristine)
@@ -141,9 +133,9 @@ def _has_drifted(pool: Pool, record: Record, options: KernelOptions, launch: Lau
 def _retire(pool: Pool, record: Record) -> None:
     """Delete a spare, unless a session has claimed it by now."""
     try:
-        with pool.leased(record.id, Purpose.PRUNE) as leased:
+        with pool.leases.maintenance(record.id, Purpose.PRUNE) as leased:
             if leased.record.spare is not None:
-                pool.discard(leased)
+                pool.files.discard(leased)
     except VolumeHeld:
         return
-    pool.empty_trash_in_background()
+    pool.files.empty_trash_in_background()

@@ -1,7 +1,7 @@
 """One pass of maintenance: carries out what policy decides.
 
-A sweep may be killed at any line. It keeps nothing in mind between steps: what is due is read from the table, each
-step is done under the volume's lease, and the next sweep looks anew.
+A sweep may be killed at any line. It keeps no state between steps: what is due is read from the table, each step is
+done under the volume's lease, and the next sweep reads the table anew.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from provisioner.core import policy
 from provisioner.core.duration import format_duration
 from provisioner.core.errors import Cancelled, VolumeError, VolumeHeld
-from provisioner.core.policy import Action, Policy
+from provisioner.core.policy import Action
 from provisioner.core.record import Record
 from provisioner.pool.pool import Pool
-from provisioner.registry.rebuild import found_record
 from provisioner.settings.log import log
 
 _DEEP_EVERY = timedelta(hours=1)
-"""How often a sweep compares the whole disk with the table; in between it looks only at what is due."""
+"""How often a sweep compares the whole disk with the table; in between it reads only what is due."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a sweep did, or would do.
+    """One action of a sweep on one volume, done or planned.
 
     Parameters
     ----------
     action
-        What.
+        The action.
     session, volume
-        To which volume.
+        The session and the id of the volume.
     reason
         Why, in a few words.
     error
@@ -61,7 +61,7 @@ class Report:
     steps
         In the order in which they were done.
     repaired
-        What killed processes had left unfinished and was put right, a line each.
+        The differences between disk and table that the sweep settled, a line each.
     seconds
         How long the sweep took.
     skipped
@@ -88,11 +88,11 @@ def sweep(
     pool
         The pool.
     cancel
-        Ends the sweep within a second; what it was at is done by the next one.
+        Ends the sweep within a second; the next sweep does what this one did not finish.
     dry_run
-        Only tell what would be done.
+        Only report what would be done.
     deep
-        Whether to compare the whole disk with the table; None: if that has not been done for an hour.
+        Whether to compare the whole disk with the table; None: if the last comparison is an hour old.
     """
     began = time.monotonic()
     stop = cancel or threading.Event()
@@ -101,59 +101,69 @@ def sweep(
     with _alone(pool) as is_alone:
         if not is_alone:
             return Report(skipped=True, seconds=time.monotonic() - began)
-        repaired = pool.finish_interrupted(stop)
+        repaired = pool.differences.finish_interrupted(stop)
         if deep or (deep is None and _is_deep_due(pool)):
-            repaired += _compare_disk(pool, stop)
+            repaired += pool.differences.settle_disk(stop)
+            pool.backups.drop_aged()
+            _stamp(pool).touch(mode=0o600)
         steps = tuple(_carry_out(pool, stop))
-        pool.reserve.fill()
+        pool.storage.reserve.fill()
     return Report(steps, tuple(repaired), time.monotonic() - began)
 
 
 def planned(pool: Pool) -> Iterator[Step]:
     """Yield what a sweep would do now, without doing it."""
-    now = pool.clock()
-    for record in _due_records(pool, now):
-        action = policy.next_action(record, pool.settings.policy(record.kernelspec), now)
-        if action is not None:
-            yield _step(action, record, pool.settings.policy(record.kernelspec), now)
-    for record, reason in _crowding(pool):
-        yield Step(Action.EVICT, record.session, record.id, reason)
+    for record in pool.catalog.to_do(pool.clock()):
+        step = _next_step(pool, record)
+        if step is not None:
+            yield step
+    yield from _evictions(pool)
 
 
 def _carry_out(pool: Pool, cancel: threading.Event) -> Iterator[Step]:
-    now = pool.clock()
-    due = _due_records(pool, now)
-    for found in due:
-        # Looked up anew: a backup takes minutes, and people do not stand still.
-        record = pool.registry.get(found.id)
+    for found in pool.catalog.to_do(pool.clock()):
+        # Read anew after each step: a backup takes minutes, and meanwhile a kernel may have used the volume.
+        record = pool.catalog.get(found.id)
         tried: set[Action] = set()
         while record is not None and not cancel.is_set():
-            action = policy.next_action(
-                record, pool.settings.policy(record.kernelspec), pool.clock()
-            )
-            if action is None or action in tried:
+            step = _next_step(pool, record)
+            if step is None or step.action in tried:
                 break
-            tried.add(action)
-            done = _do(
-                pool,
-                _step(action, record, pool.settings.policy(record.kernelspec), pool.clock()),
-                cancel,
-            )
+            tried.add(step.action)
+            done = _do(pool, step, cancel)
             yield done
             if done.error is not None:
                 break
-            record = pool.registry.get(found.id)
-    for record, reason in _crowding(pool):
+            record = pool.catalog.get(found.id)
+    for step in _evictions(pool):
         if cancel.is_set():
             return
-        yield _do(pool, Step(Action.EVICT, record.session, record.id, reason), cancel)
+        yield _do(pool, step, cancel)
+
+
+def _next_step(pool: Pool, record: Record) -> Step | None:
+    of, now = pool.settings.policy(record.kernelspec), pool.clock()
+    action = policy.next_action(record, of, now)
+    if action is None:
+        return None
+    reason = f"stopped for {format_duration(now - (record.stopped or now))}"
+    if action is Action.PRUNE:
+        reason += f", backed up, prune_after {format_duration(of.prune_after)}"
+    elif of.backup_after is not None:
+        reason += f", backup_after {format_duration(of.backup_after)}"
+    return Step(action, record.session, record.id, reason)
+
+
+def _evictions(pool: Pool) -> Iterator[Step]:
+    for record, reason in pool.capacity.crowding():
+        yield Step(Action.EVICT, record.session, record.id, reason)
 
 
 def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
     work: dict[Action, Callable[[], Any]] = {
         Action.BACK_UP: lambda: pool.back_up(step.volume, cancel=cancel),
         Action.PRUNE: lambda: pool.prune(step.volume),
-        Action.EVICT: lambda: pool.evict(_known(pool, step), cancel),
+        Action.EVICT: lambda: pool.capacity.evict(pool.leases.known(step.volume), cancel),
     }
     try:
         work[step.action]()
@@ -165,104 +175,13 @@ def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
     return step
 
 
-def _known(pool: Pool, step: Step) -> Record:
-    record = pool.registry.get(step.volume)
-    if record is None:
-        raise VolumeHeld(f"The volume of {step.session!r} was deleted meanwhile.")
-    return record
-
-
-# -- what is due ---------------------------------------------------------------------------------------------------
-
-
-def _due_records(pool: Pool, now: datetime) -> list[Record]:
-    """Return the volumes for which something may be due, by the two partial indices of the table."""
-    prune = [p.prune_after for p in pool.settings.policies() if p.prune_after is not None]
-    backup = [p.backup_after for p in pool.settings.policies() if p.backup_after is not None]
-    found: list[Record] = []
-    if prune or backup:
-        found += pool.registry.to_back_up(now - min(prune + backup), now)
-    if prune:
-        found += pool.registry.to_prune(now - min(prune))
-    return found
-
-
-def _crowding(pool: Pool) -> Iterator[tuple[Record, str]]:
-    """Yield the volumes that must go so that places and bytes are within their limits, with the reason."""
-    settings = pool.settings
-    places = pool.registry.places_taken() - max(settings.max_volumes - settings.headroom, 0)
-    excess = 0 if settings.max_bytes is None else pool.registry.bytes_on_disk() - settings.max_bytes
-    if places <= 0 and excess <= 0:
-        return
-    for record in policy.eviction_order(pool.volumes()):
-        if places > 0:
-            reason = f"keeps {settings.headroom} of {settings.max_volumes} places free"
-        elif excess > 0 and record.bytes:
-            reason = f"{excess:,} bytes over VolumePool.max_bytes"
-        else:
-            continue
-        places -= 1
-        excess -= record.bytes or 0
-        yield record, reason
-
-
-def _step(action: Action, record: Record, of: Policy, now: datetime) -> Step:
-    stopped = record.stopped or now
-    reason = f"stopped for {format_duration(now - stopped)}"
-    if action is Action.PRUNE:
-        reason += f", backed up, prune_after {format_duration(of.prune_after)}"
-    elif of.backup_after is not None:
-        reason += f", backup_after {format_duration(of.backup_after)}"
-    return Step(action, record.session, record.id, reason)
-
-
-# -- comparing the disk with the table -----------------------------------------------------------------------------
-
-
-def _compare_disk(pool: Pool, cancel: threading.Event) -> list[str]:
-    """Adopt directories that the table does not know, note files that are gone, drop what is too old."""
-    done = []
-    on_disk = {path.name: path for path in pool.layout.volumes.iterdir() if path.is_dir()}
-    records = {record.id: record for record in pool.registry.volumes()}
-    for volume_id, path in on_disk.items():
-        # Looked at again: a prune may have come between.
-        if volume_id not in records and path.exists():
-            pool.registry.adopt(found_record(pool.layout, path, pool.clock()))
-            done.append(f"{path}: entered into the table")
-    for record in records.values():
-        if cancel.is_set():
-            break
-        if record.has_files != (record.id in on_disk):
-            with contextlib.suppress(VolumeHeld):
-                if (said := pool.put_right(record.id)) is not None:
-                    done.append(said)
-    _drop_aged(pool)
-    _remove_leases(pool, records)
-    done += pool.tidy_destinations(cancel)
-    (pool.layout.root / "sweep.stamp").touch(mode=0o600)
-    return done
-
-
-def _drop_aged(pool: Pool) -> None:
-    ages = [p.keep.age for p in pool.settings.policies() if p.keep.age is not None]
-    if ages:
-        for volume_id in pool.registry.aged_backups(pool.clock() - min(ages)):
-            record = pool.registry.get(volume_id)
-            if record is not None:
-                pool.drop_superfluous(record)
-
-
-def _remove_leases(pool: Pool, records: dict[str, Record]) -> None:
-    """Delete the files of leases whose volumes are no more."""
-    for path in pool.layout.leases.iterdir():
-        volume_id = path.name.split(".", 1)[0]
-        if volume_id not in records and pool.registry.get(volume_id) is None:
-            pool.remove_lease(volume_id)
+def _stamp(pool: Pool) -> Path:
+    return pool.storage.layout.root / "sweep.stamp"
 
 
 def _is_deep_due(pool: Pool) -> bool:
     try:
-        stamp = (pool.layout.root / "sweep.stamp").stat().st_mtime
+        stamp = _stamp(pool).stat().st_mtime
     except FileNotFoundError:
         return True
     return abs(pool.clock().timestamp() - stamp) >= _DEEP_EVERY.total_seconds()
@@ -271,7 +190,9 @@ def _is_deep_due(pool: Pool) -> bool:
 @contextlib.contextmanager
 def _alone(pool: Pool) -> Iterator[bool]:
     """Let one process, and in it one thread, sweep a root at a time."""
-    fd = os.open(pool.layout.root / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(
+        pool.storage.layout.root / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,113 +1,44 @@
-"""The volumes under one root as names and records: who is who, and who is in use."""
+"""The volumes as names and records: found, listed, renamed, pinned."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from provisioner.core.errors import RegistryUnusable, VolumeNotFound
-from provisioner.core.event import Event, Kind
+from provisioner.core.errors import RegistryUnusable, VolumeHeld, VolumeNotFound
+from provisioner.core.event import Kind
 from provisioner.core.policy import Due, due
-from provisioner.core.record import Record, State
-from provisioner.pool.hub import Hub
-from provisioner.pool.trash import Trash
-from provisioner.pool.vault import Vault, rescan
-from provisioner.registry import rebuild as recovery
-from provisioner.registry.registry import Registry
+from provisioner.core.record import Record, Spare, State
+from provisioner.core.session import checked
+from provisioner.pool.context import Context
+from provisioner.pool.leases import Leases
+from provisioner.pool.storage import Storage
 from provisioner.settings.log import log
-from provisioner.settings.pool import VolumePool
-from provisioner.system import layout as volume
-from provisioner.system import lease as leases
-from provisioner.system.forks import gate
-from provisioner.system.layout import Layout, VolumeRecord
-from provisioner.system.lease import Holder, Purpose
+from provisioner.system import layout
+from provisioner.system.lease import Purpose
 from provisioner.system.processes import occupants, occupied
-from provisioner.system.reserve import Reserve
-from provisioner.system.root import prepare
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the time; the default clock."""
-    return datetime.now(timezone.utc)
 
 
 class Catalog:
-    """Finds and lists volumes; acquires none.
+    """Finds, lists and names the volumes under one root.
 
     Parameters
     ----------
-    settings
-        The pool's settings.
-    clock
-        Tells the time.
-    on_step
-        Called with the name of each step before it is taken; for tests that stop the process there.
+    context
+        What all parts of the pool share.
+    storage
+        What lies under the root.
+    leases
+        The leases, which say what is in use.
     """
 
-    def __init__(
-        self,
-        settings: VolumePool,
-        clock: Clock = utc_now,
-        on_step: Callable[[str], None] = lambda step: None,
-    ) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.events = Hub()
-        self._on_step = on_step
-        self._guard = threading.RLock()
-        self._opened: tuple[Layout, Registry] | None = None
-        gate.join(self)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.settings.summary()}>"
-
-    def close(self) -> None:
-        """Close the table; volumes in use stay in use."""
-        with self._guard:
-            if self._opened is not None:
-                self._opened[1].close()
-                self._opened = None
-
-    @property
-    def layout(self) -> Layout:
-        """Where things lie. Prepares the root on first use (`RootUnusable`)."""
-        return self._open()[0]
-
-    @property
-    def registry(self) -> Registry:
-        """The table. Opened, or rebuilt, on first use (`RegistryUnusable`)."""
-        return self._open()[1]
-
-    @property
-    def reserve(self) -> Reserve:
-        """The space kept back so that a full disk does not stop the table."""
-        return Reserve(self.layout.root)
-
-    @property
-    def vault(self) -> Vault:
-        """The backups at the general destination; and how to reach those anywhere."""
-        return self.vault_at(self.settings.destination)
-
-    def vault_at(self, destination: str) -> Vault:
-        """Return the backups at a destination."""
-        layout, registry = self._open()
-        return Vault(layout, registry, destination, self._on_step)
-
-    def repair_table(self) -> None:
-        """Look at every page of the table, and rebuild it from what lies on disk if one is damaged."""
-        self.close()
-        layout = prepare(self.settings.root_path, allow_network=self.settings.allow_network_root)
-        recovery.ensure_registry(
-            layout, self.clock(), self._find_backups, lambda: _relieve(layout), thorough=True
-        )
-
-    # -- looking ---------------------------------------------------------------------------------------------
+    def __init__(self, context: Context, storage: Storage, leases: Leases) -> None:
+        self._context = context
+        self._storage = storage
+        self._leases = leases
 
     def find(self, session: str) -> Record:
         """Return the volume of a session, by its name, a former name, or its id.
@@ -117,8 +48,12 @@ class Catalog:
         VolumeNotFound
             Naming the sessions that are nearest.
         """
-        registry = self.registry
-        record = registry.find(session) or registry.find_former(session) or registry.get(session)
+        registry = self._storage.registry
+        record = (
+            registry.names.find(session)
+            or registry.names.find_former(session)
+            or registry.volumes.get(session)
+        )
         if record is None:
             raise VolumeNotFound(
                 f"No volume has the session {session[:200]!r}{self._near(session)}; "
@@ -126,9 +61,13 @@ class Catalog:
             )
         return self.observed(record)
 
+    def get(self, volume_id: str) -> Record | None:
+        """Return the volume with this id as the table has it; None if there is none."""
+        return self._storage.registry.volumes.get(volume_id)
+
     def volumes(self) -> list[Record]:
         """Return all volumes, each in the state that its lease and the processes in it show."""
-        records = self.registry.volumes()
+        records = self._storage.registry.volumes.all()
         if not any(map(self._is_unheld, records)):
             return records
         inhabited = occupied()
@@ -145,99 +84,146 @@ class Catalog:
             return _as_stopped(record)
         return record
 
-    def _is_unheld(self, record: Record) -> bool:
-        """Whether a volume's kernel has ended and nobody noted it; what it started may live on in it."""
-        return record.state is State.ACTIVE and not self.is_in_use(record)
+    def spares(self, kernelspec: str | None = None) -> list[Record]:
+        """Return the spares of a kernelspec, or all, oldest first."""
+        return self._storage.registry.spares.all(kernelspec)
+
+    def to_do(self, now: datetime) -> list[Record]:
+        """Return the volumes for which a backup or a prune may be due; reads two partial indices of the table."""
+        policies = self._context.settings.policies()
+        prune = [p.prune_after for p in policies if p.prune_after is not None]
+        backup = [p.backup_after for p in policies if p.backup_after is not None]
+        found: list[Record] = []
+        if prune or backup:
+            found += self._storage.registry.volumes.to_back_up(now - min(prune + backup), now)
+        if prune:
+            found += self._storage.registry.volumes.to_prune(now - min(prune))
+        return found
 
     def due(self, record: Record) -> Due:
-        """Return when a volume is backed up and pruned next, if nobody uses it before."""
-        return due(record, self.settings.policy(record.kernelspec))
-
-    def is_in_use(self, record: Record) -> bool:
-        """Whether any process holds the volume's lease."""
-        return leases.is_held(self.layout.lease(record.id))
-
-    def holder(self, record: Record) -> Holder | None:
-        """Return who holds a volume, be it processes that a kernel left behind; None if nobody does or nobody said."""
-        last = leases.holder_of(self.layout.lease(record.id))
-        if last is None or self.is_in_use(record):
-            return last
-        left = occupants(self.path(record)) if record.state is State.ACTIVE else []
-        if not left:
-            return None
-        pids = tuple(process.pid for process in left)
-        return replace(last, purpose=Purpose.LEFT_BEHIND, processes=pids)
+        """Return when a volume is backed up and pruned next, if it is not used before."""
+        return due(record, self._context.settings.policy(record.kernelspec))
 
     def path(self, record: Record) -> Path:
         """Return the directory of a volume."""
-        return self.layout.volume(record.id)
+        return self._storage.layout.volume(record.id)
 
     def names_of(self, path: str) -> frozenset[str]:
         """Return all names, former ones too, of the volume that is the directory `path`; none if it is no volume."""
         volume_path = Path(path)
-        if not path or volume_path.parent != self.layout.volumes:
+        if not path or volume_path.parent != self._storage.layout.volumes:
             return frozenset()
-        return frozenset(self.registry.names(volume_path.name))
+        return frozenset(self._storage.registry.names.of(volume_path.name))
 
-    # -- for the floors above --------------------------------------------------------------------------------
+    # -- changing what is known of a volume ------------------------------------------------------------------
 
-    def _open(self) -> tuple[Layout, Registry]:
-        with self._guard:
-            if self._opened is None:
-                settings = self.settings
-                layout = prepare(settings.root_path, allow_network=settings.allow_network_root)
-                registry = recovery.open_registry(
-                    layout, self.clock, self._find_backups, lambda: _relieve(layout)
-                )
-                self._opened = (layout, registry)
-                Reserve(layout.root).fill()
-            return self._opened
+    def pin(self, volume_id: str, pinned: bool) -> Record:
+        """Pin a volume, so that it is never pruned or evicted, or unpin it."""
+        record = self._storage.registry.volumes.set_pinned(volume_id, pinned)
+        self.write_record(record)
+        return self.observed(record)
 
-    def _find_backups(self, registry: Registry) -> None:
-        """Enter the backups into a table that is being rebuilt; a destination out of reach does not prevent it."""
-        for destination in self.settings.destinations:
+    def note(self, volume_id: str, note: str) -> None:
+        """Keep a remark that people see in lists, such as that the notebook was deleted."""
+        self._storage.registry.volumes.set_note(volume_id, note)
+
+    def new_spare(self, kernelspec: str, wanted: int) -> Record | None:
+        """Enter a spare that is about to be made; None if the kernelspec has as many as wanted.
+
+        Raises
+        ------
+        PoolFull
+            If there is no free slot.
+        """
+        return self._storage.registry.spares.create(
+            layout.new_id(),
+            kernelspec,
+            self._context.clock(),
+            wanted,
+            self._context.settings.max_volumes,
+        )
+
+    def spare_is_ready(self, volume_id: str) -> None:
+        """Record that sessions can claim a spare."""
+        self._storage.registry.spares.set(volume_id, Spare.READY)
+
+    def rename(self, old: str, new: str) -> Record | None:
+        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
+
+        A stopped volume that has the new name (its notebook was deleted or overwritten) is not lost: it is
+        renamed `<new> (2)`.
+
+        Raises
+        ------
+        BadSession
+            If the new name cannot be a session's.
+        """
+        record = self._storage.registry.names.find(old)
+        return None if record is None else self.relabel(record.id, new)
+
+    def relabel(self, volume_id: str, session: str) -> Record | None:
+        """Give a volume a new name; None if another volume in use has it.
+
+        A stopped volume that has it gets another name in the same transaction, under its lease: a kernel that is
+        started in it at that moment either comes first, and keeps the name, or looks the name up again.
+
+        Raises
+        ------
+        BadSession
+            If it cannot be a session's name.
+        """
+        checked(session, "its new name")
+        while True:
+            other = self._storage.registry.names.find(session)
+            if other is None or other.id == volume_id:
+                return self._relabel(volume_id, session)
             try:
-                rescan(registry, destination)
-            except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
-                log.warning("The backups could not be looked through: %s", error)
+                lease = self._leases.take_free(other.id, Purpose.RENAME, threading.Event())
+            except VolumeHeld:
+                if self._storage.registry.volumes.get(other.id) is None:
+                    continue
+                return None
+            try:
+                return self._relabel(volume_id, session, other)
+            finally:
+                lease.release()
 
-    def before_fork(self) -> None:
-        """Go on: the table puts away what it has."""
-
-    def after_fork_in_child(self) -> None:
-        """Make the lock anew: another thread may have been opening the table."""
-        self._guard = threading.RLock()
-
-    def _write_record(self, record: Record) -> None:
+    def write_record(self, record: Record) -> None:
         """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
         try:
-            volume.write_record(self.layout.volume(record.id), lambda: self._own_record(record))
+            layout.write_record(self.path(record), lambda: self._own_record(record))
         except FileNotFoundError:
             pass  # pruned: a record lies in each of its backups
         except (OSError, RegistryUnusable) as error:
             log.warning("The record of %r could not be written: %s", record.session, error)
 
-    def _own_record(self, record: Record) -> VolumeRecord:
-        """Return what a volume says of itself: what the table has now, as others may have written since."""
-        now = self.registry.get(record.id) or record
-        return VolumeRecord(
+    def _relabel(self, volume_id: str, session: str, other: Record | None = None) -> Record | None:
+        record = self._storage.registry.names.relabel(
+            volume_id, session, self._context.clock(), aside=None if other is None else other.id
+        )
+        if record is not None:
+            self.write_record(record)
+            if other is not None:
+                self.write_record(other)
+            self._context.emit(Kind.RELABELLED, record)
+        return record
+
+    def _own_record(self, record: Record) -> layout.VolumeRecord:
+        """Return what a volume says of itself: what the table has now, as other processes may have written since."""
+        now = self._storage.registry.volumes.get(record.id) or record
+        return layout.VolumeRecord(
             now.id, now.session, now.kernelspec, now.generation, now.created, now.pinned
         )
 
-    def _emit(self, kind: Kind, record: Record, kernel: str = "", **details: Any) -> None:
-        self.events.emit(Event(kind, self.clock(), record.session, record.id, kernel, details))
+    def _is_unheld(self, record: Record) -> bool:
+        """Whether a volume's kernel has ended without a record of it; processes of the kernel may live on in it."""
+        return record.state is State.ACTIVE and not self._leases.is_held(record)
 
     def _near(self, session: str) -> str:
-        from difflib import get_close_matches
-
-        near = get_close_matches(session, [r.session for r in self.registry.volumes()], 3)
+        names = [record.session for record in self._storage.registry.volumes.all()]
+        near = get_close_matches(session, names, 3)
         return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def _as_stopped(record: Record) -> Record:
     return replace(record, state=State.STOPPED, stopped=record.stopped or record.acquired)
-
-
-def _relieve(layout: Layout) -> bool:
-    """Make room on a full disk for the table: what was to be deleted anyway goes now, then the space kept back."""
-    return Trash(layout.trash).empty() > 0 or Reserve(layout.root).spend()

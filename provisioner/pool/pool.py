@@ -1,36 +1,33 @@
-"""All volumes under one root: the one door to them.
-
-Every way into a volume leads through `Pool.acquire`: a name is looked up or entered, the lease is taken, the files
-are there (made, or brought back), the record says so; in this order, so that a process killed at any line leaves
-nothing that the next acquire does not finish or undo.
-"""
+"""All volumes under one root: the one door to them."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from provisioner.core.errors import DiskFull, PoolDisabled, VolumeError
-from provisioner.core.event import Event, Kind
-from provisioner.core.record import Record
-from provisioner.core.session import checked
-from provisioner.pool.restoration import Restoration
-from provisioner.pool.uses import Acquired, Uses
-from provisioner.settings.log import log
+from provisioner.core.event import Kind
+from provisioner.core.policy import Due
+from provisioner.core.progress import Progress, no_progress
+from provisioner.core.record import BackupRecord, Record
+from provisioner.pool.acquiring import Acquiring
+from provisioner.pool.backups import Backups
+from provisioner.pool.capacity import Capacity
+from provisioner.pool.catalog import Catalog
+from provisioner.pool.context import Clock, Context, no_step, utc_now
+from provisioner.pool.differences import Differences
+from provisioner.pool.files import Files
+from provisioner.pool.hub import Hub
+from provisioner.pool.kernels import Acquired, Kernels
+from provisioner.pool.leases import Leases
+from provisioner.pool.pruning import Pruning
+from provisioner.pool.restoring import Restoring
+from provisioner.pool.storage import Storage
 from provisioner.settings.pool import VolumePool
-from provisioner.system import layout as volume
-from provisioner.system import lease as leases
-from provisioner.system.lease import Purpose
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+from provisioner.system.lease import Holder, Purpose
 
 
-class Pool(Restoration, Uses):
+class Pool:
     """The volumes under one root.
 
     One instance serves all threads of a process; its methods block and are called from worker threads.
@@ -40,11 +37,84 @@ class Pool(Restoration, Uses):
     settings
         The pool's settings.
     clock
-        Tells the time.
+        Returns the time (UTC).
     on_step
-        Called with the name of each step of an acquire or a release before it is taken; for tests that stop the
-        process there.
+        Called with the name of each step before it is taken; for tests that stop the process there.
     """
+
+    def __init__(
+        self,
+        settings: VolumePool,
+        clock: Clock = utc_now,
+        on_step: Callable[[str], None] = no_step,
+    ) -> None:
+        context = self._context = Context(settings, clock, on_step)
+        self.storage = Storage(context)
+        self.leases = Leases(context, self.storage)
+        self.catalog = Catalog(context, self.storage, self.leases)
+        self.files = Files(context, self.storage, self.leases, self.catalog)
+        self.backups = Backups(context, self.storage, self.leases)
+        self.differences = Differences(context, self.storage, self.leases, self.files, self.backups)
+        self._pruning = Pruning(context, self.storage, self.leases, self.files, self.backups)
+        self.capacity = Capacity(
+            context,
+            self.storage,
+            self.leases,
+            self.catalog,
+            self.files,
+            self.backups,
+            self._pruning,
+            self.differences,
+        )
+        self._restoring = Restoring(
+            context,
+            self.storage,
+            self.leases,
+            self.catalog,
+            self.files,
+            self.backups,
+            self.capacity,
+        )
+        self._kernels = Kernels(context, self.storage)
+        self._acquiring = Acquiring(
+            context,
+            self.storage,
+            self.catalog,
+            self.files,
+            self.backups,
+            self.capacity,
+            self._restoring,
+            self._kernels,
+            self.differences,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.settings.summary()}>"
+
+    @property
+    def settings(self) -> VolumePool:
+        """The pool's settings. New ones count from the next call on: an edited file, from the next kernel."""
+        return self._context.settings
+
+    @settings.setter
+    def settings(self, settings: VolumePool) -> None:
+        self._context.settings = settings
+
+    @property
+    def clock(self) -> Clock:
+        """Returns the time (UTC)."""
+        return self._context.clock
+
+    @property
+    def events(self) -> Hub:
+        """What happens to the volumes, for subscribers."""
+        return self._context.events
+
+    def close(self) -> None:
+        """Close the table; volumes in use stay in use."""
+        self.storage.close()
+
+    # -- use -------------------------------------------------------------------------------------------------
 
     def acquire(
         self,
@@ -55,9 +125,9 @@ class Pool(Restoration, Uses):
         purpose: Purpose = Purpose.KERNEL,
         cancel: threading.Event | None = None,
     ) -> Acquired:
-        """Return the volume of `session`, leased to this process, its files in place.
+        """Return the volume of `session`, leased to this process, its files on disk.
 
-        Whatever this raises, it has given back what it took. A volume already in use by this process is shared.
+        If this raises, it has given back what it took. A volume already in use by this process is shared.
 
         Parameters
         ----------
@@ -77,175 +147,119 @@ class Pool(Restoration, Uses):
         BadSession, PoolDisabled, RootUnusable, RegistryUnusable, PoolFull, VolumeHeld, DiskFull, Cancelled
             Each with one line that says what to do.
         """
-        cancel = cancel or threading.Event()
-        began = time.monotonic()
-        try:
-            checked(session, "the caller")
-            while True:
-                record, is_new = self._record_for(session, kernelspec, cancel)
-                with self._undoing(record, is_new), self._door(record.id, cancel):
-                    acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
-                if acquired is not None:
-                    waited = time.monotonic() - began
-                    self._emit(Kind.ACQUIRED, acquired.record, kernel, new=is_new, waited=waited)
-                    return acquired
-        except VolumeError as error:
-            self._emit_refusal(session, kernel, error)
-            raise
-
-    # -- the steps of an acquire -----------------------------------------------------------------------------
-
-    def _record_for(
-        self, session: str, kernelspec: str, cancel: threading.Event
-    ) -> tuple[Record, bool]:
-        """Look the session up, or enter it. From here on it takes a place, whoever comes first."""
-        if not self.settings.enabled:
-            raise PoolDisabled(
-                "Volumes are switched off (VolumePool.enabled = False); set it to True, or choose a kernel without one."
-            )
-        registry = self.registry
-        found = registry.find(session)
-        if found is not None:
-            return found, False
-        self._on_step("enter")
-        claimed = registry.claim_spare(session, kernelspec, self.clock())
-        if claimed is not None:
-            return claimed, True
-        new_id = volume.new_id()
-        entered: list[Record] = []
-        self._make_room_for(
-            session,
-            cancel,
-            lambda: entered.append(
-                registry.create(
-                    new_id, session, kernelspec, self.clock(), self.settings.max_volumes
-                )
-            ),
+        return self._acquiring.acquire(
+            session, kernelspec, kernel, purpose, cancel or threading.Event()
         )
-        return entered[0], entered[0].id == new_id
 
-    def _enter(
+    def kernel_is_up(self, acquired: Acquired, process: int) -> None:
+        """Note a kernel's process in the lease, so that others can see what holds it. Never fails."""
+        self._kernels.is_up(acquired, process)
+
+    def release(self, acquired: Acquired, process: int | None = None) -> None:
+        """Give a volume back; the last use of this process gives the lease back. Calling it twice is harmless.
+
+        Called when a kernel has ended. Processes that it left behind keep the volume leased until they end, as long
+        as this process lives; after that, the next acquire finds them.
+
+        Parameters
+        ----------
+        acquired
+            What `acquire` returned.
+        process
+            The kernel's process, which has ended.
+        """
+        if self._kernels.remove(acquired, process):
+            self._context.emit(Kind.RELEASED, acquired.record, acquired.kernel)
+
+    def abandon(self) -> None:
+        """Forget all uses, in a forked child: their leases are the parent's."""
+        self._kernels.abandon()
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def find(self, session: str) -> Record:
+        """Return the volume of a session, by its name, a former name, or its id (`VolumeNotFound`)."""
+        return self.catalog.find(session)
+
+    def volumes(self) -> list[Record]:
+        """Return all volumes, each in the state that its lease and the processes in it show."""
+        return self.catalog.volumes()
+
+    def path(self, record: Record) -> Path:
+        """Return the directory of a volume."""
+        return self.catalog.path(record)
+
+    def holder(self, record: Record) -> Holder | None:
+        """Return what holds a volume, processes that a kernel left behind included; None if nothing known does."""
+        return self.leases.holder(record)
+
+    def due(self, record: Record) -> Due:
+        """Return when a volume is backed up and pruned next, if it is not used before."""
+        return self.catalog.due(record)
+
+    # -- what is done to stopped volumes ---------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> Record | None:
+        """Give the volume of session `old` the name `new` (see `Catalog.rename`)."""
+        return self.catalog.rename(old, new)
+
+    def back_up(
         self,
-        record: Record,
-        kernelspec: str,
-        kernel: str,
-        purpose: Purpose,
-        cancel: threading.Event,
-        is_new: bool,
-    ) -> Acquired | None:
-        """Take the lease and make the volume ready; None if the volume was renamed or pruned away meanwhile."""
-        use = self._uses.get(record.id)
-        lease = use.lease if use is not None else self._take_lease(record, kernel, purpose, cancel)
-        try:
-            self._on_step("leased")
-            current = self.registry.get(record.id)
-            if current is None and use is None:
-                leases.remove(lease)
-            if current is None or current.session != record.session:
-                if use is None:
-                    lease.release()
-                return None
-            if use is None:
-                self._require_nobody_left_behind(record, lease, cancel)
-            path = self._ready(current, kernel, cancel)
-            self._on_step("activate")
-            active = self.registry.activate(record.id, kernelspec, self.clock())
-            self._on_step("record")
-            self._write_record(active)
-        except BaseException:
-            if use is None:
-                lease.release()
-            raise
-        self._add_use(record.id, lease, kernel, purpose)
-        self._on_step("acquired")
-        return Acquired(active, path, lease.fd, kernel, is_new)
+        volume_id: str,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> BackupRecord:
+        """Back a stopped volume up and return the verified backup (see `Backups.back_up`)."""
+        return self.backups.back_up(volume_id, cancel=cancel, progress=progress)
 
-    def _ready(self, record: Record, kernel: str, cancel: threading.Event) -> Path:
-        """See to it that the volume's files are on disk: there, made, or brought back."""
-        self._on_step("files")
-        path = self.layout.volume(record.id)
-        self._set_stray_files_beside(record)
-        if record.generation and not path.exists():
-            backup = self.vault.newest(record)
-            if backup is None:
-                log.warning(
-                    "The files of %r are gone and no backup exists; it starts empty.",
-                    record.session,
-                )
-                self._take_place(record, cancel)
-            else:
-                self._bring_back(
-                    record, backup, cancel, self._tell_restore(record, kernel, backup.bytes)
-                )
-        try:
-            volume.make(path)
-        except OSError as error:
-            if error.errno not in _FULL or not self.reserve.spend():
-                raise
-            volume.make(path)
-        return path
+    def prune(self, volume_id: str, *, force: bool = False, look_first: bool = False) -> Record:
+        """Delete a stopped volume's files; its backups stay and can bring it back.
 
-    def _tell_restore(
-        self, record: Record, kernel: str, total: int
-    ) -> Callable[[int, int | None], None]:
-        def tell(done: int, of: int | None) -> None:
-            self._emit(Kind.RESTORE_PROGRESS, record, kernel, done=done, total=of or total)
+        The files are renamed away, which takes no time, and deleted in the background. Files that were changed
+        since the backup, by a program without a lease, are put back.
 
-        return tell
+        Parameters
+        ----------
+        volume_id
+            The volume.
+        force
+            Its owner said that files without a backup may go.
+        look_first
+            Whether to look for changed files first, for a caller that ends at once; it takes time.
 
-    @contextlib.contextmanager
-    def _undoing(self, record: Record, is_new: bool) -> Iterator[None]:
-        """Around an acquire that may fail: a new volume gives its place back; what the disk says is told plainly."""
-        try:
-            yield
-        except BaseException as error:
-            if is_new:
-                with contextlib.suppress(VolumeError, OSError):
-                    self.put_right(record.id)
-                    self.empty_trash_in_background()
-            if not isinstance(error, OSError):
-                raise
-            if error.errno in _FULL:
-                raise DiskFull(
-                    f"The disk that holds {self.layout.root} is full, so {record.session!r} gets no volume; "
-                    "free some space, e.g. `jupyter volumes prune SESSION`."
-                ) from error
-            raise VolumeError(
-                f"The volume of {record.session!r} cannot be used ({error.strerror}: {error.filename}); "
-                "move away what is in the way, or make it yours."
-            ) from error
+        Raises
+        ------
+        NotBackedUp
+            If no verified backup of the present generation exists, and not `force`.
+        VolumeHeld
+            If the volume is in use.
+        """
+        return self._pruning.prune(volume_id, force=force, look_first=look_first)
 
-    def _emit_refusal(self, session: str, kernel: str, error: VolumeError) -> None:
-        details = {"code": error.code, "message": str(error)}
-        self.events.emit(Event(Kind.REFUSED, self.clock(), session, kernel=kernel, details=details))
+    def delete(self, volume_id: str) -> None:
+        """Delete a stopped volume with its files and all its backups, as its owner said."""
+        self._pruning.delete(volume_id)
 
+    def restore(
+        self,
+        volume_id: str,
+        *,
+        backup: str | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> Record:
+        """Bring a volume back from its newest backup, or the one named; return its record.
 
-_pools: dict[tuple[str, int], Pool] = {}
-_pools_guard = threading.Lock()
+        Files that lie on disk are backed up first and then replaced: a restore loses nothing.
 
-
-def _forget_after_fork() -> None:
-    """In a forked child: neither the leases nor the locks of its parent's threads are its own."""
-    global _pools_guard
-    _pools_guard = threading.Lock()
-    for pool in _pools.values():
-        pool.abandon()
-    _pools.clear()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
-
-
-def pool_of(settings: VolumePool) -> Pool:
-    """Return this process's pool for the root in `settings`; all kernels of a process share leases through it.
-
-    A pool that exists takes over the new settings: an edited configuration file counts from the next kernel on.
-    """
-    key = (str(settings.root_path), os.getpid())
-    with _pools_guard:
-        pool = _pools.get(key)
-        if pool is None:
-            pool = _pools[key] = Pool(settings)
-        else:
-            pool.settings = settings
-        return pool
+        Raises
+        ------
+        RestoreFailed
+            If there is no (such) backup.
+        BackupDamaged
+            Naming the damaged backup; nothing was changed.
+        VolumeHeld, PoolFull, DiskFull, Cancelled
+            Nothing was changed.
+        """
+        return self._restoring.restore(volume_id, backup, cancel, progress)

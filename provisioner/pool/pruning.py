@@ -1,91 +1,102 @@
-"""The pruning of stopped volumes: their files are deleted once a backup has them, which can bring them back."""
+"""Pruning: a stopped volume's files are deleted once a backup has them, which can bring them back."""
 
 from __future__ import annotations
 
 from provisioner.core.errors import Cancelled, NotBackedUp, VolumeHeld
 from provisioner.core.event import Kind
 from provisioner.core.record import Record
-from provisioner.pool.custody import Leased
-from provisioner.pool.disposal import Disposal
-from provisioner.pool.safekeeping import Safekeeping
-from provisioner.pool.seal import is_broken
+from provisioner.pool import fingerprint
+from provisioner.pool.backups import Backups
+from provisioner.pool.context import Context
+from provisioner.pool.files import Files
+from provisioner.pool.leases import Leased, Leases
+from provisioner.pool.storage import Storage
 from provisioner.system.lease import Purpose
 from provisioner.system.processes import dwellers
 
 
-class Pruning(Safekeeping, Disposal):
-    """A catalog whose stopped volumes can be pruned, unless they are pinned."""
+class Pruning:
+    """Prunes the stopped volumes under one root, unless they are pinned.
 
-    def pin(self, volume_id: str, pinned: bool) -> Record:
-        """Pin a volume, so that it is never pruned or evicted, or unpin it."""
-        record = self.registry.set_pinned(volume_id, pinned)
-        self._write_record(record)
-        return self.observed(record)
+    Parameters
+    ----------
+    context
+        What all parts of the pool share.
+    storage
+        What lies under the root.
+    leases
+        The leases, under which volumes are pruned.
+    files
+        The volumes' files.
+    backups
+        The backups, without which nothing is pruned.
+    """
 
-    def prune(self, volume_id: str, *, force: bool = False, look_first: bool = False) -> Record:
-        """Delete a stopped volume's files; its backups stay and can bring it back.
+    def __init__(
+        self, context: Context, storage: Storage, leases: Leases, files: Files, backups: Backups
+    ) -> None:
+        self._context = context
+        self._storage = storage
+        self._leases = leases
+        self._files = files
+        self._backups = backups
 
-        The files are renamed away, which takes no time, and deleted in the background. What is found there to have
-        been changed since the backup, by something that held no lease, is put back.
+    def prune(self, volume_id: str, *, force: bool, look_first: bool) -> Record:
+        """Delete a stopped volume's files (see `Pool.prune`)."""
+        try:
+            with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
+                path = self._storage.layout.volume(volume_id)
+                if look_first and not force and fingerprint.has_changed(path):
+                    self._backups.count_change(leased.record)
+                return self.prune_leased(leased, force=force)
+        finally:
+            # Also where the table could not be written: on a full disk this is what makes room.
+            self._files.empty_trash_in_background()
 
-        Parameters
-        ----------
-        volume_id
-            The volume.
-        force
-            Its owner's word that files without a backup may go.
-        look_first
-            Whether to look for changed files before, for a caller that ends now; it takes time.
+    def delete(self, volume_id: str) -> None:
+        """Delete a stopped volume with its files and all its backups, as its owner said."""
+        try:
+            with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
+                for backup in self._backups.list(volume_id):
+                    self._backups.drop(backup)
+                self.prune_leased(leased, force=True)
+        finally:
+            self._files.empty_trash_in_background()
+
+    def prune_leased(self, leased: Leased, *, force: bool, kind: Kind = Kind.PRUNED) -> Record:
+        """Rename the files of a volume whose lease the caller holds into the trash, and record it.
 
         Raises
         ------
-        NotBackedUp
-            If no verified backup of the present generation exists, and not `force`.
-        VolumeHeld
-            If the volume is in use.
+        NotBackedUp, VolumeHeld, Cancelled
+            The volume stays as it is.
         """
-        try:
-            with self.leased(volume_id, Purpose.PRUNE) as leased:
-                if look_first and not force and is_broken(self.layout.volume(volume_id)):
-                    self._changed_since_backup(leased.record)
-                return self._prune(leased, force)
-        finally:
-            # Also where the table could not be written: on a full disk this is what makes room.
-            self.empty_trash_in_background()
-
-    def delete(self, volume_id: str) -> None:
-        """Delete a stopped volume with its files and all its backups, at its owner's word."""
-        try:
-            with self.leased(volume_id, Purpose.PRUNE) as leased:
-                for backup in self.registry.backups(volume_id):
-                    self.vault.drop(backup)
-                self._prune(leased, force=True)
-        finally:
-            self.empty_trash_in_background()
-
-    def _prune(self, leased: Leased, force: bool = False, kind: Kind = Kind.PRUNED) -> Record:
-        record = self._record(leased.record.id)
+        record = self._leases.settled(leased.record.id)
+        path = self._storage.layout.volume(record.id)
         if record.pinned and (not force or kind is Kind.EVICTED):
             raise NotBackedUp(
                 f"The volume of {record.session!r} is pinned; unpin it first with `jupyter volumes unpin`."
             )
-        if leased.cancel.is_set() and not force:
+        if not force:
+            self._require_prunable(leased, record)
+        self._context.on_step("prune:rename")
+        self._files.trash.take(path, look=not force)
+        self._context.on_step("prune:renamed")
+        gone = self._files.mark_gone(record, leased.lease)
+        self._context.on_step("prune:marked")
+        self._context.emit(kind, record, backed_up=record.is_backed_up)
+        return gone
+
+    def _require_prunable(self, leased: Leased, record: Record) -> None:
+        if leased.cancel.is_set():
             raise Cancelled(f"{record.session!r} is wanted by a kernel, and stays.")
-        if not force and not self.vault.has_current(record):
+        if not self._backups.stored.has_current(record):
             raise NotBackedUp(
                 f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
-        path = self.layout.volume(record.id)
-        if not force and (pids := dwellers(path)):
+        if pids := dwellers(self._storage.layout.volume(record.id)):
             raise VolumeHeld(
                 f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
                 "leave the directory, or use --force."
             )
-        self._on_step("prune:rename")
-        self.trash.take(path, look=not force)
-        self._on_step("prune:renamed")
-        gone = self._mark_gone(record, leased.lease)
-        self._on_step("prune:marked")
-        self._emit(kind, record, backed_up=record.is_backed_up)
-        return gone

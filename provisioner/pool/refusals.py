@@ -1,4 +1,4 @@
-"""What a person is told who cannot have a volume now: who has it, and what to do. Pure."""
+"""The refusals of a volume that is in use and of a pool that is full: what holds it, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def held(record: Record, holder: Holder | None, waited: bool = False) -> VolumeH
 
 
 def full(session: str, volumes: Iterable[Record], capacity: int) -> PoolFull:
-    """Return the refusal of a place, telling what holds the places and what could be done about it."""
+    """Return the refusal of a new volume in a full pool: what fills it, and what can be done about it."""
     present = [record for record in volumes if record.has_files]
     stopped = eviction_order(present)
     active = sum(record.state is State.ACTIVE for record in present)
     pinned = sum(record.pinned for record in present if record.state is State.STOPPED)
     said = (
-        f"All {capacity} places of the pool are taken, so {session!r} gets no volume: "
+        f"All {capacity} slots of the pool are taken, so {session!r} gets no volume: "
         f"{active} in use, {pinned} pinned, {len(stopped)} stopped"
     )
     if not stopped:

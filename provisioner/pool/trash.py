@@ -1,4 +1,4 @@
-"""Deleting many files without anybody waiting: renamed away at once, deleted in the background."""
+"""Deletes many files without a wait: they are renamed away at once and deleted in the background."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import sys
 import threading
 from pathlib import Path
 
-from provisioner.pool.seal import is_broken
+from provisioner.pool.fingerprint import has_changed
 from provisioner.system.removal import remove
 
 _DOOMED = ".doomed"
-"""End of the name of what was found to be deletable; nothing looks at it any more."""
+"""The end of the names of entries that may be deleted without another look."""
 
 
 class Trash:
-    """The directory of what is being deleted; what a killed process left there, the next `empty` deletes.
+    """The directory of what is being deleted; the next `empty` deletes what a killed process left there.
 
-    Of a volume that counts as backed up it is looked at here, when nobody waits any more, whether its seal is whole.
-    What was changed since is kept for whoever can put it back.
+    A volume that counts as backed up is compared with its fingerprint here, where no caller waits for it. A volume
+    that was changed since its backup stays for `put_back`.
+
+    Parameters
+    ----------
+    directory
+        The directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -34,7 +39,7 @@ class Trash:
         path
             A file or directory on the trash's file system.
         look
-            Whether it is a volume to be looked at before it is deleted.
+            Whether it is a volume to be compared with its fingerprint before it is deleted.
         """
         try:
             path.rename(
@@ -45,7 +50,7 @@ class Trash:
         return True
 
     def waiting(self) -> list[str]:
-        """Return the names of what lies in the trash; before the first dot stands the name it had."""
+        """Return the names of the entries; the part before the first dot is the name that the entry had."""
         return sorted(os.listdir(self._directory))
 
     def changed(self) -> list[str]:
@@ -53,7 +58,7 @@ class Trash:
         return [name for name in self.waiting() if self._is_changed(name)]
 
     def put_back(self, name: str, path: Path) -> bool:
-        """Rename an entry to `path`, where nothing is; False if it is gone, or being deleted after all."""
+        """Rename an entry to `path`, which does not exist; False if the entry is gone or is being deleted."""
         try:
             (self._directory / name).rename(path)
         except FileNotFoundError:
@@ -61,7 +66,7 @@ class Trash:
         return True
 
     def empty(self, cancel: threading.Event | None = None) -> int:
-        """Delete what lies here and may go; return how many entries are gone. Several may empty one trash at once."""
+        """Delete the entries that may go; return how many are gone. Several processes may empty one trash at once."""
         gone = 0
         for name in self.waiting():
             if cancel is not None and cancel.is_set():
@@ -73,21 +78,21 @@ class Trash:
         return gone
 
     def _doom(self, name: str) -> Path | None:
-        """Mark an entry as one that may go: half deleted, it would look like one that was changed."""
+        """Mark an entry as one that may go: half deleted, it would look like a changed volume."""
         path = self._directory / name
         if name.endswith(_DOOMED):
             return path
         if self._is_changed(name):
             return None
         doomed = path.with_name(name + _DOOMED)
-        with contextlib.suppress(OSError):  # another one was quicker
+        with contextlib.suppress(OSError):  # another process was quicker
             path.rename(doomed)
             return doomed
         return None
 
     def _is_changed(self, name: str) -> bool:
-        return not name.endswith(_DOOMED) and is_broken(self._directory / name)
+        return not name.endswith(_DOOMED) and has_changed(self._directory / name)
 
 
-if __name__ == "__main__":  # started by whoever must not wait for the deleting
+if __name__ == "__main__":  # started by commands that end before the deletion
     Trash(Path(sys.argv[1])).empty()

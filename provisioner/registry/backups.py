@@ -9,27 +9,26 @@ from datetime import datetime
 from pathlib import Path
 
 from provisioner.core.record import BackupRecord
-from provisioner.registry.database import Database
+from provisioner.registry.rows import Rows
 from provisioner.registry.schema import number, stored, to_backup
-from provisioner.registry.table import Table
 
 
-class Backups(Table):
-    """The part of the registry that has a row for each backup.
+class Backups:
+    """The rows of backups, one each.
 
     Parameters
     ----------
-    database
-        The file.
+    rows
+        The table.
     root
         The root: destinations inside it are kept as seen from there, as roots are moved.
     """
 
-    def __init__(self, database: Database, root: Path) -> None:
-        super().__init__(database)
+    def __init__(self, rows: Rows, root: Path) -> None:
+        self._rows = rows
         self._root = root
 
-    def add_backup(self, backup: BackupRecord) -> None:
+    def add(self, backup: BackupRecord) -> None:
         """Enter a backup; if it is whole and verified, its volume counts as backed up at its generation; atomic."""
         own = replace(backup, destination=self._from_root(backup.destination))
 
@@ -49,7 +48,7 @@ class Backups(Table):
                 (backup.bytes, backup.id, backup.generation),
             )
 
-        self._write(work)
+        self._rows.write(work)
 
     def set_verified(self, backup: BackupRecord, moment: datetime | None) -> None:
         """Record when a backup was last found whole, or that it is not; one that was deleted meanwhile stays so."""
@@ -61,9 +60,9 @@ class Backups(Table):
             )
             _count_backups(connection, backup.id)
 
-        self._write(work)
+        self._rows.write(work)
 
-    def remove_backup(self, backup: BackupRecord) -> None:
+    def remove(self, backup: BackupRecord) -> None:
         """Forget a backup that was deleted or found damaged; its volume may count as not backed up again; atomic."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -73,25 +72,25 @@ class Backups(Table):
             )
             _count_backups(connection, backup.id)
 
-        self._write(work)
+        self._rows.write(work)
 
-    def backups(self, volume_id: str | None = None) -> list[BackupRecord]:
+    def all(self, volume_id: str | None = None) -> list[BackupRecord]:
         """Return the backups of one volume, or all, newest first."""
         which, values = ("", ()) if volume_id is None else ("WHERE id = ?", (volume_id,))
-        return self._database.read(
+        return self._rows.read(
             f"SELECT * FROM backups {which} ORDER BY generation DESC, created DESC",  # noqa: S608 - texts of this method
             values,
             self._to_backup,
         )
 
-    def aged_backups(self, created_before: datetime) -> list[str]:
+    def volumes_with_aged(self, created_before: datetime) -> list[str]:
         """Return the ids of the volumes that have a backup that old and more than one backup."""
-        rows = self._rows(
+        return self._rows.read(
             "SELECT DISTINCT id FROM backups WHERE created < ? "
             "AND id IN (SELECT id FROM backups GROUP BY id HAVING count(*) > 1)",
             (number(created_before),),
+            lambda row: str(row[0]),
         )
-        return [row[0] for row in rows]
 
     def _from_root(self, destination: str) -> str:
         """Return a destination as it lies in a row: if it is inside the root, from there on, as roots are moved."""

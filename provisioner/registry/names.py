@@ -1,4 +1,4 @@
-"""The names of volumes: who bears which session's name, and who bore it last."""
+"""The names of volumes: which volume has which session's name, and which had it last."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ import sqlite3
 from datetime import datetime
 
 from provisioner.core.record import Record
+from provisioner.registry.rows import Rows, of_id
 from provisioner.registry.schema import number
-from provisioner.registry.table import Table, of_id
 
 
-class Names(Table):
-    """The part of the registry that knows volumes by their present and their former names."""
+class Names:
+    """Finds volumes by their present and their former names.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     def find(self, session: str) -> Record | None:
-        """Return the volume that bears this name now."""
-        return self._one("SELECT * FROM volumes WHERE session = ?", (session,))
+        """Return the volume that has this name now."""
+        return self._rows.one("SELECT * FROM volumes WHERE session = ?", (session,))
 
     def find_former(self, session: str) -> Record | None:
         """Return the volume that was last renamed away from this name."""
-        return self._one(
+        return self._rows.one(
             "SELECT v.* FROM volumes v JOIN former_names f USING (id) WHERE f.session = ?",
             (session,),
         )
 
-    def names(self, volume_id: str) -> list[str]:
+    def of(self, volume_id: str) -> list[str]:
         """Return the name of the volume with this id, and the names it was last renamed away from."""
-        rows = self._rows(
+        return self._rows.read(
             "SELECT session FROM volumes WHERE id = ? UNION SELECT session FROM former_names WHERE id = ?",
             (volume_id, volume_id),
+            lambda row: str(row[0]),
         )
-        return [row[0] for row in rows]
 
     def relabel(
         self, volume_id: str, session: str, now: datetime, aside: str | None = None
@@ -44,12 +53,12 @@ class Names(Table):
         now
             The time.
         aside
-            The volume that bears the new name now and is to be named `<session> (2)`, or the next number that is
+            The volume that has the new name now and is to be named `<session> (2)`, or the next number that is
             free; the caller holds its lease.
 
         Returns
         -------
-        The new record; None if there is no such volume, or another one than `aside` bears the name.
+        The new record; None if there is no such volume, or another volume than `aside` has the name.
         """
 
         def work(connection: sqlite3.Connection) -> Record | None:
@@ -75,11 +84,11 @@ class Names(Table):
                 )
             return of_id(connection, volume_id)
 
-        return self._write(work)
+        return self._rows.write(work)
 
 
 def free_name(connection: sqlite3.Connection, session: str, volume_id: str = "") -> str:
-    """Return `session`, with a number behind it if another volume than this one bears that name."""
+    """Return `session`, with a number behind it if another volume than this one has that name."""
     name, serial = session, 1
     while connection.execute(
         "SELECT 1 FROM volumes WHERE session = ? AND id != ?", (name, volume_id)
@@ -90,5 +99,5 @@ def free_name(connection: sqlite3.Connection, session: str, volume_id: str = "")
 
 
 def forget_former(connection: sqlite3.Connection, session: str) -> None:
-    """Forget who was renamed away from a name: a volume bears it now."""
+    """Forget which volume was renamed away from a name: another volume has it now."""
     connection.execute("DELETE FROM former_names WHERE session = ?", (session,))

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from provisioner.core.errors import RegistryUnusable
 from provisioner.core.record import Record, State
-from provisioner.registry import registry
-from provisioner.registry.registry import Registry
+from provisioner.registry.database import is_damage
+from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.settings.log import log
-from provisioner.system import layout as volume
 from provisioner.system import lease
 from provisioner.system.descriptor import Descriptor
-from provisioner.system.layout import Layout
+from provisioner.system.layout import Layout, read_record
 
 _REBUILD_SECONDS = 300.0
 """How long another process that rebuilds the table is waited for; reading 10,000 backups takes it a minute."""
@@ -51,7 +50,7 @@ def open_registry(
     RegistryUnusable
         If the table is locked, read-only or of a newer version: nothing that rebuilding would cure.
     """
-    path = layout.root / registry.FILE_NAME
+    path = layout.root / FILE_NAME
 
     def ensure(thorough: bool) -> None:
         ensure_registry(layout, clock(), find_more, relieve, thorough=thorough)
@@ -83,7 +82,7 @@ def ensure_registry(
     RegistryUnusable
         As `open_registry`.
     """
-    path = layout.root / registry.FILE_NAME
+    path = layout.root / FILE_NAME
     if _is_well(path, relieve, thorough):
         return
     with _rebuilding(layout.root / "rebuild.lock"):
@@ -105,7 +104,7 @@ def _is_well(path: Path, relieve: Callable[[], bool] | None, thorough: bool) -> 
         finally:
             opened.close()
     except RegistryUnusable as error:
-        if path.exists() and not registry.is_damage(error):
+        if path.exists() and not is_damage(error):
             raise
         wrong = [str(error)]
     for line in wrong:
@@ -151,13 +150,12 @@ def _fill(
     fresh = Registry(aside, create=True, relieve=relieve, root=layout.root)
     found = 0
     try:
-        for directory in sorted(layout.volumes.iterdir()):
-            if _is_volume(directory):
-                record = found_record(layout, directory, now)
-                # Looked at again: of one that was pruned meanwhile, only its backups know the name.
-                if directory.exists():
-                    fresh.adopt(record)
-                    found += 1
+        for directory in volume_directories(layout):
+            record = found_record(layout, directory, now)
+            # Checked again: of a volume that was pruned meanwhile, only its backups know the name.
+            if directory.exists():
+                fresh.volumes.adopt(record)
+                found += 1
         find_more(fresh)
     finally:
         # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
@@ -170,16 +168,21 @@ def _remove_unfinished(layout: Layout) -> None:
         left.unlink(missing_ok=True)
 
 
+def volume_directories(layout: Layout) -> list[Path]:
+    """Return the directories of volumes, whether or not the table knows them; log and skip anything else there."""
+    return [directory for directory in sorted(layout.volumes.iterdir()) if _is_volume(directory)]
+
+
 def _is_volume(directory: Path) -> bool:
-    """Whether something under `volumes` can be one: a directory with a name that the table can hold."""
+    """Whether an entry of `volumes` can be a volume: a directory with a name that the table can hold."""
     try:
         directory.name.encode()
-        # What follows a dot is ours to add, to names in the staging directory and the trash.
-        if "." in directory.name:
-            log.warning("%s is a copy that somebody made; it is left alone.", directory)
-            return False
     except UnicodeEncodeError:
         log.warning("%r has a name that no volume has; it is left alone.", str(directory))
+        return False
+    # The staging directory and the trash add a dot and a suffix to the names of volumes.
+    if "." in directory.name:
+        log.warning("%s is a copy that somebody made; it is left alone.", directory)
         return False
     return directory.is_dir() and not directory.is_symlink()
 
@@ -187,10 +190,10 @@ def _is_volume(directory: Path) -> bool:
 def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
     """Return the record of a directory that the table does not know.
 
-    Its generation is one more than its own record tells: a process killed before it wrote that, or a machine that
-    lost power, may have changed files since, and no backup made before may pass for one of those.
+    Its generation is one more than its own record says: a process killed before it wrote that record, or a machine
+    that lost power, may have changed files since, and no older backup may count as a backup of those files.
     """
-    own = volume.read_record(directory)
+    own = read_record(directory)
     held = lease.is_held(layout.lease(directory.name))
     state = State.ACTIVE if held else State.STOPPED
     if own is None or own.id != directory.name:
@@ -232,7 +235,7 @@ def _rebuilding(path: Path) -> Iterator[None]:
         while not _is_locked(lock):
             if time.monotonic() > deadline:
                 raise RegistryUnusable(
-                    f"{path.with_name(registry.FILE_NAME)} has been rebuilt by another process for "
+                    f"{path.with_name(FILE_NAME)} has been rebuilt by another process for "
                     f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
                 )
             time.sleep(0.02)

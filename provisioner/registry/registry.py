@@ -1,4 +1,4 @@
-"""The table of volumes, their former names and their backups. How its file is shared, `database` knows."""
+"""The table of volumes, their names, spares and backups, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from pathlib import Path
 
 from provisioner.core.errors import RegistryUnusable
 from provisioner.registry.backups import Backups
-from provisioner.registry.database import PATIENCE, Database, Recover
-from provisioner.registry.database import (
-    is_damage as is_damage,  # asked by who catches RegistryUnusable
-)
+from provisioner.registry.database import PATIENCE, Database, Recover, is_damage
 from provisioner.registry.names import Names
+from provisioner.registry.rows import Rows
 from provisioner.registry.schema import MIGRATIONS
 from provisioner.registry.spares import Spares
 from provisioner.registry.volumes import Volumes
@@ -20,8 +18,8 @@ from provisioner.registry.volumes import Volumes
 FILE_NAME = "registry.sqlite3"
 
 
-class Registry(Names, Volumes, Spares, Backups):
-    """The table under one root.
+class Registry:
+    """The table under one root: `volumes`, `names`, `spares` and `backups` over one database.
 
     Parameters
     ----------
@@ -46,8 +44,12 @@ class Registry(Names, Volumes, Spares, Backups):
         root: Path | None = None,
     ) -> None:
         self.path = path
-        database = Database(path, MIGRATIONS, recover, patience, create, relieve)
-        super().__init__(database, root or path.parent)
+        self._database = Database(path, MIGRATIONS, recover, patience, create, relieve)
+        self._rows = Rows(self._database)
+        self.volumes = Volumes(self._rows)
+        self.names = Names(self._rows)
+        self.spares = Spares(self._rows)
+        self.backups = Backups(self._rows, root or path.parent)
 
     def close(self) -> None:
         """Close the database; calling it twice is harmless."""
@@ -62,14 +64,14 @@ class Registry(Names, Volumes, Spares, Backups):
             If they are damaged. The whole file is checked by `check_all`.
         """
         for table in ("sqlite_master", "volumes", "former_names", "backups"):
-            self._rows(f"SELECT * FROM {table} LIMIT 1")  # noqa: S608 - names of this module
+            self._rows.read(f"SELECT * FROM {table} LIMIT 1", (), tuple)  # noqa: S608 - names of this module
 
     def check_all(self) -> list[str]:
         """Check every page and read every row; return what is wrong, nothing if all is well."""
         try:
-            wrong = [str(row[0]) for row in self._rows("PRAGMA integrity_check")]
-            self.volumes()
-            self.backups()
+            wrong = self._rows.read("PRAGMA integrity_check", (), lambda row: str(row[0]))
+            self.volumes.all()
+            self.backups.all()
         except RegistryUnusable as error:
             if not is_damage(error):
                 raise

@@ -1,4 +1,4 @@
-"""The spares: volumes made ready before anybody asks, counted and claimed."""
+"""The spares: volumes made ready in advance, counted and claimed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from datetime import datetime
 
 from provisioner.core.record import Record, Spare, State
 from provisioner.registry.names import forget_former
+from provisioner.registry.rows import Rows, of_id
 from provisioner.registry.schema import number
-from provisioner.registry.table import Table, of_id
-from provisioner.registry.volumes import insert, require_place
+from provisioner.registry.volumes import insert, require_slot
 
 
-class Spares(Table):
-    """The part of the registry that knows which volumes nobody has claimed yet."""
+class Spares:
+    """The volumes that no session has claimed yet.
 
-    def create_spare(
+    Parameters
+    ----------
+    rows
+        The table.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def create(
         self, volume_id: str, kernelspec: str, now: datetime, wanted: int, capacity: int
     ) -> Record | None:
         """Enter a spare that is being made; None if the kernelspec has as many as wanted; atomic among processes.
@@ -24,7 +33,7 @@ class Spares(Table):
         Raises
         ------
         PoolFull
-            If all `capacity` places are taken.
+            If all `capacity` slots are taken.
         """
 
         def work(connection: sqlite3.Connection) -> Record | None:
@@ -34,30 +43,30 @@ class Spares(Table):
             ).fetchone()[0]
             if present >= wanted:
                 return None
-            require_place(connection, capacity)
+            require_slot(connection, capacity)
             name = f"spare:{volume_id}"
             born = Record(volume_id, name, kernelspec, State.STOPPED, 0, now, stopped=now)
             spare = replace(born, spare=Spare.MAKING)
             insert(connection, spare)
             return spare
 
-        return self._write(work)
+        return self._rows.write(work)
 
-    def set_spare(self, volume_id: str, spare: Spare) -> Record:
+    def set(self, volume_id: str, spare: Spare) -> Record:
         """Record how far a spare is."""
-        return self._change(volume_id, "spare = ?", (spare.value,))
+        return self._rows.change(volume_id, "spare = ?", spare.value)
 
-    def spares(self, kernelspec: str | None = None) -> list[Record]:
+    def all(self, kernelspec: str | None = None) -> list[Record]:
         """Return the spares of one kernelspec, or all."""
         if kernelspec is None:
-            return self._many("SELECT * FROM volumes WHERE spare IS NOT NULL ORDER BY created")
-        return self._many(
+            return self._rows.many("SELECT * FROM volumes WHERE spare IS NOT NULL ORDER BY created")
+        return self._rows.many(
             "SELECT * FROM volumes WHERE spare IS NOT NULL AND kernelspec = ? ORDER BY created",
             (kernelspec,),
         )
 
-    def claim_spare(self, session: str, kernelspec: str, now: datetime) -> Record | None:
-        """Give a ready spare the name of a new session, if there is one and nobody bears the name; atomic."""
+    def claim(self, session: str, kernelspec: str, now: datetime) -> Record | None:
+        """Give a ready spare the name of a new session, if there is a spare and no volume has the name; atomic."""
 
         def work(connection: sqlite3.Connection) -> Record | None:
             if connection.execute("SELECT 1 FROM volumes WHERE session = ?", (session,)).fetchone():
@@ -75,4 +84,4 @@ class Spares(Table):
             forget_former(connection, session)
             return of_id(connection, found[0])
 
-        return self._write(work)
+        return self._rows.write(work)

@@ -1,4 +1,4 @@
-"""The volumes: each one's state, its place in the pool, and what is due to it."""
+"""The volumes: each one's state, its slot in the pool, and what is due to it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,33 @@ from datetime import datetime
 from provisioner.core.errors import PoolFull
 from provisioner.core.record import Record, State
 from provisioner.registry.names import forget_former, free_name
+from provisioner.registry.rows import Rows
 from provisioner.registry.schema import first, number, to_row
-from provisioner.registry.table import Table
 
 
-class Volumes(Table):
-    """The part of the registry that has a row for each volume."""
+class Volumes:
+    """The rows of volumes, one each.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     def get(self, volume_id: str) -> Record | None:
         """Return the volume with this id."""
-        return self._one("SELECT * FROM volumes WHERE id = ?", (volume_id,))
+        return self._rows.one("SELECT * FROM volumes WHERE id = ?", (volume_id,))
 
-    def volumes(self) -> list[Record]:
+    def all(self) -> list[Record]:
         """Return all volumes, by name."""
-        return self._many("SELECT * FROM volumes ORDER BY session")
+        return self._rows.many("SELECT * FROM volumes ORDER BY session")
 
     def active(self) -> list[Record]:
         """Return the volumes that say they are in use."""
-        return self._many("SELECT * FROM volumes WHERE state = 'active'")
+        return self._rows.many("SELECT * FROM volumes WHERE state = 'active'")
 
     def create(
         self, volume_id: str, session: str, kernelspec: str, now: datetime, capacity: int
@@ -36,89 +45,90 @@ class Volumes(Table):
         Raises
         ------
         PoolFull
-            If a place is needed and all `capacity` places are taken.
+            If a slot is needed and all `capacity` slots are taken.
         """
 
         def work(connection: sqlite3.Connection) -> Record:
             found = first(connection.execute("SELECT * FROM volumes WHERE session = ?", (session,)))
             if found is not None:
                 return found
-            require_place(connection, capacity)
+            require_slot(connection, capacity)
             born = Record(volume_id, session, kernelspec, State.STOPPED, 0, now, stopped=now)
             insert(connection, born)
             forget_former(connection, session)
             return born
 
-        return self._write(work)
+        return self._rows.write(work)
 
-    def take_place(self, volume_id: str, now: datetime, capacity: int) -> None:
-        """Let a pruned volume take a place of the pool again, before its files are brought back.
+    def take_slot(self, volume_id: str, now: datetime, capacity: int) -> None:
+        """Let a pruned volume take a slot of the pool again, before its files are brought back.
 
         Raises
         ------
         PoolFull
-            If all `capacity` places are taken.
+            If all `capacity` slots are taken.
         """
 
         def work(connection: sqlite3.Connection) -> None:
             row = connection.execute("SELECT state FROM volumes WHERE id = ?", (volume_id,))
             if tuple(row.fetchone() or ()) == (State.PRUNED.value,):
-                require_place(connection, capacity)
+                require_slot(connection, capacity)
                 connection.execute(
                     "UPDATE volumes SET state = 'stopped', stopped = ? WHERE id = ?",
                     (number(now), volume_id),
                 )
 
-        self._write(work)
+        self._rows.write(work)
 
     def activate(self, volume_id: str, kernelspec: str, now: datetime) -> Record:
         """Mark a volume active and count its generation up; return the new record.
 
         The caller holds the volume's lease and its files are on disk.
         """
-        return self._change(
+        return self._rows.change(
             volume_id,
             "state = 'active', generation = generation + 1, kernelspec = ?, acquired = ?, stopped = NULL, "
             "note = '', retry = NULL, failures = 0",
-            (kernelspec, number(now)),
+            kernelspec,
+            number(now),
         )
 
     def deactivate(self, volume_id: str, now: datetime) -> Record:
         """Mark an active volume stopped, as of now; anything else stays as it is."""
-        return self._change(
+        return self._rows.change(
             volume_id,
             "stopped = CASE state WHEN 'active' THEN ? ELSE stopped END, "
             "state = CASE state WHEN 'active' THEN 'stopped' ELSE state END",
-            (number(now),),
+            number(now),
         )
 
     def mark_pruned(self, volume_id: str) -> Record:
         """Record that a volume's files are gone from disk."""
-        return self._change(volume_id, "state = 'pruned', bytes = NULL", ())
+        return self._rows.change(volume_id, "state = 'pruned', bytes = NULL")
 
     def set_generation(self, volume_id: str, generation: int, now: datetime) -> Record:
         """Record that a volume's files were replaced by those of an older backup: stopped now, of a new generation."""
-        return self._change(volume_id, "generation = ?, stopped = ?", (generation, number(now)))
+        return self._rows.change(volume_id, "generation = ?, stopped = ?", generation, number(now))
 
     def set_pinned(self, volume_id: str, pinned: bool) -> Record:
         """Pin a volume (it is never pruned or evicted) or unpin it."""
-        return self._change(volume_id, "pinned = ?", (int(pinned),))
+        return self._rows.change(volume_id, "pinned = ?", int(pinned))
 
     def set_note(self, volume_id: str, note: str) -> Record:
         """Keep a remark that people see in listings, such as that the notebook was deleted."""
-        return self._change(volume_id, "note = ?", (note,))
+        return self._rows.change(volume_id, "note = ?", note)
 
     def set_bytes(self, volume_id: str, size: int) -> Record:
         """Keep the size of a volume's files, in bytes, as last measured."""
-        return self._change(volume_id, "bytes = ?", (size,))
+        return self._rows.change(volume_id, "bytes = ?", size)
 
     def postpone_backup(self, volume_id: str, until: datetime) -> Record:
         """Record that a backup failed and when it is tried again."""
-        return self._change(volume_id, "retry = ?, failures = failures + 1", (number(until),))
+        return self._rows.change(volume_id, "retry = ?, failures = failures + 1", number(until))
 
     def forget(self, volume_id: str) -> None:
         """Remove a volume that has neither files nor backups from the table."""
-        self._write(
+        self._rows.write(
             lambda connection: connection.execute("DELETE FROM volumes WHERE id = ?", (volume_id,))
         )
 
@@ -129,17 +139,17 @@ class Volumes(Table):
             session = free_name(connection, record.session, record.id)
             insert(connection, replace(record, session=session), unless_known=True)
 
-        self._write(work)
+        self._rows.write(work)
 
-    def places_taken(self) -> int:
+    def slots_taken(self) -> int:
         """Return how many volumes have files on disk."""
-        return int(self._rows("SELECT places FROM totals")[0][0])
+        return self._rows.number("SELECT places FROM totals")
 
     # -- what is due -----------------------------------------------------------------------------------------
 
     def to_back_up(self, stopped_before: datetime, now: datetime) -> list[Record]:
         """Return the stopped volumes without a backup of their generation, longest stopped first."""
-        return self._many(
+        return self._rows.many(
             "SELECT * FROM volumes WHERE state = 'stopped' AND backed_up < generation AND stopped <= ? "
             "AND (retry IS NULL OR retry <= ?) ORDER BY stopped",
             (number(stopped_before), number(now)),
@@ -147,7 +157,7 @@ class Volumes(Table):
 
     def to_prune(self, stopped_before: datetime) -> list[Record]:
         """Return the stopped, backed-up, unpinned volumes, longest stopped first."""
-        return self._many(
+        return self._rows.many(
             "SELECT * FROM volumes WHERE state = 'stopped' AND pinned = 0 AND backed_up = generation "
             "AND stopped <= ? ORDER BY stopped",
             (number(stopped_before),),
@@ -155,13 +165,13 @@ class Volumes(Table):
 
     def unborn(self) -> list[Record]:
         """Return the volumes that were entered but never made ready: their maker was stopped, or is at it now."""
-        return self._many(
+        return self._rows.many(
             "SELECT * FROM volumes WHERE generation = 0 AND state = 'stopped' AND spare IS NOT 'ready'"
         )
 
     def bytes_on_disk(self) -> int:
         """Return the bytes of all volumes with files on disk, as far as they were measured."""
-        return int(self._rows("SELECT bytes FROM totals")[0][0])
+        return self._rows.number("SELECT bytes FROM totals")
 
 
 def insert(connection: sqlite3.Connection, record: Record, *, unless_known: bool = False) -> None:
@@ -174,8 +184,8 @@ def insert(connection: sqlite3.Connection, record: Record, *, unless_known: bool
     )
 
 
-def require_place(connection: sqlite3.Connection, capacity: int) -> None:
+def require_slot(connection: sqlite3.Connection, capacity: int) -> None:
     """Refuse a volume (`PoolFull`) for which none of the pool's places is left."""
     taken = connection.execute("SELECT places FROM totals").fetchone()[0]
     if taken >= capacity:
-        raise PoolFull(f"All {capacity} places of the pool are taken.")
+        raise PoolFull(f"All {capacity} slots of the pool are taken.")

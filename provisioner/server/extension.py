@@ -15,7 +15,7 @@ from jupyter_server.serverapp import ServerApp
 from traitlets import default
 from traitlets.config import Config
 
-from provisioner.pool.pool import pool_of
+from provisioner.pool.pools import pool_of
 from provisioner.server.background.maintenance import Maintenance
 from provisioner.server.background.warming import Warming
 from provisioner.server.background.workers import Workers

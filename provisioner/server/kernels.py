@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from provisioner.core.event import Event, Kind
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.system.work import Work
 
 
@@ -89,7 +89,7 @@ class VolumeKernels:
         """
 
         def work(cancel: threading.Event) -> None:
-            record = self._pool.registry.get(gone.volume)
+            record = self._pool.storage.registry.volumes.get(gone.volume)
             if record is not None:
                 self._pool.release(Acquired(record, self._pool.path(record), -1, gone.kernel))
 

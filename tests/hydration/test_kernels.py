@@ -129,7 +129,7 @@ def test_the_volume_stays_leased_until_the_last_process_of_a_hook_is_gone(world:
             pass
 
     asyncio.run(check())
-    path = world.pool.layout.lease(world.record("held").id)
+    path = world.pool.storage.layout.lease(world.record("held").id)
     assert os.path.realpath(path) in world.log("held")
 
 

@@ -18,8 +18,8 @@ from provisioner.core.record import Record
 from provisioner.hydration.environment import Environment
 from provisioner.hydration.kernelspec import declared
 from provisioner.maintenance.spares import warm
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.settings.pool import VolumePool
 from provisioner.system.lease import Purpose
 from tests.support.images import mounted
@@ -64,7 +64,7 @@ class Orchard:
         self.lines.append(message)
 
     def spares(self) -> list[Record]:
-        return self.pool.registry.spares(NAME)
+        return self.pool.catalog.spares(NAME)
 
     def environment(self, record: Record) -> Path:
         return self.pool.path(record) / ".volume/env"
@@ -199,8 +199,8 @@ def test_a_template_that_is_claimed_or_retired_while_it_is_copied_costs_nothing_
             mine = orchard.pool.acquire("mine", NAME, kernel="k")
             (orchard.packages(mine.record) / "apple.py").unlink()
         else:
-            with orchard.pool.leased(template.id, Purpose.PRUNE) as leased:
-                orchard.pool.discard(leased)
+            with orchard.pool.leases.maintenance(template.id, Purpose.PRUNE) as leased:
+                orchard.pool.files.discard(leased)
 
     orchard.lines.clear()
     warm(orchard.pool, NAME, 2, progress=meddle, cancel=Event(), env=orchard.env)

@@ -96,7 +96,7 @@ def test_a_notebook_that_is_closed_while_its_kernel_waits_for_a_volume_is_no_err
     settings = tmp_path / "config" / "jupyter_volumes_config.py"
     settings.write_text("c.VolumePool.acquire_timeout = '1h'")
     waiting = threading.Event()
-    here._on_step = lambda step: waiting.set() if step == "lease" else None
+    here._context.on_step = lambda step: waiting.set() if step == "lease" else None
 
     async def run() -> None:
         async with pending("mute", waiting.is_set) as (kernels, kernel_id, kernel):
@@ -202,12 +202,12 @@ def held_at(pool: Pool, step: str) -> Iterator[threading.Event]:
             there.set()
             on.wait(60)
 
-    pool._on_step = hold
+    pool._context.on_step = hold
     try:
         yield there
     finally:
         on.set()
-        pool._on_step = lambda step: None
+        pool._context.on_step = lambda step: None
 
 
 @pytest.mark.parametrize("step", ["lease", "files", "acquired"])
@@ -220,7 +220,7 @@ def test_a_start_cancelled_twice_while_it_acquires_gives_the_volume_back(
             start = asyncio.ensure_future(manager.start_kernel(env=environment("a")))
             await until(there.is_set)
             await cancelled_twice(start)
-        await until(lambda: not another_process.is_in_use(another_process.find("a")))
+        await until(lambda: not another_process.leases.is_held(another_process.find("a")))
         return manager
 
     # The manager lives on: it is no collected provisioner that gives the volume back.
@@ -237,12 +237,14 @@ def test_a_start_cancelled_twice_while_it_hydrates_keeps_the_volume_until_its_th
         manager = AsyncKernelManager(kernel_name=REAL)
         with writing:
             start = asyncio.ensure_future(manager.start_kernel(env=environment("a")))
-            await until(lambda: here.registry.find("a") is not None)
+            await until(lambda: here.storage.registry.names.find("a") is not None)
             lock = here.path(here.find("a")) / ".volume" / "hydration.lock"
             await until(lock.exists)
             await cancelled_twice(start)
-            assert another_process.is_in_use(another_process.find("a")), "a thread writes in it"
-        await until(lambda: not another_process.is_in_use(another_process.find("a")))
+            assert another_process.leases.is_held(another_process.find("a")), (
+                "a thread writes in it"
+            )
+        await until(lambda: not another_process.leases.is_held(another_process.find("a")))
         assert not manager.has_kernel
 
     asyncio.run(run())
@@ -263,7 +265,7 @@ def test_a_start_cancelled_while_it_gives_up_has_given_the_volume_back(here: Poo
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(asyncio.shield(start), SOON)
             assert kernels._pending_kernels == {}, "the server could never stop"
-        await asyncio.to_thread(wait_for, lambda: not here.is_in_use(here.find("a")))
+        await asyncio.to_thread(wait_for, lambda: not here.leases.is_held(here.find("a")))
         await asyncio.wait_for(kernels.shutdown_all(now=True), SOON)
 
     asyncio.run(run())
@@ -285,7 +287,7 @@ def test_a_kernel_can_be_started_again_at_once_after_its_start_was_cancelled_twi
             await asyncio.sleep(0.05)
         await asyncio.wait_for(again, SOON)
         try:
-            assert here.is_in_use(here.find("a"))
+            assert here.leases.is_held(here.find("a"))
             holder = here.holder(here.find("a"))
             assert holder is not None
             assert holder.kernels == (manager.kernel_id,)

@@ -111,7 +111,9 @@ def test_a_kernel_that_is_killed_is_restarted_in_its_volume(
             # It says so when it has restarted the kernel, not while it is at it.
             while pid_of(manager) == first or not manager._restarter._restarting:
                 assert time.monotonic() < deadline, "it was not restarted"
-                assert another_process.is_in_use(another_process.find("a")), "nobody may slip in"
+                assert another_process.leases.is_held(another_process.find("a")), (
+                    "nobody may slip in"
+                )
                 await asyncio.sleep(0.02)
             manager.stop_restarter()
             assert Path(process_of(manager).cwd()) == here.path(here.find("a"))
@@ -135,7 +137,7 @@ def test_the_kernels_of_a_server_have_volumes_of_their_own_and_may_share_one(her
     third = manager.start_kernel(kernel_name="mute", env=environment("a"))
     assert provisioner_of(manager.get_kernel(third)).volume in volumes
     manager.shutdown_kernel(first, now=True)
-    assert here.is_in_use(here.find("a"))
+    assert here.leases.is_held(here.find("a"))
     holder = here.holder(here.find("a"))
     assert holder is not None
     assert holder.kernels == (third,)
@@ -179,7 +181,7 @@ def test_a_start_that_is_cancelled_ends_soon_and_gives_the_volume_back(
         while not begun.exists():
             assert not start.done(), start.result()
             await asyncio.sleep(0.02)
-        assert here.is_in_use(here.find("a"))
+        assert here.leases.is_held(here.find("a"))
         began = time.monotonic()
         if pending:
             ready = manager.ready
@@ -222,13 +224,13 @@ def test_a_kernel_that_dies_at_every_start_does_not_keep_its_volume(
     manager.start_kernel(env=environment("a"))
     for _ in range(2):
         manager.restart_kernel(now=True)
-    assert another_process.is_in_use(another_process.find("a"))
+    assert another_process.leases.is_held(another_process.find("a"))
     # What is given up is dropped: nobody calls cleanup(restart=False).
     manager.context.destroy(linger=0)
     manager = None
     gc.collect()
-    wait_for(lambda: not another_process.is_in_use(another_process.find("a")))
-    wait_for(lambda: here.registry.volumes()[0].state is State.STOPPED)
+    wait_for(lambda: not another_process.leases.is_held(another_process.find("a")))
+    wait_for(lambda: here.storage.registry.volumes.all()[0].state is State.STOPPED)
 
 
 # -- ends that nobody planned --------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def test_a_kernel_whose_server_was_killed_keeps_its_volume_until_it_is_gone(here
         assert here.find("a").state is State.ACTIVE
     finally:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not here.is_in_use(here.find("a")))
+    wait_for(lambda: not here.leases.is_held(here.find("a")))
     with kernel("mute") as manager:
         assert provisioner_of(manager).session == "a"
 
@@ -275,7 +277,7 @@ def test_processes_that_a_kernel_left_behind_keep_its_volume(
         assert pid in holder.processes
     finally:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not another_process.is_in_use(another_process.find("a")))
+    wait_for(lambda: not another_process.leases.is_held(another_process.find("a")))
 
 
 def test_cleaning_up_twice_or_before_a_start_is_harmless(here: Pool) -> None:

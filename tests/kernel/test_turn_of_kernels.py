@@ -74,7 +74,7 @@ def test_a_start_that_is_cancelled_while_it_waits_for_its_turn_gives_its_volume_
         start.cancel()
         with pytest.raises(asyncio.CancelledError):
             await start
-        assert not here.is_in_use(here.find("b"))
+        assert not here.leases.is_held(here.find("b"))
         await first.shutdown_kernel(now=True)
 
     asyncio.run(asyncio.wait_for(start_two(), SOON))
@@ -96,7 +96,7 @@ def test_a_kernel_that_is_shut_down_while_its_restart_waits_is_not_launched_with
             await asyncio.sleep(0.01)
             assert not restart.done()
         await second.shutdown_kernel(now=now)
-        assert not here.is_in_use(here.find("b"))
+        assert not here.leases.is_held(here.find("b"))
         await first.shutdown_kernel(now=True)
         with pytest.raises(asyncio.CancelledError):
             await restart

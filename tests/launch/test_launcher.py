@@ -231,7 +231,7 @@ def test_another_packages_launcher_starts_the_process_and_the_volume_is_the_same
         assert process.cwd() == provisioner_of(manager).volume
         assert process.environ()["QUEUE"] == "gpu"
         assert process.environ()["JUPYTER_VOLUME_SESSION"] == "a"
-        assert another_process.is_in_use(another_process.find("a"))
+        assert another_process.leases.is_held(another_process.find("a"))
         manager.restart_kernel(now=True)
         assert process_of(manager) != process
     require_free(here)

@@ -20,8 +20,8 @@ from provisioner.hydration.environment import Environment
 from provisioner.hydration.kernelspec import declared
 from provisioner.maintenance.spares import warm
 from provisioner.maintenance.sweep import sweep
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.server.background.warming import Warming
 from provisioner.settings.pool import VolumePool
 
@@ -83,7 +83,7 @@ def is_hydrated(pool: Pool, acquired: Acquired) -> bool:
 def test_a_new_session_claims_a_spare_that_needs_no_hydration(tmp_path: Path) -> None:
     pool = pool_at(tmp_path)
     assert warmed(pool, 2) == 2
-    spare = pool.registry.spares(NAME)[0]
+    spare = pool.catalog.spares(NAME)[0]
     acquired = pool.acquire("mine", NAME, kernel="k")
     assert acquired.record.id == spare.id
     assert acquired.is_new
@@ -114,18 +114,18 @@ def test_what_was_claimed_is_made_anew_and_nothing_more(tmp_path: Path) -> None:
     assert warmed(pool, 2) == 0
     pool.acquire("mine", NAME, kernel="k")
     assert warmed(pool, 2) == 1
-    assert len(pool.registry.spares(NAME)) == 2
+    assert len(pool.catalog.spares(NAME)) == 2
     assert warmed(pool, 0) == 0
-    assert pool.registry.spares(NAME) == []
+    assert pool.catalog.spares(NAME) == []
 
 
 def test_spares_whose_inputs_changed_are_replaced(tmp_path: Path, kernelspec: Path) -> None:
     pool = pool_at(tmp_path)
     warmed(pool, 2)
-    old = {record.id for record in pool.registry.spares(NAME)}
+    old = {record.id for record in pool.catalog.spares(NAME)}
     write_kernelspec(kernelspec, tmp_path / "runs", "two")
     assert warmed(pool, 2) == 2
-    assert not old & {record.id for record in pool.registry.spares(NAME)}
+    assert not old & {record.id for record in pool.catalog.spares(NAME)}
     assert (pool.acquire("mine", NAME, kernel="k").path / "made").read_text() == "two\n"
 
 
@@ -136,7 +136,7 @@ def test_spares_are_the_first_to_make_room(tmp_path: Path) -> None:
     pool.release(kept)
     warmed(pool, 2)
     pool.acquire("new", "another-kernelspec", kernel="k")
-    assert len(pool.registry.spares(NAME)) == 1
+    assert len(pool.catalog.spares(NAME)) == 1
     assert kept.path.exists()
 
 
@@ -146,7 +146,7 @@ def test_a_sweep_leaves_spares_alone_and_backs_none_up(tmp_path: Path) -> None:
     warmed(pool, 1)
     time.sleep(0.01)
     assert sweep(pool, deep=True).steps == ()
-    assert [record.spare for record in pool.registry.spares(NAME)] == [Spare.READY]
+    assert [record.spare for record in pool.catalog.spares(NAME)] == [Spare.READY]
 
 
 MAKER = """
@@ -164,7 +164,7 @@ def test_two_processes_together_make_no_more_than_wanted(tmp_path: Path, kernels
     env = {**os.environ, "JUPYTER_VOLUMES_ROOT": str(tmp_path / "root")}
     makers = [subprocess.Popen([sys.executable, "-c", MAKER, NAME], env=env) for _ in range(3)]
     assert [maker.wait(120) for maker in makers] == [0, 0, 0]
-    assert len(pool_at(tmp_path).registry.spares(NAME)) == 2
+    assert len(pool_at(tmp_path).catalog.spares(NAME)) == 2
     assert runs(tmp_path) == 2
 
 
@@ -178,7 +178,7 @@ def test_a_spare_whose_maker_was_killed_is_neither_claimed_nor_left(
     while runs(tmp_path) == 0 and time.monotonic() < deadline:
         time.sleep(0.02)
     pool = pool_at(tmp_path)
-    half = pool.registry.spares(NAME)
+    half = pool.catalog.spares(NAME)
     assert [record.spare for record in half] == [Spare.MAKING]
     sweep(pool)
     assert pool.path(half[0]).exists(), "never collected while half-built"
@@ -187,10 +187,10 @@ def test_a_spare_whose_maker_was_killed_is_neither_claimed_nor_left(
     maker.send_signal(signal.SIGKILL)
     maker.wait()
     deadline = time.monotonic() + 30
-    while pool.registry.spares(NAME) and time.monotonic() < deadline:
+    while pool.catalog.spares(NAME) and time.monotonic() < deadline:
         sweep(pool)  # the hook ends soon after its maker; until then its volume is in use
         time.sleep(0.1)
-    assert pool.registry.spares(NAME) == []
+    assert pool.catalog.spares(NAME) == []
     assert not pool.path(half[0]).exists()
     assert [r.state for r in pool.volumes()] == [State.ACTIVE]
 
@@ -213,7 +213,7 @@ def test_a_server_makes_spares_and_makes_anew_what_was_claimed(tmp_path: Path) -
 def wait_for_spare(pool: Pool, other_than: str) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for record in pool.registry.spares(NAME):
+        for record in pool.catalog.spares(NAME):
             if record.spare is Spare.READY and record.id != other_than:
                 return record.id
         time.sleep(0.05)

@@ -101,7 +101,7 @@ def test_sweepers_and_kernels_at_work_together_lose_nothing(tmp_path: Path) -> N
         assert sweeper.returncode == 0, err
         assert "Traceback" not in err
         assert "failed" not in err
-    made = collections.Counter((b.id, b.generation) for b in pool.backups())
+    made = collections.Counter((b.id, b.generation) for b in pool.backups.list())
     assert len(made) >= 4
     assert max(made.values()) == 1, "a generation was backed up twice"
 

@@ -15,8 +15,8 @@ import pytest
 from provisioner.core.errors import NotBackedUp, VolumeHeld
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
+from provisioner.pool.fingerprint import has_changed
 from provisioner.pool.pool import Pool
-from provisioner.pool.seal import is_broken
 from provisioner.system.layout import state_directory
 from provisioner.system.processes import dwellers
 from tests.support.world import World, content_of
@@ -45,8 +45,8 @@ def prune(world: World, *, force: bool = False) -> None:
 
 def put_away(world: World) -> None:
     """Leave a prune half done, as a killed process does."""
-    world.pool.trash.take(world.path("a"), look=True)
-    world.pool.registry.mark_pruned(world.record("a").id)
+    world.pool.files.trash.take(world.path("a"), look=True)
+    world.pool.storage.registry.volumes.mark_pruned(world.record("a").id)
 
 
 def add(path: Path) -> None:
@@ -132,16 +132,16 @@ def test_a_prune_can_look_first_and_refuse(world: World) -> None:
 def test_an_eviction_and_a_restore_keep_what_was_changed(world: World, tmp_path: Path) -> None:
     backed_up(world)
     change(world.path("a"))
-    world.pool.evict(world.record("a"))
+    world.pool.capacity.evict(world.record("a"))
     assert world.safe_content("a", tmp_path / "there") == {"text": b"2"}
     world.pool.restore(world.record("a").id)
     change(world.path("a"))
     (world.path("a") / "text").write_bytes(b"3")
-    oldest = world.pool.backups(world.record("a").id)[-1]
+    oldest = world.pool.backups.list(world.record("a").id)[-1]
     world.pool.restore(world.record("a").id, backup=oldest.name)
     assert content_of(world.path("a")) == {"text": b"1"}
-    saved = world.pool.backups(world.record("a").id)[0]
-    world.pool.restore_to(saved, tmp_path / "saved")
+    saved = world.pool.backups.list(world.record("a").id)[0]
+    world.pool.backups.restore_to(saved, tmp_path / "saved")
     assert content_of(tmp_path / "saved") == {"text": b"3"}
 
 
@@ -149,7 +149,7 @@ def test_what_was_brought_back_is_as_it_was_backed_up(world: World) -> None:
     backed_up(world)
     world.pool.prune(world.record("a").id)
     world.pool.restore(world.record("a").id)
-    assert not is_broken(world.path("a"))
+    assert not has_changed(world.path("a"))
     world.pool.prune(world.record("a").id, look_first=True)
     assert not world.is_on_disk("a")
 
@@ -162,7 +162,7 @@ def test_changed_files_of_a_volume_that_is_in_use_again_get_a_volume_beside_it(
     put_away(world)
     acquired = world.acquire("a")
     assert content_of(acquired.path) == {"text": b"1"}
-    world.pool.empty_trash()
+    world.pool.files.empty_trash()
     assert content_of(world.path("a (2)")) == {"text": b"2"}
     assert content_of(acquired.path) == {"text": b"1"}
 
@@ -181,7 +181,7 @@ def test_killed_while_putting_back_nothing_is_lost(world: World, step: str) -> N
             raise Killed
 
     with pytest.raises(Killed):
-        world.new_pool(kill).empty_trash()
+        world.new_pool(kill).files.empty_trash()
     sweep(world.new_pool(), deep=True)
     assert content_of(path) == {"text": b"2"}
     record = world.record("a")
@@ -193,21 +193,21 @@ def test_half_deleted_files_are_not_taken_for_changed_ones(world: World) -> None
     path = backed_up(world)
     (path / "more").write_text("x")
     world.pool.back_up(world.record("a").id)
-    trash = world.pool.trash
+    trash = world.pool.files.trash
     put_away(world)
     (name,) = trash.waiting()
     doomed = trash._doom(name)
     assert doomed is not None
     (doomed / "text").unlink()
     assert trash.changed() == []
-    world.new_pool().empty_trash()
+    world.new_pool().files.empty_trash()
     assert world.leftovers() == []
 
 
 def test_a_name_given_to_a_file_elsewhere_is_no_change_of_it(world: World, tmp_path: Path) -> None:
     path = backed_up(world)
     os.link(path / "text", tmp_path / "another name")
-    assert not is_broken(path)
+    assert not has_changed(path)
 
 
 def test_the_clock_does_not_matter(world: World) -> None:
@@ -215,9 +215,9 @@ def test_the_clock_does_not_matter(world: World) -> None:
     far = 4_000_000_000
     os.utime(path, (far, far))
     os.utime(state_directory(path) / "sealed", (far, far))
-    assert not is_broken(path)
+    assert not has_changed(path)
     change(path)
-    assert is_broken(path)
+    assert has_changed(path)
 
 
 def test_a_volume_that_lost_its_state_directory_is_taken_for_changed(world: World) -> None:
@@ -232,7 +232,7 @@ def test_only_the_volumes_own_state_directory_is_passed_over(world: World) -> No
     world.use("a", **{"project/.volume/data": "1"})
     world.pool.back_up(world.record("a").id)
     (world.path("a") / "project" / ".volume" / "data").write_bytes(b"2")
-    assert is_broken(world.path("a"))
+    assert has_changed(world.path("a"))
 
 
 @pytest.mark.parametrize("what", ["fifo", "directory", "link", "unwritable", "nonsense"])
@@ -258,7 +258,7 @@ def test_whatever_is_put_in_the_seals_place_backups_and_prunes_go_on(
     world.clock.advance(days=30)
     sweep(world.pool)
     assert not path.exists()
-    assert not world.pool.trash.changed()
+    assert not world.pool.files.trash.changed()
 
 
 def test_what_a_backup_leaves_out_may_change(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_what_a_backup_leaves_out_may_change(tmp_path: Path) -> None:
     world.pool.back_up(world.record("a").id)
     for name in ("scratch/y", "cache/y", "cache/x"):
         (path / name).write_text("2")
-    assert not is_broken(path)
+    assert not has_changed(path)
     prune(world)
     assert not path.exists()
 
@@ -300,7 +300,7 @@ def test_a_sweep_finds_what_was_put_where_a_pruned_volume_was(world: World) -> N
 def test_killed_again_and_again_beside_there_is_one_volume_beside(world: World) -> None:
     path = backed_up(world)
     acquired = world.acquire("a")
-    waiting = world.pool.layout.trash / f"{path.name}.0123abcd"
+    waiting = world.pool.storage.layout.trash / f"{path.name}.0123abcd"
     shutil.copytree(path, waiting)
     change(waiting)
 
@@ -313,9 +313,9 @@ def test_killed_again_and_again_beside_there_is_one_volume_beside(world: World) 
 
     for _ in range(3):
         with pytest.raises(Killed):
-            world.new_pool(kill).empty_trash()
-    world.new_pool().empty_trash()
-    world.new_pool().empty_trash()
+            world.new_pool(kill).files.empty_trash()
+    world.new_pool().files.empty_trash()
+    world.new_pool().files.empty_trash()
     assert {record.session for record in world.pool.volumes()} == {"a", "a (2)"}
     assert content_of(world.path("a (2)")) == {"text": b"2"}
     world.pool.release(acquired)
@@ -331,7 +331,7 @@ def test_a_volume_deeper_than_any_path_is_looked_at_too(world: World) -> None:
         fd = below
     os.close(fd)
     assert world.pool.back_up(world.record("a").id).generation == 2
-    assert not is_broken(path)
+    assert not has_changed(path)
     prune(world)
     assert not path.exists()
 
@@ -354,9 +354,9 @@ def test_somebody_who_came_through_a_link_is_seen_working_there(tmp_path: Path) 
 
 def test_pinning_and_renaming_are_no_changes(world: World) -> None:
     path = backed_up(world)
-    world.pool.pin(world.record("a").id, True)
-    world.pool.relabel(world.record("a").id, "b")
-    assert not is_broken(path)
+    world.pool.catalog.pin(world.record("a").id, True)
+    world.pool.catalog.relabel(world.record("a").id, "b")
+    assert not has_changed(path)
 
 
 def test_a_volume_in_whose_directory_somebody_works_is_not_pruned(world: World) -> None:

@@ -24,8 +24,8 @@ def test_a_lease_is_given_back_if_maintenance_cannot_begin(
         patch.setattr(threading.Thread, "start", fail)
         with (
             pytest.raises(RuntimeError, match="new thread"),
-            pool.leased(acquired.record.id, Purpose.BACKUP),
+            pool.leases.maintenance(acquired.record.id, Purpose.BACKUP),
         ):
             pass
-    assert not pool.is_in_use(acquired.record)
+    assert not pool.leases.is_held(acquired.record)
     pool.release(acquire(pool))

@@ -43,7 +43,7 @@ def test_ten_cycles_of_change_backup_prune_and_restore_keep_every_byte(world: Wo
         report = sweep(world.pool)
         assert [step.action for step in report.steps] == [Action.BACK_UP, Action.PRUNE]
         assert not world.is_on_disk("a")
-    assert len(world.pool.backups()) == 3, "three backups are kept"
+    assert len(world.pool.backups.list()) == 3, "three backups are kept"
 
 
 def test_a_stopped_volume_is_backed_up_when_due_and_not_before(world: World) -> None:
@@ -87,11 +87,11 @@ def test_every_acquire_counts_a_generation_that_needs_its_own_backup(world: Worl
 
 def test_a_pinned_volume_is_backed_up_but_never_pruned(world: World) -> None:
     world.use("a", text="x")
-    world.pool.pin(world.record("a").id, True)
+    world.pool.catalog.pin(world.record("a").id, True)
     world.clock.advance(days=1000)
     assert [step.action for step in sweep(world.pool).steps] == [Action.BACK_UP]
     assert world.is_on_disk("a")
-    world.pool.pin(world.record("a").id, False)
+    world.pool.catalog.pin(world.record("a").id, False)
     assert [step.action for step in sweep(world.pool).steps] == [Action.PRUNE]
 
 
@@ -114,17 +114,17 @@ def test_forcing_a_prune_deletes_files_without_a_backup_and_forgets_the_volume(
     volume_id, path = world.record("a").id, world.path("a")
     world.pool.prune(volume_id, force=True)
     assert not path.exists()
-    assert world.pool.registry.find("a") is None
-    assert not world.pool.layout.lease(volume_id).exists()
+    assert world.pool.storage.registry.names.find("a") is None
+    assert not world.pool.storage.layout.lease(volume_id).exists()
 
 
 def test_deleting_a_volume_deletes_its_backups_too(world: World) -> None:
     world.use("a", text="x")
     world.pool.back_up(world.record("a").id)
     world.pool.delete(world.record("a").id)
-    assert world.pool.backups() == []
+    assert world.pool.backups.list() == []
     assert [n for n in os.listdir(world.settings.destination) if not n.startswith(".")] == []
-    assert world.pool.registry.find("a") is None
+    assert world.pool.storage.registry.names.find("a") is None
 
 
 # -- making room -----------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_longest_stopped_unpinned_volume_makes_room(tmp_path: Path) -> None:
     for session in ("pinned", "old", "new"):
         world.use(session, text=session)
         world.clock.advance(hours=1)
-    world.pool.pin(world.record("pinned").id, True)
+    world.pool.catalog.pin(world.record("pinned").id, True)
     events: list[Event] = []
     world.pool.events.subscribe(events.append)
     world.use("another")
@@ -158,7 +158,7 @@ def test_where_nothing_may_go_one_line_says_what_holds_the_places(tmp_path: Path
     world = World(tmp_path / "root", max_volumes=2)
     world.acquire("active")
     world.use("pinned")
-    world.pool.pin(world.record("pinned").id, True)
+    world.pool.catalog.pin(world.record("pinned").id, True)
     with pytest.raises(PoolFull) as refusal:
         world.acquire("c")
     said = str(refusal.value)
@@ -166,7 +166,7 @@ def test_where_nothing_may_go_one_line_says_what_holds_the_places(tmp_path: Path
     assert "unpin" in said
     assert "max_volumes" in said
     assert "\n" not in said
-    assert world.pool.registry.find("c") is None
+    assert world.pool.storage.registry.names.find("c") is None
 
 
 def test_a_sweep_keeps_headroom_so_that_a_person_need_not_wait(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_sweep_keeps_headroom_so_that_a_person_need_not_wait(tmp_path: Path) -
         world.clock.advance(seconds=1)
     report = sweep(world.pool)
     assert [(step.action, step.session) for step in report.steps] == [(Action.EVICT, "a")]
-    assert world.pool.registry.places_taken() == 2
+    assert world.pool.storage.registry.volumes.slots_taken() == 2
 
 
 def test_volumes_over_max_bytes_are_evicted_longest_stopped_first(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_volumes_over_max_bytes_are_evicted_longest_stopped_first(tmp_path: Path
 
 
 def newest_backup(world: World, session: str) -> Path:
-    backup = world.pool.vault.newest(world.record(session))
+    backup = world.pool.backups.stored.newest(world.record(session))
     assert backup is not None
     return Path(world.settings.destination) / backup.name
 
@@ -217,7 +217,7 @@ def test_a_damaged_newest_backup_is_named_and_the_older_one_used_only_if_chosen(
     damaged.write_bytes(content)
     with pytest.raises(BackupDamaged) as refusal:
         world.acquire("a")
-    older = world.pool.backups(world.record("a").id)[1]
+    older = world.pool.backups.list(world.record("a").id)[1]
     assert damaged.name in str(refusal.value)
     assert f"--backup {older.name}" in str(refusal.value)
     assert not world.is_on_disk("a")
@@ -233,20 +233,20 @@ def test_restoring_over_files_backs_them_up_first(world: World) -> None:
     world.use("a", text="newer")
     world.pool.restore(world.record("a").id, backup=older.name)
     assert content_of(world.path("a")) == {"text": b"older"}
-    saved = world.pool.backups(world.record("a").id)[0]
-    world.pool.restore_to(saved, world.pool.layout.root / "elsewhere")
-    assert content_of(world.pool.layout.root / "elsewhere") == {"text": b"newer"}
+    saved = world.pool.backups.list(world.record("a").id)[0]
+    world.pool.backups.restore_to(saved, world.pool.storage.layout.root / "elsewhere")
+    assert content_of(world.pool.storage.layout.root / "elsewhere") == {"text": b"newer"}
 
 
 def test_restoring_to_another_place_touches_no_volume(world: World, tmp_path: Path) -> None:
     world.use("a", text="x")
     backup = world.pool.back_up(world.record("a").id)
     before = world.record("a")
-    world.pool.restore_to(backup, tmp_path / "copy")
+    world.pool.backups.restore_to(backup, tmp_path / "copy")
     assert content_of(tmp_path / "copy") == {"text": b"x"}
     assert world.record("a") == before
     with pytest.raises(RestoreFailed, match="exists already"):
-        world.pool.restore_to(backup, tmp_path / "copy")
+        world.pool.backups.restore_to(backup, tmp_path / "copy")
 
 
 def test_a_restored_volume_is_not_pruned_again_at_the_next_sweep(world: World) -> None:
@@ -288,7 +288,7 @@ def test_acquiring_a_volume_under_backup_cancels_the_backup(world: World) -> Non
 
 def test_a_sweep_passes_over_what_another_process_holds(world: World) -> None:
     world.use("a", text="x")
-    path = world.pool.layout.lease(world.record("a").id)
+    path = world.pool.storage.layout.lease(world.record("a").id)
     held = leases.take(
         path,
         Holder.this_process(Purpose.SHELL, world.clock()),
@@ -325,7 +325,7 @@ def test_a_dry_run_tells_what_a_sweep_does_and_does_nothing(world: World) -> Non
     planned = sweep(world.pool, dry_run=True)
     assert [(s.action, s.session) for s in planned.steps] == [(Action.BACK_UP, "a")]
     assert "stopped for 30d" in planned.steps[0].reason
-    assert world.pool.backups() == []
+    assert world.pool.backups.list() == []
 
 
 def test_a_kernelspec_may_have_a_policy_of_its_own(tmp_path: Path) -> None:
@@ -385,12 +385,12 @@ def test_backups_move_along_with_their_root(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     for root in ("there", "here"):
         moved = World(tmp_path / root)
-        (backup,) = moved.pool.backups()
+        (backup,) = moved.pool.backups.list()
         assert backup.destination == str(tmp_path / root / "backups")
-        moved.pool.verify(backup)
+        moved.pool.backups.verify(backup)
         assert content_of(moved.acquire("a").path) == {"text": b"x"}
         if root == "there":  # what is deleted in the copy stays in the other
-            moved.pool.vault.drop(backup)
+            moved.pool.backups.stored.drop(backup)
 
 
 def test_backups_that_were_moved_with_their_destination_are_found_there(tmp_path: Path) -> None:

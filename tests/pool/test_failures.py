@@ -35,11 +35,11 @@ def test_an_acquire_that_fails_at_any_step_has_given_everything_back(
     pool = Pool(failing.settings, clock)
     assert [record for record in pool.volumes() if record.state is State.ACTIVE] == []
     if step != "record":
-        assert pool.registry.places_taken() == 0
-        pool.trash.empty()
+        assert pool.storage.registry.volumes.slots_taken() == 0
+        pool.files.trash.empty()
         assert leftovers(pool) == []
     acquired = acquire(pool)
-    assert pool.is_in_use(acquired.record)
+    assert pool.leases.is_held(acquired.record)
     pool.release(acquired)
     failing.close()
     pool.close()
@@ -63,7 +63,7 @@ def test_a_failed_acquire_of_an_existing_volume_leaves_its_files_alone(
         with pytest.raises(MemoryError):
             acquire(failing)
         failing.close()
-        assert not pool.is_in_use(acquired.record)
+        assert not pool.leases.is_held(acquired.record)
         assert (acquired.path / "file").read_text() == "kept"
     pool.close()
 
@@ -82,12 +82,12 @@ def test_a_failed_acquire_of_a_shared_volume_keeps_it_for_the_others(
     fails.set()
     with pytest.raises(MemoryError):
         acquire(pool, kernel="k2")
-    assert pool.is_in_use(first.record)
+    assert pool.leases.is_held(first.record)
     holder = pool.holder(first.record)
     assert holder is not None
     assert holder.kernels == ("k1",)
     pool.release(first)
-    assert not pool.is_in_use(first.record)
+    assert not pool.leases.is_held(first.record)
     pool.close()
 
 
@@ -98,7 +98,7 @@ def test_something_in_the_way_of_a_volumes_directories_is_told(pool: Pool) -> No
     acquired.state_directory.write_text("a file of the user's")
     said = refusal(VolumeError, lambda: acquire(pool))
     assert str(acquired.state_directory) in said
-    assert not pool.is_in_use(acquired.record)
+    assert not pool.leases.is_held(acquired.record)
 
 
 # -- a disk without a byte left ------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_a_table_that_is_lost_on_a_full_disk_is_rebuilt_in_the_space_kept_back(
     pool = Pool(VolumePool(root=str(disk.path / "volumes")), clock)
     pool.release(acquire(pool, "mine"))
     disk.fill()
-    (pool.layout.root / FILE_NAME).unlink()
+    (pool.storage.layout.root / FILE_NAME).unlink()
     assert [record.session for record in pool.volumes()] == ["mine"]
     pool.close()
 

@@ -27,8 +27,8 @@ def test_backups_of_a_lost_root_never_pass_for_those_of_its_successor(tmp_path: 
     assert content_of(acquired.path) == {"text": b"old 3"}, "what was lost comes back"
     second.write(acquired, "text", b"new")
     second.pool.release(acquired)
-    for backup in second.pool.backups():
-        second.pool.verify(backup)
+    for backup in second.pool.backups.list():
+        second.pool.backups.verify(backup)
     with pytest.raises(NotBackedUp):
         second.pool.prune(acquired.record.id)
     second.clock.advance(days=30)
@@ -62,7 +62,7 @@ def test_a_backup_whose_disk_is_not_mounted_is_remembered_and_nothing_starts_emp
     world.pool.prune(world.record("a").id)
     disk.rename(tmp_path / "not mounted")
     with pytest.raises(BackupMissing, match=r"is its disk mounted\?"):
-        world.pool.verify(backup)
+        world.pool.backups.verify(backup)
     assert not world.record("a").is_backed_up
     with pytest.raises(BackupMissing, match=r"mounted\?\. There is no older backup"):
         world.acquire("a")
@@ -95,11 +95,11 @@ def test_a_volume_pinned_while_it_is_being_evicted_stays(tmp_path: Path) -> None
 
     def pin(event: Event) -> None:
         if event.kind is Kind.BACKED_UP:
-            world.new_pool().pin(record.id, True)
+            world.new_pool().catalog.pin(record.id, True)
 
     world.pool.events.subscribe(pin)
     with pytest.raises(NotBackedUp, match="pinned"):
-        world.pool.evict(record)
+        world.pool.capacity.evict(record)
     assert world.is_on_disk("a")
 
 
@@ -112,7 +112,7 @@ def test_pruning_makes_room_on_a_full_disk(tmp_path: Path) -> None:
         world.pool.back_up(world.record("big").id)
         disk.fill()
         world.pool.prune(world.record("big").id)
-        world.pool.trash.empty()
+        world.pool.files.trash.empty()
         world.use("small", text="y")
         assert world.is_on_disk("small")
         world.pool.close()

@@ -66,9 +66,9 @@ WAYS: dict[str, tuple[Callable[[World], None], Work]] = {
 
 def strays(pool: Pool) -> list[str]:
     """Return what lies under the root although no volume needs it."""
-    layout = pool.layout
-    known = {record.id for record in pool.registry.volumes()}
-    pool.trash.empty()
+    layout = pool.storage.layout
+    known = {record.id for record in pool.storage.registry.volumes.all()}
+    pool.files.trash.empty()
     return sorted(
         f"{directory.name}/{name}"
         for directory in layout.directories
@@ -122,11 +122,11 @@ def test_after_a_kill_at_any_step_a_sweep_leaves_only_volumes_that_came_to_be(
     for step, world in worlds_killed(way, tmp_path):
         sweep(world.pool, deep=True)
         assert strays(world.pool) == [], step
-        records = world.pool.registry.volumes()
+        records = world.pool.storage.registry.volumes.all()
         assert [r.state for r in records] == [State.STOPPED] * len(records), step
         assert all(r.generation for r in records), step
         for record in records:
-            assert not world.pool.is_in_use(record), step
+            assert not world.pool.leases.is_held(record), step
             assert world.pool.path(record).is_dir(), step
         world.pool.close()
 

@@ -29,7 +29,7 @@ def backed_up(world: World) -> None:
 def pruned(world: World) -> None:
     backed_up(world)
     world.pool.prune(world.record("a").id)
-    world.pool.trash.empty()
+    world.pool.files.trash.empty()
 
 
 def back_up(world: World, pool: Pool) -> None:
@@ -115,7 +115,7 @@ def test_a_process_killed_at_any_step_loses_nothing_and_leaves_nothing(
         again.use("a")
         assert again.is_on_disk("a")
         sweep(again.pool)
-        again.pool.trash.empty()
+        again.pool.files.trash.empty()
         assert again.leftovers() == [], f"{way}: killed at {step}"
 
 

@@ -16,8 +16,8 @@ from provisioner.core.errors import VolumeHeld
 from provisioner.core.record import State
 from provisioner.core.session import VOLUME_VARIABLE
 from provisioner.maintenance.sweep import sweep
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.system import lease as leases
 from provisioner.system.lease import Lease, Purpose
 from tests.support.pools import HOLDER, acquire, refusal, wait_for
@@ -62,7 +62,7 @@ def test_processes_left_behind_keep_the_volume_in_use_and_are_named(
     assert str(process.pid) in refusal(VolumeHeld, lambda: acquire(other))
     process.kill()
     process.wait()
-    wait_for(lambda: not pool.is_in_use(record))
+    wait_for(lambda: not pool.leases.is_held(record))
     assert pool.find("a").state is State.STOPPED
     pool.release(acquire(pool))
     other.close()
@@ -92,13 +92,13 @@ def test_the_same_process_may_use_the_volume_beside_those_left_behind(
         deadline_free(pool, again)
     second.kill()
     second.wait()
-    wait_for(lambda: not pool.is_in_use(again.record))
+    wait_for(lambda: not pool.leases.is_held(again.record))
 
 
 def deadline_free(pool: Pool, acquired: Acquired) -> None:
     """Fail if a volume stays in use for half a second."""
     deadline = time.monotonic() + 0.5
-    while pool.is_in_use(acquired.record):
+    while pool.leases.is_held(acquired.record):
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.01)
 
@@ -179,7 +179,7 @@ def test_a_sweep_asks_for_no_volume_that_is_in_use(
     sweep(other)
     assert asked == []
     pool.release(used[0])
-    pool.registry.activate(used[0].record.id, "python3", pool.clock())
+    pool.storage.registry.volumes.activate(used[0].record.id, "python3", pool.clock())
     sweep(other)
     assert used[0].record.id in asked, "its record says active while nobody holds it"
     assert not {used[1].record.id, used[2].record.id} & set(asked)

@@ -13,8 +13,8 @@ import pytest
 from provisioner.core.errors import BadSession, VolumeNotFound
 from provisioner.core.record import Record
 from provisioner.core.session import Clues, choose
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.system import lease as leases
 from tests.support.children import Child
 from tests.support.pools import acquire, refusal, wait_for
@@ -28,7 +28,7 @@ def test_a_renamed_volume_is_found_under_both_names_and_keeps_its_files(pool: Po
     assert renamed.session == "new.ipynb"
     assert '"session": "new.ipynb"' in (acquired.state_directory / "record.json").read_text()
     pool.release(acquired)
-    assert pool.names_of(str(acquired.path)) == {"old.ipynb", "new.ipynb"}
+    assert pool.catalog.names_of(str(acquired.path)) == {"old.ipynb", "new.ipynb"}
     assert pool.find("old.ipynb") == pool.find("new.ipynb") == pool.find(acquired.record.id)
     again = acquire(pool, "new.ipynb")
     assert again.path == acquired.path
@@ -87,7 +87,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_stopped(pool)
-    lease = pool.layout.lease(pool.find("b.ipynb").id)
+    lease = pool.storage.layout.lease(pool.find("b.ipynb").id)
     is_up = threading.Event()
 
     def on_step(step: str) -> None:
@@ -97,7 +97,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
     other = Pool(pool.settings, on_step=on_step)
     started: list[Acquired] = []
     starter = threading.Thread(target=lambda: started.append(acquire(other, "b.ipynb")))
-    relabel = pool.registry.relabel
+    relabel = pool.storage.registry.names.relabel
 
     def relabel_while_a_kernel_starts(*arguments: Any, **options: Any) -> Record | None:
         if not starter.ident:
@@ -105,14 +105,14 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
             wait_for(lambda: is_up.is_set() or leases.is_wanted(lease))
         return relabel(*arguments, **options)
 
-    monkeypatch.setattr(pool.registry, "relabel", relabel_while_a_kernel_starts)
+    monkeypatch.setattr(pool.storage.registry.names, "relabel", relabel_while_a_kernel_starts)
     assert pool.rename("a.ipynb", "b.ipynb") is not None
     starter.join()
     assert pool.find("b.ipynb").id == started[0].record.id
     assert (started[0].path / "file").read_text() == "a.ipynb"
     aside = pool.find("b.ipynb (2)")
     assert (pool.path(aside) / "file").read_text() == "b.ipynb"
-    assert not pool.is_in_use(aside)
+    assert not pool.leases.is_held(aside)
     other.release(started[0])
     other.close()
 
@@ -148,7 +148,7 @@ def test_a_rename_that_is_killed_has_been_made_or_not(
         os.kill(os.getpid(), signal.SIGKILL)
 
     def rename_and_die() -> None:
-        monkeypatch.setattr(pool, "_write_record", die)
+        monkeypatch.setattr(pool.catalog, "write_record", die)
         pool.rename("a.ipynb", "b.ipynb")
 
     with Child(rename_and_die) as child:
@@ -175,15 +175,15 @@ def test_a_name_whose_volume_is_deleted_in_the_midst_of_a_rename_is_free(
 ) -> None:
     two_stopped(pool)
     gone = pool.find("b.ipynb")
-    find = pool.registry.find
+    find = pool.storage.registry.names.find
 
     def find_and_delete(session: str) -> Record | None:
         found = find(session)
-        if session == "b.ipynb" and pool.registry.get(gone.id) is not None:
-            pool.registry.forget(gone.id)
+        if session == "b.ipynb" and pool.storage.registry.volumes.get(gone.id) is not None:
+            pool.storage.registry.volumes.forget(gone.id)
         return found
 
-    monkeypatch.setattr(pool.registry, "find", find_and_delete)
+    monkeypatch.setattr(pool.storage.registry.names, "find", find_and_delete)
     assert pool.rename("a.ipynb", "b.ipynb") is not None
     assert pool.find("b.ipynb").id != gone.id
 
@@ -240,9 +240,9 @@ def test_no_name_leads_out_of_the_root(pool: Pool, tmp_path: Path, session: str)
         acquired = acquire(pool, choose(Clues("k", caller=session)).name)
     except BadSession:
         refusal(BadSession, lambda: acquire(pool, session))
-        assert not pool.layout.root.exists() or pool.volumes() == []
+        assert not pool.storage.layout.root.exists() or pool.volumes() == []
         return
-    assert acquired.path.parent == pool.layout.volumes
+    assert acquired.path.parent == pool.storage.layout.volumes
     assert acquired.path.name.startswith("v1-")
     (acquired.path / "file").write_text(session)
     pool.release(acquired)

@@ -24,8 +24,8 @@ from provisioner.core.errors import (
     VolumeHeld,
 )
 from provisioner.maintenance.sweep import sweep
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from tests.support.disks import SmallDisk
 from tests.support.world import World, content_of, kill_at
 
@@ -88,13 +88,13 @@ class Life(RuleBasedStateMachine):
 
     @rule(session=SESSIONS)
     def restore_by_hand(self, session: str) -> None:
-        record = self.world.pool.registry.find(session)
+        record = self.world.pool.storage.registry.names.find(session)
         if record is not None and not self.world.pool.path(record).exists():
             self.on_volume(session, lambda pool, volume_id: pool.restore(volume_id))
 
     @rule(session=SESSIONS, pinned=st.booleans())
     def pin(self, session: str, pinned: bool) -> None:
-        self.on_volume(session, lambda pool, volume_id: pool.pin(volume_id, pinned))
+        self.on_volume(session, lambda pool, volume_id: pool.catalog.pin(volume_id, pinned))
 
     # -- time, maintenance, misfortune -------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Life(RuleBasedStateMachine):
             sweep(self.world.pool)
 
     def on_volume(self, session: str, work: Callable[[Pool, str], object]) -> None:
-        record = self.world.pool.registry.find(session)
+        record = self.world.pool.storage.registry.names.find(session)
         if record is not None:
             with contextlib.suppress(*REFUSALS):
                 work(self.world.pool, record.id)
@@ -144,24 +144,24 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         for session, written in self.world.written.items():
-            record = self.world.pool.registry.find(session)
+            record = self.world.pool.storage.registry.names.find(session)
             assert record is not None
             path = self.world.pool.path(record)
             if path.exists():
                 assert content_of(path) == written
                 continue
-            backup = self.world.pool.vault.newest(record)
+            backup = self.world.pool.backups.stored.newest(record)
             assert backup is not None
             if backup.name not in self.checked:
                 into = self.scratch / f"check-{next(self.serial)}"
-                self.world.pool.restore_to(backup, into)
+                self.world.pool.backups.restore_to(backup, into)
                 self.checked[backup.name] = content_of(into)
             assert self.checked[backup.name] == written
 
     @invariant()
     def the_capacity_is_not_exceeded(self) -> None:
         if hasattr(self, "world"):
-            assert len(os.listdir(self.world.pool.layout.volumes)) <= PLACES
+            assert len(os.listdir(self.world.pool.storage.layout.volumes)) <= PLACES
 
 
 Life.TestCase.settings = settings(

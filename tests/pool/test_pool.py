@@ -15,7 +15,8 @@ import pytest
 from provisioner.core.errors import Cancelled, PoolDisabled, PoolFull, RootUnusable, VolumeHeld
 from provisioner.core.event import Event, Kind
 from provisioner.core.record import State
-from provisioner.pool.pool import Pool, pool_of
+from provisioner.pool.pool import Pool
+from provisioner.pool.pools import pool_of
 from provisioner.settings.pool import VolumePool
 from tests.support.pools import HOLDER, acquire, leftovers, refusal
 from tests.support.processes import kill, line_of, running, tell
@@ -65,17 +66,17 @@ def test_capacity_is_kept_and_a_full_pool_names_what_could_be_freed(
     pool = Pool(VolumePool(root=str(root), max_volumes=3), clock)
     used = [acquire(pool, f"s{number}", f"k{number}") for number in range(3)]
     pool.release(used[2])
-    pool.pin(used[2].record.id, True)
+    pool.catalog.pin(used[2].record.id, True)
     said = refusal(PoolFull, lambda: acquire(pool, "one more", "k9"))
-    for part in ("All 3 places", "'one more'", "2 in use", "1 pinned", "unpin", "max_volumes"):
+    for part in ("All 3 slots", "'one more'", "2 in use", "1 pinned", "unpin", "max_volumes"):
         assert part in said
-    assert pool.registry.places_taken() == 3
-    assert len(os.listdir(pool.layout.volumes)) == 3
+    assert pool.storage.registry.volumes.slots_taken() == 3
+    assert len(os.listdir(pool.storage.layout.volumes)) == 3
     assert leftovers(pool) == []
     again = acquire(pool, "s2", "k2")
     assert not again.is_new, "a full pool keeps nobody from the files that are there"
-    pool.registry.mark_pruned(again.record.id)
-    assert pool.registry.places_taken() == 2
+    pool.storage.registry.volumes.mark_pruned(again.record.id)
+    assert pool.storage.registry.volumes.slots_taken() == 2
     pool.close()
 
 
@@ -89,8 +90,8 @@ def test_what_is_acquired_tells_all_that_a_kernel_needs(pool: Pool, clock: Clock
     assert acquired.path.stat().st_mode & 0o777 == 0o700
     assert acquired.state_directory == acquired.path / ".volume"
     assert os.fstat(acquired.lease_fd).st_size > 0
-    assert pool.names_of(str(acquired.path)) == {"a"}
-    assert pool.names_of("/elsewhere") == pool.names_of("") == set()
+    assert pool.catalog.names_of(str(acquired.path)) == {"a"}
+    assert pool.catalog.names_of("/elsewhere") == pool.catalog.names_of("") == set()
     pool.release(acquired)
     with pytest.raises(AttributeError):
         acquired.kernel = "other"  # type: ignore[misc]  # that it is frozen is what is tested
@@ -109,12 +110,12 @@ def test_a_pool_shows_itself_without_secrets(root: Path) -> None:
 def test_a_volume_is_active_while_in_use_and_stopped_after(pool: Pool, clock: Clock) -> None:
     acquired = acquire(pool)
     assert pool.find("a").state is State.ACTIVE
-    assert pool.is_in_use(acquired.record)
+    assert pool.leases.is_held(acquired.record)
     clock.advance(hours=1)
     pool.release(acquired)
     record = pool.find("a")
     assert (record.state, record.stopped) == (State.STOPPED, clock.now)
-    assert not pool.is_in_use(record)
+    assert not pool.leases.is_held(record)
     assert pool.holder(record) is None
 
 
@@ -123,7 +124,7 @@ def test_releasing_twice_is_harmless_and_takes_nothing_from_the_next_use(pool: P
     pool.release(first)
     second = acquire(pool, kernel="k2")
     pool.release(first)
-    assert pool.is_in_use(second.record)
+    assert pool.leases.is_held(second.record)
     pool.release(second)
 
 
@@ -146,9 +147,9 @@ def test_kernels_of_one_process_share_a_volume_until_the_last_has_gone(pool: Poo
     assert holder is not None
     assert holder.kernels == ("k1", "k2")
     pool.release(first)
-    assert pool.is_in_use(first.record)
+    assert pool.leases.is_held(first.record)
     pool.release(second)
-    assert not pool.is_in_use(first.record)
+    assert not pool.leases.is_held(first.record)
 
 
 def test_another_process_is_refused_naming_the_holder_and_the_ways_out(pool: Pool) -> None:
@@ -270,7 +271,7 @@ def test_a_fork_has_a_pool_of_its_own_and_its_end_releases_nothing(
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-    assert pool.is_in_use(acquired.record)
+    assert pool.leases.is_held(acquired.record)
     assert pool.find("a").state is State.ACTIVE
     holder = pool.holder(acquired.record)
     assert holder is not None

@@ -35,7 +35,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(pool: Pool) -> None:
 
     def write_and_die() -> None:
         Path.replace = die  # type: ignore[method-assign,assignment]  # of this child alone, which ends here
-        pool.pin(acquired.record.id, True)
+        pool.catalog.pin(acquired.record.id, True)
 
     for count in (1, 1):
         with Child(write_and_die) as child:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from provisioner.core.errors import RegistryUnusable
+from provisioner.registry.database import is_damage
 from provisioner.registry.rebuild import _set_aside
-from provisioner.registry.registry import Registry, is_damage
+from provisioner.registry.registry import Registry
 from provisioner.registry.schema import MIGRATIONS
 from tests.support.children import Child
 from tests.support.disks import SmallDisk
@@ -57,7 +58,7 @@ def test_the_file_is_in_wal_mode_and_fully_synchronous(registry: Registry, path:
     other = sqlite3.connect(path)
     assert other.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     other.close()
-    modes = registry._rows("PRAGMA synchronous")
+    modes = registry._rows.read("PRAGMA synchronous", (), tuple)
     assert modes[0][0] == 2
 
 
@@ -65,15 +66,15 @@ def test_threads_share_one_table(registry: Registry) -> None:
     def work(number: int) -> None:
         for serial in range(20):
             volume_id = f"v1-{number}-{serial}"
-            registry.create(volume_id, volume_id, "python3", NOW, 1000)
-            registry.activate(volume_id, "python3", NOW)
+            registry.volumes.create(volume_id, volume_id, "python3", NOW, 1000)
+            registry.volumes.activate(volume_id, "python3", NOW)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [r.generation for r in registry.volumes()] == [1] * 160
+    assert [r.generation for r in registry.volumes.all()] == [1] * 160
 
 
 LOCK = """
@@ -92,14 +93,14 @@ def test_a_table_that_another_process_keeps_locked_is_told_plainly(
     impatient = Registry(path, patience=SHORT)
     with running(LOCK, str(path)) as other:
         assert line_of(other) == "locked"
-        assert impatient.volumes() == [], "reading must not wait for a writer"
+        assert impatient.volumes.all() == [], "reading must not wait for a writer"
         with pytest.raises(RegistryUnusable, match="locked by another process for 0 s") as caught:
-            impatient.create("v1-0", "a", "python3", NOW, 5)
+            impatient.volumes.create("v1-0", "a", "python3", NOW, 5)
         assert not is_damage(caught.value)
         assert "fuser" in str(caught.value)
         timer = threading.Timer(0.1, tell, (other,))
         timer.start()
-        registry.create("v1-0", "a", "python3", NOW, 5)
+        registry.volumes.create("v1-0", "a", "python3", NOW, 5)
         timer.join()
     impatient.close()
 
@@ -108,26 +109,26 @@ def test_a_fork_opens_the_table_for_itself_and_loses_nothing_when_its_parent_goe
     registry: Registry, path: Path
 ) -> None:
     """SQLite's locks do not cross a fork: a child that used its parent's would lose what it writes."""
-    registry.create("v1-0", "a", "python3", NOW, 50)
+    registry.volumes.create("v1-0", "a", "python3", NOW, 50)
     read, write = os.pipe()
 
     def work() -> int:
         os.close(write)
-        assert registry.find("a") is not None
+        assert registry.names.find("a") is not None
         os.read(read, 1)
         for number in range(1, 20):
-            registry.create(f"v1-{number}", f"of the child {number}", "python3", NOW, 50)
+            registry.volumes.create(f"v1-{number}", f"of the child {number}", "python3", NOW, 50)
         return 19
 
     with Child(work) as child:
         os.close(read)
-        registry.create("v1-p", "of the parent", "python3", NOW, 50)
+        registry.volumes.create("v1-p", "of the parent", "python3", NOW, 50)
         # The parent's last close folds the log into the file and deletes it, unless the child is seen.
         registry.close()
         os.close(write)
         assert child.said() == "19"
     again = Registry(path)
-    assert len(again.volumes()) == 21
+    assert len(again.volumes.all()) == 21
     assert again.check_all() == []
     again.close()
 
@@ -136,7 +137,7 @@ def test_a_fork_opens_the_table_for_itself_and_loses_nothing_when_its_parent_goe
 
 
 def test_a_table_of_a_newer_version_is_refused_untouched(registry: Registry, path: Path) -> None:
-    registry.create("v1-0", "a", "python3", NOW, 5)
+    registry.volumes.create("v1-0", "a", "python3", NOW, 5)
     registry.close()
     newer = sqlite3.connect(path)
     newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -151,29 +152,29 @@ def test_a_table_of_a_newer_version_is_refused_untouched(registry: Registry, pat
 def test_an_older_table_is_led_to_this_version_with_its_records(
     registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = registry.create("v1-0", "a", "python3", NOW, 5)
+    made = registry.volumes.create("v1-0", "a", "python3", NOW, 5)
     registry.close()
     step = "ALTER TABLE volumes ADD COLUMN colour TEXT DEFAULT 'red';\nCREATE INDEX c ON volumes (colour);\n"
     monkeypatch.setattr("provisioner.registry.registry.MIGRATIONS", (*MIGRATIONS, step))
     newer = Registry(path)
-    assert newer.find("a") == made
-    assert newer._rows("SELECT colour FROM volumes")[0][0] == "red"
-    assert newer._rows("PRAGMA user_version")[0][0] == len(MIGRATIONS) + 1
+    assert newer.names.find("a") == made
+    assert newer._rows.read("SELECT colour FROM volumes", (), tuple)[0][0] == "red"
+    assert newer._rows.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS) + 1
     newer.close()
 
 
 def test_a_migration_that_fails_leaves_the_older_table_whole(
     registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = registry.create("v1-0", "a", "python3", NOW, 5)
+    made = registry.volumes.create("v1-0", "a", "python3", NOW, 5)
     registry.close()
     with monkeypatch.context() as patch:
         step = "ALTER TABLE volumes ADD COLUMN colour TEXT;\nNONSENSE"
         patch.setattr("provisioner.registry.registry.MIGRATIONS", (*MIGRATIONS, step))
         assert "failed" in refusal(path)
     again = Registry(path)
-    assert again.find("a") == made
-    assert again._rows("PRAGMA user_version")[0][0] == len(MIGRATIONS)
+    assert again.names.find("a") == made
+    assert again._rows.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS)
     again.close()
 
 
@@ -197,7 +198,7 @@ def test_a_read_only_file_system_is_told(tmp_path: Path) -> None:
     try:
         path = disk.path / "registry.sqlite3"
         registry = Registry(path, create=True)
-        registry.create("v1-0", "a", "python3", NOW, 5)
+        registry.volumes.create("v1-0", "a", "python3", NOW, 5)
         registry.close()
         subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
         assert "read-only" in refusal(path)
@@ -208,7 +209,7 @@ def test_a_read_only_file_system_is_told(tmp_path: Path) -> None:
 def enter_many(registry: Registry) -> None:
     """Enter more than a full disk has room for."""
     for number in range(1, 100):
-        registry.create(f"v1-{number}", f"{number}" * 1000, "python3", NOW, 500)
+        registry.volumes.create(f"v1-{number}", f"{number}" * 1000, "python3", NOW, 500)
 
 
 def test_a_full_disk_is_told_and_nothing_half_written(tmp_path: Path) -> None:
@@ -217,15 +218,15 @@ def test_a_full_disk_is_told_and_nothing_half_written(tmp_path: Path) -> None:
     try:
         path = disk.path / "registry.sqlite3"
         registry = Registry(path, create=True)
-        registry.create("v1-0", "a", "python3", NOW, 5)
+        registry.volumes.create("v1-0", "a", "python3", NOW, 5)
         disk.fill()
         with pytest.raises(RegistryUnusable, match="disk full"):
             enter_many(registry)
-        assert registry.find("a") is not None, "a full disk keeps nobody from reading"
+        assert registry.names.find("a") is not None, "a full disk keeps nobody from reading"
         registry.close()
         disk.drain()
         again = Registry(path)
-        assert again.find("a") is not None
+        assert again.names.find("a") is not None
         assert again.check_all() == []
         again.close()
     finally:
@@ -254,7 +255,7 @@ def test_a_full_disk_is_relieved_for_as_long_as_there_is_something_to_give_up(
         registry = Registry(path, relieve=relieve)
         assert len(gifts) < 3, "it cannot even be opened on a full disk"
         enter_many(registry)
-        assert len(registry.volumes()) == 99
+        assert len(registry.volumes.all()) == 99
         assert gifts == []
         registry.close()
     finally:
@@ -268,7 +269,7 @@ def replace_by_another(path: Path) -> None:
     """Put another table, with one volume, into the place of one, as a rebuild in another process does."""
     aside = path.with_name("another")
     other = Registry(aside, create=True)
-    other.create("v1-other", "of the rebuilt table", "python3", NOW, 5)
+    other.volumes.create("v1-other", "of the rebuilt table", "python3", NOW, 5)
     other.close()
     _set_aside(path, NOW)
     aside.replace(path)
@@ -290,7 +291,7 @@ def test_a_table_that_is_replaced_while_it_is_being_opened_is_not_used_for_the_n
 
     monkeypatch.setattr("provisioner.registry.database.sqlite3.connect", connect_and_replace)
     opened = Registry(path)
-    assert [record.id for record in opened.volumes()] == ["v1-other"]
+    assert [record.id for record in opened.volumes.all()] == ["v1-other"]
     opened.close()
 
 
@@ -306,7 +307,7 @@ def test_what_is_written_while_the_table_is_replaced_is_written_to_the_new_one(
             replace_by_another(path)
 
     registry._database.write(work)
-    assert [(record.id, record.pinned) for record in registry.volumes()] == [("v1-other", True)]
+    assert [(record.id, record.pinned) for record in registry.volumes.all()] == [("v1-other", True)]
 
 
 # -- what is wrong with the content --------------------------------------------------------------------------------
@@ -338,13 +339,13 @@ def test_a_missing_part_of_the_table_is_damage(registry: Registry, path: Path, t
 def test_nonsense_in_a_row_is_damage_and_found_by_the_thorough_check(
     registry: Registry, path: Path
 ) -> None:
-    registry.create("v1-0", "a", "python3", NOW, 5)
+    registry.volumes.create("v1-0", "a", "python3", NOW, 5)
     other = sqlite3.connect(path)
     other.execute("UPDATE volumes SET created = 1e300")
     other.commit()
     other.close()
     with pytest.raises(RegistryUnusable) as caught:
-        registry.volumes()
+        registry.volumes.all()
     assert is_damage(caught.value)
     assert len(registry.check_all()) == 1
 
@@ -355,10 +356,10 @@ def use_all_of(path: Path) -> str | None:
         opened = Registry(path, patience=SHORT)
         try:
             opened.check()
-            opened.volumes()
-            opened.backups()
-            opened.activate("v1-000", "python3", NOW)
-            opened.create("v1-new", "new", "python3", NOW, 1000)
+            opened.volumes.all()
+            opened.backups.all()
+            opened.volumes.activate("v1-000", "python3", NOW)
+            opened.volumes.create("v1-new", "new", "python3", NOW, 1000)
             opened.check_all()
         finally:
             opened.close()
@@ -371,8 +372,8 @@ def test_a_file_damaged_anywhere_is_used_or_told_and_never_a_crash(
     registry: Registry, path: Path
 ) -> None:
     for number in range(300):
-        registry.create(f"v1-{number:03}", f"/home/me/{number}.ipynb", "python3", NOW, 1000)
-        registry.add_backup(backup_of(f"v1-{number:03}", 1, f"b{number}"))
+        registry.volumes.create(f"v1-{number:03}", f"/home/me/{number}.ipynb", "python3", NOW, 1000)
+        registry.backups.add(backup_of(f"v1-{number:03}", 1, f"b{number}"))
     registry.close()
     whole = path.read_bytes()
     chance = random.Random(4)

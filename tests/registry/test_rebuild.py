@@ -51,14 +51,14 @@ def world(root: Path) -> World:
     world = World(root)
     for session in ("/home/me/a.ipynb", "b 🧪", "../../etc"):
         world.use(session, file=session)
-    world.pool.pin(world.record("b 🧪").id, True)
+    world.pool.catalog.pin(world.record("b 🧪").id, True)
     world.pool.rename("/home/me/a.ipynb", "/home/me/renamed.ipynb")
     return world
 
 
 def all_content(pool: Pool) -> dict[str, dict[str, bytes]]:
     """Return all files of all volumes, by id."""
-    return {path.name: content_of(path) for path in pool.layout.volumes.iterdir()}
+    return {path.name: content_of(path) for path in pool.storage.layout.volumes.iterdir()}
 
 
 def require_rebuilt(world: World, before: list[Record], files: object) -> None:
@@ -67,7 +67,7 @@ def require_rebuilt(world: World, before: list[Record], files: object) -> None:
     try:
         assert told_of(pool.volumes()) == told_of(before)
         assert all_content(pool) == files
-        assert pool.registry.check_all() == []
+        assert pool.storage.registry.check_all() == []
         acquired = world.acquire("/home/me/renamed.ipynb", pool)
         assert (acquired.path / "file").read_text() == "/home/me/a.ipynb"
         pool.release(acquired)
@@ -121,7 +121,7 @@ def test_a_table_lost_while_it_is_open_is_rebuilt_in_the_same_call(
     before, files = world.pool.volumes(), all_content(world.pool)
     other = world.new_pool()
     assert len(other.volumes()) == 3
-    world.pool.registry._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    world.pool.storage.registry._rows.read("PRAGMA wal_checkpoint(TRUNCATE)", (), tuple)
     harm(table(world.pool))
     assert told_of(other.volumes()) == told_of(before)
     assert told_of(world.pool.volumes()) == told_of(before)
@@ -154,7 +154,9 @@ def test_a_table_damaged_anywhere_is_rebuilt_or_still_right(root: Path) -> None:
         count = len(damaged_copies(pool))
         try:
             # Opening looks at the pages it needs; this is what follows when another one turns out to be damaged.
-            ensure_registry(pool.layout, world.clock(), lambda registry: None, thorough=True)
+            ensure_registry(
+                pool.storage.layout, world.clock(), lambda registry: None, thorough=True
+            )
             assert told_of(pool.volumes()) == told_of(before)
         finally:
             pool.close()
@@ -172,9 +174,9 @@ def test_a_rebuilt_volume_counts_as_changed_since_its_backup(world: World) -> No
     again = world.record("../../etc")
     assert again.generation > record.generation
     assert not again.is_backed_up
-    backups = world.pool.backups(record.id)
+    backups = world.pool.backups.list(record.id)
     assert len(backups) == 1
-    world.pool.verify(backups[0])
+    world.pool.backups.verify(backups[0])
     assert not world.record("../../etc").is_backed_up
 
 
@@ -238,7 +240,7 @@ def test_whatever_a_kernel_wrote_into_its_volumes_record_no_file_is_lost(
     world.pool.close()
     remove(table(world.pool))
     pool = world.new_pool()
-    found = pool.registry.get(path.name)
+    found = pool.storage.registry.volumes.get(path.name)
     assert found is not None
     assert found.generation >= 1, "a volume that was never acquired would be thrown away"
     sweep(pool, deep=True)
@@ -269,7 +271,7 @@ def test_two_volumes_that_claim_one_name_are_both_kept(world: World) -> None:
 
 
 def test_what_is_no_volume_is_left_alone(world: World, tmp_path: Path) -> None:
-    volumes = world.pool.layout.volumes
+    volumes = world.pool.storage.layout.volumes
     before = told_of(world.pool.volumes())
     (volumes / "a file").write_text("mine")
     (tmp_path / "elsewhere").mkdir()
@@ -304,7 +306,7 @@ def test_one_of_many_rebuilds_and_all_go_on_with_the_same_table(
         thread.join()
     assert found == [before] * len(pools)
     assert len([m for m in caplog.messages if m.startswith("Rebuilt ")]) == 1
-    assert not os.listdir(world.pool.layout.staging)
+    assert not os.listdir(world.pool.storage.layout.staging)
     for pool in pools:
         pool.close()
 
@@ -312,7 +314,7 @@ def test_one_of_many_rebuilds_and_all_go_on_with_the_same_table(
 def test_a_rebuild_that_was_killed_is_begun_again(world: World) -> None:
     before = told_of(world.pool.volumes())
     world.pool.close()
-    staging = world.pool.layout.staging
+    staging = world.pool.storage.layout.staging
     world.pool.close()
     (staging / "registry.4711").write_text("half")
     (staging / "registry.4711-wal").write_text("half")
@@ -326,7 +328,7 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
 ) -> None:
     record = world.record("../../etc")
     world.pool.back_up(record.id)
-    path, trash = world.path("../../etc"), world.pool.trash
+    path, trash = world.path("../../etc"), world.pool.files.trash
     world.pool.close()
     remove(table(world.pool))
     read_record = volume.read_record
@@ -336,9 +338,9 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
             trash.take(path)
         return read_record(directory)
 
-    monkeypatch.setattr(volume, "read_record", prune_and_read)
+    monkeypatch.setattr("provisioner.registry.rebuild.read_record", prune_and_read)
     pool = world.new_pool()
-    found = pool.registry.find("../../etc")
+    found = pool.storage.registry.names.find("../../etc")
     assert found is not None
     assert (found.id, found.state) == (record.id, State.PRUNED)
     acquired = world.acquire("../../etc", pool)
@@ -348,7 +350,7 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
 
 
 def test_a_rebuild_that_fails_leaves_nothing_behind(world: World) -> None:
-    layout = world.pool.layout
+    layout = world.pool.storage.layout
     world.pool.close()
     remove(table(world.pool))
 

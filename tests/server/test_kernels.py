@@ -17,7 +17,7 @@ def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_given_back(here: 
     assert [occupant.kernel for occupant in found.all()] == ["k"]
     served.clear()
     assert found.all() == []
-    wait_for(lambda: not here.is_in_use(acquired.record))
+    wait_for(lambda: not here.leases.is_held(acquired.record))
     found.close()
 
 
@@ -31,8 +31,8 @@ def test_the_volume_of_a_kernel_that_another_extension_started_in_the_server_sta
     assert [occupant.kernel for occupant in found.all()] == ["k"]
     # What would be given back is given back by a thread; the one that is waited for here would have come after it.
     here.release(ours)
-    wait_for(lambda: not here.is_in_use(ours.record))
-    assert here.is_in_use(theirs.record)
+    wait_for(lambda: not here.leases.is_held(ours.record))
+    assert here.leases.is_held(theirs.record)
     here.release(theirs)
     found.close()
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from provisioner.cli.app import run
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.settings.pool import load_settings
 
 COMMAND = (sys.executable, "-c", "import sys; from provisioner.cli import main; sys.exit(main())")

@@ -15,7 +15,8 @@ from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 from traitlets.config import Config
 
 from provisioner.core.record import Record, State
-from provisioner.pool.pool import Pool, pool_of
+from provisioner.pool.pool import Pool
+from provisioner.pool.pools import pool_of
 from provisioner.settings.pool import load_settings
 from provisioner.system import lease
 
@@ -98,7 +99,7 @@ class World:
 
     def is_leased(self, session: str) -> bool:
         """Whether any process holds the volume's lease."""
-        return lease.is_held(self.pool.layout.lease(self.record(session).id))
+        return lease.is_held(self.pool.storage.layout.lease(self.record(session).id))
 
 
 @dataclass(frozen=True)

@@ -116,5 +116,5 @@ def session_with(**options: Any) -> str | None:
 
 def require_free(pool: Pool) -> None:
     """Require that no volume is in use."""
-    assert [r.session for r in pool.volumes() if pool.is_in_use(r)] == []
+    assert [r.session for r in pool.volumes() if pool.leases.is_held(r)] == []
     assert [r.session for r in pool.volumes() if r.state is State.ACTIVE] == []

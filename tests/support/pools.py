@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from provisioner.core.errors import VolumeError
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 
 HOLDER = """
 import os, sys
@@ -42,8 +42,8 @@ def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
 
 def leftovers(pool: Pool) -> list[str]:
     """Return what lies under the root although no volume needs it."""
-    layout = pool.layout
-    ids = {record.id for record in pool.registry.volumes()}
+    layout = pool.storage.layout
+    ids = {record.id for record in pool.storage.registry.volumes.all()}
     return sorted(
         f"{directory.name}/{name}"
         for directory in layout.directories

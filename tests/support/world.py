@@ -11,8 +11,8 @@ from threading import Event
 from typing import Any
 
 from provisioner.core.record import Record
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.settings.pool import VolumePool
 from provisioner.system.layout import STATE_DIRECTORY
 
@@ -75,7 +75,7 @@ class World:
 
     def record(self, session: str) -> Record:
         """Return the record of a session's volume."""
-        record = self.pool.registry.find(session)
+        record = self.pool.storage.registry.names.find(session)
         assert record is not None
         return record
 
@@ -92,22 +92,22 @@ class World:
         record = self.record(session)
         if self.pool.path(record).exists():
             return content_of(self.pool.path(record))
-        backup = self.pool.vault.newest(record)
+        backup = self.pool.backups.stored.newest(record)
         assert backup is not None, f"{session}: neither files nor a backup"
-        self.pool.restore_to(backup, into, cancel=Event())
+        self.pool.backups.restore_to(backup, into, cancel=Event())
         return content_of(into)
 
     def leftovers(self) -> list[str]:
         """Return what lies about that no volume needs."""
-        layout = self.pool.layout
+        layout = self.pool.storage.layout
         left = [f"staging/{name}" for name in os.listdir(layout.staging)]
         left += [f"trash/{name}" for name in os.listdir(layout.trash)]
         left += [f"leases/{n}" for n in os.listdir(layout.leases) if n.endswith(".wanted")]
-        known = {backup.name for backup in self.pool.backups()}
+        known = {backup.name for backup in self.pool.backups.list()}
         destination = Path(self.settings.destination)
         if destination.is_dir():
             left += [f"backups/{name}" for name in os.listdir(destination) if name not in known]
-        records = {record.id for record in self.pool.registry.volumes()}
+        records = {record.id for record in self.pool.storage.registry.volumes.all()}
         left += [f"volumes/{n}" for n in os.listdir(layout.volumes) if n not in records]
         return left
 

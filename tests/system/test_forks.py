@@ -55,15 +55,15 @@ def world(root: Path) -> World:
 
 def rebuilding(world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Held:
     """Return a thread that is in the midst of rebuilding the table of `world` for `pool`."""
-    (world.pool.layout.root / FILE_NAME).unlink()
+    (world.pool.storage.layout.root / FILE_NAME).unlink()
 
     def begin(pause: Pause) -> object:
         def rescan(fresh: Registry, destination: str) -> None:
-            fresh.volumes()
+            fresh.volumes.all()
             pause()
-            fresh.volumes()
+            fresh.volumes.all()
 
-        monkeypatch.setattr("provisioner.pool.catalog.rescan", rescan)
+        monkeypatch.setattr("provisioner.pool.stored.enter_all", rescan)
         return len(pool.volumes())
 
     return Held(begin)
@@ -85,7 +85,7 @@ def test_a_fork_in_the_midst_of_a_rebuild_waits_for_nothing_and_both_sides_find_
             assert child.said() == "3"
         assert thread.result == 3
         assert len(pool.volumes()) == 3
-        assert pool.registry.check_all() == []
+        assert pool.storage.registry.check_all() == []
     pool.close()
 
 
@@ -99,7 +99,7 @@ def test_a_child_forked_in_the_midst_of_a_rebuild_keeps_nobody_from_the_next(
         assert child.said() == "up"
         thread.let_go()
         monkeypatch.setattr("provisioner.registry.rebuild._REBUILD_SECONDS", 1.0)
-        (pool.layout.root / FILE_NAME).unlink()
+        (pool.storage.layout.root / FILE_NAME).unlink()
         assert len(world.new_pool().volumes()) == 3
     pool.close()
 
@@ -128,7 +128,7 @@ def writing(registry: Registry) -> Held:
             pause()
             return "written"
 
-        registry.create("v1-0", "a", "python3", NOW, 5)
+        registry.volumes.create("v1-0", "a", "python3", NOW, 5)
         return registry._database.write(work)
 
     return Held(begin)
@@ -138,8 +138,8 @@ def refusals(registry: Registry, other: Path) -> str:
     """Return what is said to whoever uses a table in this process, by any way there is; a line each."""
     said = []
     for use in (
-        lambda: registry.volumes(),
-        lambda: registry.create("v1-1", "b", "python3", NOW, 5),
+        lambda: registry.volumes.all(),
+        lambda: registry.volumes.create("v1-1", "b", "python3", NOW, 5),
         lambda: Registry(registry.path),
         lambda: Registry(other, create=True),
         lambda: registry.close(),
@@ -174,9 +174,9 @@ def test_a_child_forked_in_the_midst_of_a_write_is_refused_plainly_and_its_paren
         thread.let_go()
         assert thread.result == "written"
     assert not (tmp_path / "other").exists()
-    assert [record.session for record in registry.volumes()] == ["a"]
+    assert [record.session for record in registry.volumes.all()] == ["a"]
     assert registry.check_all() == []
-    with Child(lambda: len(registry.volumes())) as later:
+    with Child(lambda: len(registry.volumes.all())) as later:
         assert later.said() == "1", "only that one child is refused"
 
 
@@ -228,15 +228,17 @@ def test_many_threads_that_fork_while_others_write_get_children_that_can_read(
     def write(name: str) -> None:
         number = 0
         while not over.is_set():
-            registry.create(f"v1-{name}-{number}", f"{name} {number}", "python3", NOW, 100_000)
+            registry.volumes.create(
+                f"v1-{name}-{number}", f"{name} {number}", "python3", NOW, 100_000
+            )
             number += 1
 
     def fork() -> None:
         for _ in range(4):
-            with Child(lambda: len(registry.volumes()) > 0 and registry.check_all()) as child:
+            with Child(lambda: len(registry.volumes.all()) > 0 and registry.check_all()) as child:
                 said.append(child.said())
 
-    registry.create("v1", "first", "python3", NOW, 5)
+    registry.volumes.create("v1", "first", "python3", NOW, 5)
     writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
     forkers = [threading.Thread(target=fork) for _ in range(3)]
     for thread in (*writers, *forkers):
@@ -283,7 +285,7 @@ def test_a_child_forked_during_a_sweep_does_not_keep_others_from_sweeping(
         children.append(Child(lambda: "up", stays=True))
         return []
 
-    monkeypatch.setattr(world.pool, "finish_interrupted", fork)
+    monkeypatch.setattr(world.pool.differences, "finish_interrupted", fork)
     assert not sweep(world.pool).skipped
     monkeypatch.undo()
     with children[0] as child:
@@ -296,11 +298,11 @@ def test_a_child_forked_during_maintenance_does_not_keep_the_volume_in_use(
     world: World, purpose: Purpose
 ) -> None:
     record = world.record("a")
-    with world.pool.leased(record.id, purpose):
+    with world.pool.leases.maintenance(record.id, purpose):
         child = Child(lambda: "up", stays=True)
     with child:
         assert child.said() == "up"
-        assert not world.pool.is_in_use(record)
+        assert not world.pool.leases.is_held(record)
         world.pool.release(world.acquire("a"))
 
 

@@ -26,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the backups, newest first."""
     pool = open_pool(args)
     if args.files is not None:
-        return _print_files(pool.vault.summary(pool.backup_named(args.files)))
+        return _print_files(pool.backups.summary(pool.backups.named(args.files)))
     chosen = None if args.session is None else find_volume(pool, args.session).id
-    backups = pool.backups(chosen)
+    backups = pool.backups.list(chosen)
     if args.json:
         print_json([described(backup) for backup in backups])
     elif backups:

@@ -16,6 +16,6 @@ def run(args: argparse.Namespace) -> int:
     """Pin or unpin, as the command was called."""
     pool = open_pool(args)
     pinned = args.command == "pin"
-    record = pool.pin(find_volume(pool, args.session).id, pinned)
+    record = pool.catalog.pin(find_volume(pool, args.session).id, pinned)
     print(f"{record.session}: {'pinned' if pinned else 'not pinned'}")
     return 0

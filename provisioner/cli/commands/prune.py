@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         gone = pool.prune(record.id, force=args.force, look_first=True)
     # This process ends now; what it renamed away is deleted by one that outlives it.
     subprocess.Popen(
-        [sys.executable, "-m", "provisioner.pool.trash", str(pool.layout.trash)],
+        [sys.executable, "-m", "provisioner.pool.files.trash", str(pool.storage.layout.trash)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.json:
         print_json({"session": gone.session, "id": gone.id, "state": gone.state.value})
-    elif pool.backups(record.id):
+    elif pool.backups.list(record.id):
         print(f"{record.session}: pruned; its next kernel brings it back.")
     else:
         print(f"{record.session}: deleted.")

@@ -27,14 +27,16 @@ def run(args: argparse.Namespace) -> int:
     """Restore; what lies in the volume is backed up before it is replaced."""
     pool = open_pool(args)
     record = find_volume(pool, args.session)
-    chosen = pool.choose_backup(record, args.backup)
+    chosen = pool.backups.choose(record, args.backup)
     label = f"restoring {record.session}"
     with interruptible() as cancel, transfer(label, args.json) as progress:
         try:
             if args.to is None:
                 pool.restore(record.id, backup=chosen.name, cancel=cancel, progress=progress)
             else:
-                pool.restore_to(chosen, args.to.absolute(), cancel=cancel, progress=progress)
+                pool.backups.restore_to(
+                    chosen, args.to.absolute(), cancel=cancel, progress=progress
+                )
         except Cancelled as error:
             if cancel.is_set():
                 raise KeyboardInterrupt from error

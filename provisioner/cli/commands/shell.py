@@ -18,8 +18,8 @@ from provisioner.cli.selection import add_session_argument, find_volume, open_po
 from provisioner.core.errors import Cancelled, VolumeError, VolumeNotFound
 from provisioner.hydration.environment import environment_of
 from provisioner.hydration.kernelspec import volume_kernelspec
+from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.pool.uses import Acquired
 from provisioner.system.lease import Purpose
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP)

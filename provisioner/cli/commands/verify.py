@@ -24,14 +24,14 @@ def run(args: argparse.Namespace) -> int:
     pool = open_pool(args)
     chosen: list[BackupRecord] = []
     for session in args.sessions:
-        chosen += pool.backups(find_volume(pool, session).id)
-    backups = chosen if args.sessions else pool.backups()
+        chosen += pool.backups.list(find_volume(pool, session).id)
+    backups = chosen if args.sessions else pool.backups.list()
     damaged: dict[str, str] = {}
     with interruptible() as cancel:
         for backup in backups:
             try:
                 with transfer(f"verifying {backup.name}", args.json) as progress:
-                    pool.verify(backup, cancel=cancel, progress=progress)
+                    pool.backups.verify(backup, cancel=cancel, progress=progress)
             except VolumeError as error:
                 if isinstance(error, Cancelled):
                     raise KeyboardInterrupt from error

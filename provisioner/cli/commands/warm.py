@@ -41,16 +41,16 @@ def run(args: argparse.Namespace) -> int:
             raise KeyboardInterrupt from error
         except PoolFull as error:
             raise PoolFull(
-                f"{error} {len(pool.registry.spares(name))} of {wanted} spares of {name!r} are ready; for more, free a "
+                f"{error} {len(pool.catalog.spares(name))} of {wanted} spares of {name!r} are ready; for more, free a "
                 "place with `jupyter volumes prune SESSION` or raise VolumePool.max_volumes."
             ) from error
-    print(f"{name}: {made} made, {len(pool.registry.spares(name))} ready")
+    print(f"{name}: {made} made, {len(pool.catalog.spares(name))} ready")
     return 0
 
 
 def _kernelspec(pool: Pool, args: argparse.Namespace) -> str:
     """Return whose spares are meant. Those of a kernelspec that is gone can still be retired, but none are made."""
     name: str = args.kernelspec
-    if args.spares == 0 and pool.registry.spares(name):
+    if args.spares == 0 and pool.catalog.spares(name):
         return name
     return volume_kernelspec(name).name

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from provisioner.cli.doctor.finding import Finding, Level
 from provisioner.core.errors import RegistryUnusable
-from provisioner.core.record import Record, State
+from provisioner.core.record import State
+from provisioner.pool.differences import Cause
 from provisioner.pool.pool import Pool
-from provisioner.registry.rebuild import found_record
-from provisioner.registry.registry import FILE_NAME, Registry, is_damage
-from provisioner.system import lease
+from provisioner.registry.database import is_damage
+from provisioner.registry.rebuild import volume_directories
+from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.system.layout import Layout
 from provisioner.system.lease import Purpose
 
@@ -32,23 +33,20 @@ def check_table(pool: Pool) -> Iterator[Finding]:
         yield trouble
         return
     yield Finding(Level.OK, "table", f"{path} is whole")
-    records = pool.registry.volumes()
-    yield from _unknown_directories(pool, records)
-    yield from _missing_files(pool, records)
-    yield from _stale(pool, records)
-    yield from _left_behind(pool, records)
-    yield from _orphaned_leases(pool, records)
+    yield from _of_differences(pool)
+    yield from _left_behind(pool)
 
 
 def _missing(pool: Pool) -> Finding:
-    if not _directories(pool):
+    # Not through the pool: opening that rebuilds a table that is missing.
+    if not volume_directories(Layout(pool.settings.root_path)):
         return Finding(Level.OK, "table", "none yet; the first kernel makes it")
     return Finding(
         Level.BAD,
         "table",
         f"{FILE_NAME} is missing although there are volumes",
         f"the next kernel rebuilds it from them, as does {_REPAIR}",
-        repair=lambda: pool.registry,
+        repair=pool.storage.rebuild_if_damaged,
     )
 
 
@@ -61,7 +59,7 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         finally:
             registry.close()
     except RegistryUnusable as error:
-        repair = pool.repair_table if is_damage(error) else None
+        repair = pool.storage.rebuild_if_damaged if is_damage(error) else None
         return Finding(Level.BAD, "table", str(error), repair=repair)
     if not wrong:
         return None
@@ -70,59 +68,49 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         "table",
         f"{path} is damaged ({' '.join(wrong[0].split())})",
         f"{_REPAIR} rebuilds it from the volumes on disk",
-        repair=pool.repair_table,
+        repair=pool.storage.rebuild_if_damaged,
     )
 
 
-def _directories(pool: Pool) -> list[Path]:
-    # Not through the pool: opening that rebuilds a table that is missing.
-    volumes = Layout(pool.settings.root_path).volumes
-    return sorted(path for path in volumes.iterdir() if path.is_dir())
+def _of_differences(pool: Pool) -> Iterator[Finding]:
+    for difference in (*pool.differences.on_disk(), *pool.differences.stale()):
+        subject, said, cure = _WORDS[difference.cause]
+        yield Finding(
+            Level.WARN,
+            subject,
+            said.format(session=repr(difference.session), path=difference.path),
+            cure,
+            repair=partial(pool.differences.apply, difference),
+        )
 
 
-def _unknown_directories(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    known = {record.id for record in records}
-    for path in _directories(pool):
-        if path.name not in known:
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"{path} is not in the table",
-                f"{_REPAIR} enters it",
-                repair=partial(_adopt, pool, path),
-            )
+_WORDS: dict[Cause, tuple[str, str, str]] = {
+    Cause.UNKNOWN: ("volume", "{path} is not in the table", f"{_REPAIR} enters it"),
+    Cause.MISSING: (
+        "volume",
+        "the files of {session} are gone from {path}",
+        f"put them back if they were moved away; {_REPAIR} gives its slot in the pool free",
+    ),
+    Cause.STRAY: (
+        "volume",
+        "{session} is recorded as pruned, but files lie at {path}",
+        f"{_REPAIR} makes them a volume of their own",
+    ),
+    Cause.STALE: (
+        "volume",
+        "{session} is recorded as active, but no process holds its lease",
+        f"it can be used all the same; {_REPAIR} corrects the record",
+    ),
+    Cause.ORPHANED_LEASE: (
+        "lease",
+        "{path} belongs to no volume",
+        f"it does no harm; {_REPAIR} removes it",
+    ),
+}
 
 
-def _adopt(pool: Pool, directory: Path) -> None:
-    pool.registry.adopt(found_record(pool.layout, directory, pool.clock()))
-
-
-def _missing_files(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    for record in records:
-        if record.has_files and not pool.path(record).is_dir() and not pool.is_in_use(record):
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"the files of {record.session!r} are gone from {pool.path(record)}",
-                f"put them back if they were moved away; {_REPAIR} gives its place in the pool free",
-                repair=partial(pool.put_right, record.id),
-            )
-
-
-def _stale(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    for record in records:
-        if record.state is State.ACTIVE and not pool.is_in_use(record):
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"{record.session!r} is recorded as active, but nobody holds its lease",
-                f"it can be used all the same; {_REPAIR} corrects the record",
-                repair=partial(pool.put_right, record.id),
-            )
-
-
-def _left_behind(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    for record in records:
+def _left_behind(pool: Pool) -> Iterator[Finding]:
+    for record in pool.volumes():
         holder = pool.holder(record) if record.state is State.ACTIVE else None
         if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
             yield Finding(
@@ -130,18 +118,4 @@ def _left_behind(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
                 "lease",
                 f"{record.session!r} is held by {holder}",
                 f"end them if they are not wanted: kill {' '.join(map(str, holder.processes))}",
-            )
-
-
-def _orphaned_leases(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    known = {record.id for record in records} | {path.name for path in _directories(pool)}
-    for path in sorted(pool.layout.leases.iterdir()):
-        volume_id = path.name.partition(".")[0]
-        if volume_id not in known and not lease.is_held(path):
-            yield Finding(
-                Level.WARN,
-                "lease",
-                f"{path} belongs to no volume",
-                f"it does no harm; {_REPAIR} removes it",
-                repair=partial(pool.remove_lease, volume_id),
             )

@@ -89,7 +89,7 @@ class Whereabouts:
         after = api_path.session_name(new.strip("/"), self._root)
         for record in self._under(before):
             session = after + record.session[len(before) :]
-            if self._pool.relabel(record.id, session) is None:
+            if self._pool.catalog.relabel(record.id, session) is None:
                 self._log.warning(
                     "The volume of %r keeps its name: another volume in use is named %r.",
                     record.session,
@@ -98,12 +98,12 @@ class Whereabouts:
 
     def _note(self, path: str) -> None:
         for record in self._under(api_path.session_name(path.strip("/"), self._root)):
-            self._pool.registry.set_note(record.id, DELETED_NOTE)
+            self._pool.storage.registry.volumes.set_note(record.id, DELETED_NOTE)
 
     def _under(self, name: str) -> list[Record]:
         """Return the volume of the notebook `name`, and those of all notebooks in a folder of that name."""
         return [
             record
-            for record in self._pool.registry.volumes()
+            for record in self._pool.storage.registry.volumes.all()
             if record.session == name or record.session.startswith(name.rstrip("/") + "/")
         ]

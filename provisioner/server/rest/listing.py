@@ -56,7 +56,7 @@ class Listing:
     def all(self, now_running: Mapping[str, Running]) -> list[View]:
         """Return all volumes, by name."""
         newest: dict[str, BackupRecord] = {}
-        for backup in self._pool.backups():
+        for backup in self._pool.backups.list():
             newest.setdefault(backup.id, backup)
         policies: dict[str, Policy | None] = {}
         views = []
@@ -76,7 +76,7 @@ class Listing:
         NotFound
         """
         record = self.record(volume_id)
-        backups = self._pool.backups(volume_id)
+        backups = self._pool.backups.list(volume_id)
         newest = backups[0] if backups else None
         return self._view(record, newest, self._policy(record.kernelspec), now_running)
 
@@ -87,12 +87,12 @@ class Listing:
         ------
         NotFound
         """
-        record = self._pool.registry.get(volume_id)
+        record = self._pool.storage.registry.volumes.get(volume_id)
         if record is None:
             raise NotFound(
                 f"There is no volume {volume_id[:80]!r}; GET /api/volumes lists those there are."
             )
-        return self._pool.observed(record)
+        return self._pool.catalog.observed(record)
 
     def _view(
         self,

@@ -49,7 +49,9 @@ class Operations:
     def restore(self, volume_id: str, backup: str | None) -> Job:
         """Begin to bring a volume back, from its newest backup or the one named."""
         record = self._listing.record(volume_id)
-        if backup is not None and backup not in {b.name for b in self._pool.backups(record.id)}:
+        if backup is not None and backup not in {
+            b.name for b in self._pool.backups.list(record.id)
+        }:
             raise NotFound(
                 f"{backup[:80]!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
             )
@@ -64,7 +66,7 @@ class Operations:
 
     def pin(self, volume_id: str, pinned: bool) -> None:
         """Pin or unpin a volume."""
-        self._pool.pin(self._listing.record(volume_id).id, pinned)
+        self._pool.catalog.pin(self._listing.record(volume_id).id, pinned)
 
     def delete(self, volume_id: str, confirmation: str, backups: bool) -> Record:
         """Delete a volume's files, and its backups too if so asked; return its last record.

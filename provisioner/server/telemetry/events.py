@@ -89,7 +89,7 @@ class Announcer:
 
     def culled(self, occupant: Occupant, now: datetime, idle: timedelta) -> None:
         """A kernel was shut down for idleness."""
-        path = str(self._pool.layout.volume(occupant.volume))
+        path = str(self._pool.storage.layout.volume(occupant.volume))
         self._tell_cull("culled", occupant, now, path=path, seconds=round(idle.total_seconds()))
 
     def _tell_cull(self, action: str, occupant: Occupant, at: datetime, **more: Any) -> None:

@@ -49,7 +49,7 @@ def take(pool: Pool) -> Picture:
         sizes[record.state] += record.bytes or 0
         if record.state is State.STOPPED and not record.is_backed_up and record.stopped:
             waiting.append(record.stopped)
-    newest = max((backup.created for backup in pool.backups()), default=None)
+    newest = max((backup.created for backup in pool.backups.list()), default=None)
     return Picture(
         dict(volumes),
         dict(sizes),

@@ -234,7 +234,7 @@ def test_a_missing_table_is_told_before_it_is_rebuilt(cli: Cli, root: Path) -> N
 def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> None:
     acquired = make_volume("a")
     pool = Pool(load_settings())
-    pool.registry.activate(acquired.record.id, "python3-volume", pool.clock())
+    pool.storage.registry.volumes.activate(acquired.record.id, "python3-volume", pool.clock())
 
     examined = cli("doctor", "--json")
     repaired = cli("doctor", "--repair", "--json")
@@ -242,7 +242,7 @@ def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> No
     assert "'a' is recorded as active, but nobody holds its lease" in _said(examined, "warn")
     assert _levels(repaired)["table"] == "ok"
     assert "volume" not in _levels(repaired)
-    assert pool.registry.get(acquired.record.id) is not None
+    assert pool.storage.registry.volumes.get(acquired.record.id) is not None
 
 
 def test_a_volume_in_use_is_nothing_to_repair(cli: Cli) -> None:
@@ -260,7 +260,7 @@ def test_a_volume_in_use_is_nothing_to_repair(cli: Cli) -> None:
 
 def test_a_directory_that_the_table_does_not_know_is_entered(cli: Cli) -> None:
     acquired = make_volume("a", kept="this")
-    Pool(load_settings()).registry.forget(acquired.record.id)
+    Pool(load_settings()).storage.registry.volumes.forget(acquired.record.id)
 
     examined = cli("doctor", "--json")
     repaired = cli("doctor", "--repair", "--json")
@@ -278,7 +278,7 @@ def test_files_that_are_gone_give_their_place_free(cli: Cli, root: Path) -> None
     cli("doctor", "--repair")
 
     assert "the files of 'a' are gone" in _said(examined, "warn")
-    assert Pool(load_settings()).registry.places_taken() == 0
+    assert Pool(load_settings()).storage.registry.volumes.slots_taken() == 0
 
 
 def test_a_lease_of_no_volume_is_removed(cli: Cli, root: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_listing_tells_when_each_volume_is_backed_up_and_its_files_deleted(cli
     make_volume("a")
     kept = make_volume("kept")
     pool = Pool(load_settings())
-    pool.pin(kept.record.id, True)
+    pool.catalog.pin(kept.record.id, True)
 
     _, first, second = cli("list").out.splitlines()
     listed = cli("list", "--json").json[0]
@@ -76,9 +76,9 @@ def test_json_tells_all_that_is_known(cli: Cli, root: Path) -> None:
 def test_pins_notes_and_sizes_show_where_there_are_any(cli: Cli) -> None:
     acquired = make_volume("a")
     pool = Pool(load_settings())
-    pool.registry.set_pinned(acquired.record.id, True)
-    pool.registry.set_note(acquired.record.id, "the notebook was deleted")
-    pool.registry.set_bytes(acquired.record.id, 2_340_000)
+    pool.storage.registry.volumes.set_pinned(acquired.record.id, True)
+    pool.storage.registry.volumes.set_note(acquired.record.id, "the notebook was deleted")
+    pool.storage.registry.volumes.set_bytes(acquired.record.id, 2_340_000)
 
     heading, line = cli("list").out.splitlines()
 

@@ -63,8 +63,8 @@ def test_what_cannot_be_brought_back_is_deleted_only_at_the_owners_word(cli: Cli
     assert cli("prune", "a", "--force", "--backups", "--yes").code == 0
     assert not path.exists()
     pool = Pool(load_settings())
-    assert pool.backups() == []
-    assert pool.registry.find("a") is None
+    assert pool.backups.list() == []
+    assert pool.storage.registry.names.find("a") is None
 
 
 def test_a_sweep_tells_what_it_would_do_and_does_nothing_early(cli: Cli) -> None:
@@ -72,4 +72,4 @@ def test_a_sweep_tells_what_it_would_do_and_does_nothing_early(cli: Cli) -> None
     assert "Nothing is due." in cli("sweep", "--dry-run").out
     due = cli("sweep", "--dry-run", "--VolumePool.backup_after=0.001")
     assert "back up   a (stopped for" in due.out
-    assert Pool(load_settings()).backups() == []
+    assert Pool(load_settings()).backups.list() == []

@@ -20,7 +20,7 @@ from tests.support.commands import Called, Cli, make_volume
 
 
 def _spares(kernelspec: str | None = None) -> int:
-    return len(Pool(load_settings()).registry.spares(kernelspec))
+    return len(Pool(load_settings()).catalog.spares(kernelspec))
 
 
 def _refused(called: Called) -> str:
@@ -80,10 +80,12 @@ def test_spares_that_have_no_place_are_told_with_the_cure(cli: Cli, configuratio
 
     said = _refused(cli("warm", "python3-volume", "-n", "3"))
 
-    assert "All 2 places of the pool are taken. 1 of 3 spares of 'python3-volume' are ready" in said
+    assert "All 2 slots of the pool are taken. 1 of 3 spares of 'python3-volume' are ready" in said
     assert "VolumePool.max_volumes" in said
     assert _spares() == 1
-    assert Pool(load_settings()).registry.find("a") is not None, "no volume makes way for a spare"
+    assert Pool(load_settings()).storage.registry.names.find("a") is not None, (
+        "no volume makes way for a spare"
+    )
 
 
 def test_hydrating_all_volumes_of_a_kernelspec_says_if_there_are_none(cli: Cli) -> None:
@@ -111,7 +113,7 @@ def test_all_volumes_of_a_kernelspec_are_hydrated_but_no_spare_is_used_up(
     for session in ("a", "b"):
         assert f"{session}: overlay hydrated\n" in called.out
     assert "spare" not in called.out
-    assert [spare.generation for spare in Pool(load_settings()).registry.spares()] == [0]
+    assert [spare.generation for spare in Pool(load_settings()).catalog.spares()] == [0]
 
 
 def test_a_volume_in_use_elsewhere_keeps_no_other_from_being_hydrated(cli: Cli) -> None:
@@ -129,12 +131,12 @@ def test_a_volume_in_use_elsewhere_keeps_no_other_from_being_hydrated(cli: Cli) 
 
 def test_a_spare_is_nobodys_to_hydrate(cli: Cli) -> None:
     cli("warm", "python3-volume")
-    (spare,) = Pool(load_settings()).registry.spares()
+    (spare,) = Pool(load_settings()).catalog.spares()
 
     said = _refused(cli("hydrate", spare.session))
 
     assert "`jupyter volumes warm python3-volume` renews" in said
-    assert [spare.generation for spare in Pool(load_settings()).registry.spares()] == [0]
+    assert [spare.generation for spare in Pool(load_settings()).catalog.spares()] == [0]
 
 
 def test_an_environment_that_is_used_though_it_could_not_be_renewed_is_no_success(

@@ -95,7 +95,7 @@ def test_a_kernelspec_that_does_not_exist_is_told_once_and_no_spare_is_made(
     assert "\n" not in line
     for part in ("'nope'", "no kernelspec", "VolumePool.spares", "`jupyter kernelspec list`"):
         assert part in line
-    assert volumes.registry.spares() == []
+    assert volumes.catalog.spares() == []
 
 
 @pytest.mark.parametrize("metadata", [{}, {"kernel_provisioner": "volume-provisioner"}])
@@ -108,7 +108,7 @@ def test_a_kernelspec_that_gives_no_volume_is_told_once_and_no_spare_is_made(
     (line,) = warnings
     assert "'mute' gives no volume" in line
     assert "`jupyter volumes kernelspec add mute-volume --from mute`" in line
-    assert volumes.registry.spares() == []
+    assert volumes.catalog.spares() == []
 
 
 def test_a_kernel_json_that_cannot_be_read_is_told_once_and_no_spare_is_made(
@@ -120,7 +120,7 @@ def test_a_kernel_json_that_cannot_be_read_is_told_once_and_no_spare_is_made(
     (line,) = warnings
     assert "kernel.json of 'mute' cannot be read" in line
     assert "\n" not in line
-    assert volumes.registry.spares() == []
+    assert volumes.catalog.spares() == []
 
 
 def test_what_is_told_of_one_kernelspec_keeps_no_other_from_its_spares(
@@ -128,7 +128,7 @@ def test_what_is_told_of_one_kernelspec_keeps_no_other_from_its_spares(
 ) -> None:
     install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
     begin(warming, volumes, nope=1, mute=1)
-    assert [(r.kernelspec, r.spare) for r in volumes.registry.spares()] == [(NAME, Spare.READY)]
+    assert [(r.kernelspec, r.spare) for r in volumes.catalog.spares()] == [(NAME, Spare.READY)]
     assert len(warnings) == 1
 
 
@@ -138,7 +138,7 @@ def test_once_the_kernelspec_is_there_its_spares_are_made_and_its_end_is_told_an
     begin(warming, volumes, mute=1)
     path = install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
     warming.look()
-    assert len(volumes.registry.spares(NAME)) == 1
+    assert len(volumes.catalog.spares(NAME)) == 1
     path.unlink()
     warming.look()
     assert len(warnings) == 2
@@ -149,7 +149,7 @@ def test_a_kernelspec_is_looked_for_as_its_kernels_are_named(
 ) -> None:
     install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
     begin(warming, volumes, Mute=1)
-    (spare,) = volumes.registry.spares()
+    (spare,) = volumes.catalog.spares()
     acquired = volumes.acquire("a", NAME, kernel="k")
     assert acquired.record.id == spare.id
     volumes.release(acquired)
@@ -164,5 +164,5 @@ def test_the_default_provisioner_gives_volumes_to_kernelspecs_that_name_none(
     )
     install(NAME)
     begin(warming, volumes, mute=1)
-    assert len(volumes.registry.spares(NAME)) == 1
+    assert len(volumes.catalog.spares(NAME)) == 1
     assert warnings == []

@@ -1,7 +1,7 @@
-"""The backups of volumes: made, verified, found again, brought back.
+"""The backups stored at one destination: made, verified, found again, brought back.
 
-Whoever calls holds the volume's lease (but for what only looks). The table is written last: a process killed before
-that leaves a backup nobody counts, never one that is counted and is not there.
+The caller holds the volume's lease, except for methods that only read. The table is written last: a process killed
+before that leaves a backup that does not count, never a row without its backup.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from provisioner.core.errors import (
 )
 from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record, State
+from provisioner.pool.context import no_step
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
 from provisioner.system.layout import Layout
 
 
-class Vault:
+class StoredBackups:
     """The backups of one root's volumes at one destination.
 
     Parameters
@@ -52,7 +53,7 @@ class Vault:
         layout: Layout,
         registry: Registry,
         url: str,
-        on_step: Callable[[str], None] = lambda step: None,
+        on_step: Callable[[str], None] = no_step,
     ) -> None:
         self._layout = layout
         self._registry = registry
@@ -99,13 +100,13 @@ class Vault:
         )
         made = _entry(str(written.name), self._url, written.size, written.manifest, clock())
         self._on_step("backup:enter")
-        self._registry.add_backup(made)
+        self._registry.backups.add(made)
         self._on_step("backup:entered")
         return made
 
     def newest(self, record: Record) -> BackupRecord | None:
         """Return the backup of a volume that is whole and of the highest generation: clocks may have been set back."""
-        backups = self._registry.backups(record.id)
+        backups = self._registry.backups.all(record.id)
         return max(
             backups,
             key=lambda b: (not b.partial, b.generation, b.verified is not None, b.created),
@@ -113,22 +114,22 @@ class Vault:
         )
 
     def has_current(self, record: Record) -> bool:
-        """Whether the verified backup of a volume's present generation is really there, as long as it was.
+        """Whether the verified backup of a volume's present generation exists, with the size that it had.
 
-        One that is not there counts no longer; it is remembered, as its disk may only not be mounted.
+        A backup that is not there counts no longer; its row stays, because its disk may only not be mounted.
         """
         if not record.is_backed_up:
             return False
-        for backup in self._registry.backups(record.id):
+        for backup in self._registry.backups.all(record.id):
             if backup.generation == record.generation and backup.verified and not backup.partial:
                 try:
-                    with self._place_of(backup).open(_file_name(backup)) as stream:
+                    with self._destination_of(backup).open(_file_name(backup)) as stream:
                         if stream.seek(0, os.SEEK_END) in {None, backup.size}:
                             return True
                 except BackupMissing:
                     pass
-                log.warning("The backup %s has gone, or is not what it was.", backup.name)
-                self._registry.set_verified(backup, None)
+                log.warning("The backup %s is gone, or has another size than it had.", backup.name)
+                self._registry.backups.set_verified(backup, None)
         return False
 
     def restore_to(
@@ -138,7 +139,7 @@ class Vault:
         cancel: threading.Event,
         progress: Progress = no_progress,
     ) -> None:
-        """Bring a backup back, verified, into the directory `into`, which must not exist yet.
+        """Extract a backup, verified, into the directory `into`, which must not exist yet.
 
         Raises
         ------
@@ -152,7 +153,7 @@ class Vault:
             raise RestoreFailed(f"{into} exists already; name a directory that does not.")
         try:
             restore_backup(
-                self._place_of(backup),
+                self._destination_of(backup),
                 _file_name(backup),
                 into,
                 cancel=cancel,
@@ -164,7 +165,7 @@ class Vault:
 
     def summary(self, backup: BackupRecord) -> Manifest:
         """Return what a backup says of itself; reads its end only."""
-        return read_summary(self._place_of(backup), _file_name(backup))
+        return read_summary(self._destination_of(backup), _file_name(backup))
 
     def verify(
         self,
@@ -182,27 +183,27 @@ class Vault:
         """
         try:
             verify_backup(
-                self._place_of(backup),
+                self._destination_of(backup),
                 _file_name(backup),
                 cancel=cancel,
                 progress=progress,
             )
         except (BackupDamaged, BackupMissing):
-            self._registry.set_verified(backup, None)
+            self._registry.backups.set_verified(backup, None)
             raise
-        # What was only found at the destination is good for a restore; for a prune only what this root made counts.
+        # A backup that was only found at the destination may be restored; a prune needs one that this root made.
         if backup.verified is not None:
-            self._registry.set_verified(backup, now)
+            self._registry.backups.set_verified(backup, now)
 
     def drop(self, backup: BackupRecord) -> None:
-        """Delete a backup; forgotten first, so that the table never names one that is gone."""
+        """Delete a backup, its row first, so that the table never names a backup that is gone."""
         self._on_step("drop:forget")
-        self._registry.remove_backup(backup)
+        self._registry.backups.remove(backup)
         self._on_step("drop:delete")
         try:
-            self._place_of(backup).delete(_file_name(backup))
+            self._destination_of(backup).delete(_file_name(backup))
         except VolumeError:
-            self._registry.add_backup(backup)  # it is still there, though out of reach
+            self._registry.backups.add(backup)  # it is still there, though out of reach
             raise
 
     def clear(self, now: datetime) -> None:
@@ -212,9 +213,10 @@ class Vault:
     def reclaim(self, cancel: threading.Event) -> list[str]:
         """Enter whole backups that the table does not know, for restores; return their names.
 
-        Their maker was killed before it could enter them, or they are of another root: they let nothing be pruned.
+        The process that made them was killed before it could enter them, or they belong to another root: they let no
+        volume be pruned.
         """
-        known = {backup.name for backup in self._registry.backups()}
+        known = {backup.name for backup in self._registry.backups.all()}
         found = []
         for stored in reversed(self.destination.backups()):
             if cancel.is_set():
@@ -227,17 +229,17 @@ class Vault:
                 log.warning("%s", error)
                 continue
             made = _entry(str(stored.name), self._url, stored.size, manifest, None)
-            self._registry.adopt(_pruned(manifest))
-            self._registry.add_backup(made)
+            self._registry.volumes.adopt(_pruned(manifest))
+            self._registry.backups.add(made)
             found.append(made.name)
         return found
 
-    def _place_of(self, backup: BackupRecord) -> Destination:
-        """Return where a backup lies: where the table says or, if it was moved along with the others, here."""
-        place = destination_for(backup.destination)
-        if str(place) == str(self.destination) or _is_at(place, backup):
-            return place
-        return self.destination if _is_at(self.destination, backup) else place
+    def _destination_of(self, backup: BackupRecord) -> Destination:
+        """Return where a backup lies: where the table says or, if it was moved along with the other backups, here."""
+        named = destination_for(backup.destination)
+        if str(named) == str(self.destination) or _is_at(named, backup):
+            return named
+        return self.destination if _is_at(self.destination, backup) else named
 
     def _require_space(self, path: Path) -> None:
         """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
@@ -254,7 +256,7 @@ class Vault:
     def _advice(self, damaged: BackupRecord) -> str:
         older = [
             b
-            for b in self._registry.backups(damaged.id)
+            for b in self._registry.backups.all(damaged.id)
             if b.name != damaged.name and b.generation <= damaged.generation and not b.partial
         ]
         if not older:
@@ -268,9 +270,9 @@ class Vault:
         )
 
 
-def _is_at(place: Destination, backup: BackupRecord) -> bool:
+def _is_at(destination: Destination, backup: BackupRecord) -> bool:
     try:
-        with place.open(_file_name(backup)):
+        with destination.open(_file_name(backup)):
             return True
     except VolumeError:
         return False
@@ -293,7 +295,7 @@ def _entry(
     )
 
 
-def rescan(registry: Registry, url: str) -> None:
+def enter_all(registry: Registry, url: str) -> None:
     """Enter all backups that lie at a destination into a new table, and the pruned volumes that only they know.
 
     They count as backups of the present generation only once they were verified again.
@@ -305,8 +307,8 @@ def rescan(registry: Registry, url: str) -> None:
         except VolumeError as error:
             log.warning("%s", error)
             continue
-        registry.adopt(_pruned(manifest))
-        registry.add_backup(_entry(str(stored.name), url, stored.size, manifest, None))
+        registry.volumes.adopt(_pruned(manifest))
+        registry.backups.add(_entry(str(stored.name), url, stored.size, manifest, None))
 
 
 def _pruned(manifest: Manifest) -> Record:

@@ -1,8 +1,8 @@
 """Whether a stopped volume's files are still those of its backup.
 
-Generations count what is done under the lease. But a directory is open to whoever may write there: a terminal, a
-file manager, a process that a kernel left behind. So a backup begins with a seal, a digest of what everything in the
-volume looks like, and before files are deleted for good they are looked at again. No clock is asked.
+Generations count what is done under the lease. But other programs can write to a directory too: a terminal, a
+file manager, a process that a kernel left behind. So a backup begins with a fingerprint, a digest of the metadata of
+everything in the volume, and the fingerprint is compared before files are deleted for good. No clock is involved.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _NAME = "sealed"
 _MAX_BYTES = 1 << 20
 
 
-def seal(volume: Path, exclude: Iterable[str]) -> None:
-    """Note what the volume's files look like; where that cannot be noted, as on a full disk, there is no seal.
+def take(volume: Path, exclude: Iterable[str]) -> None:
+    """Store the fingerprint of a volume; where it cannot be written, as on a full disk, there is none.
 
-    Looks at each file and reads none: for 100,000 that takes a fifth of a second.
+    Reads the metadata of each file and no content: a fifth of a second for 100,000 files.
 
     Parameters
     ----------
     volume
         The volume's directory.
     exclude
-        Globs of what its backup leaves out; what happens to that does not matter.
+        Globs of what its backup leaves out; changes to that do not count.
     """
     path = state_directory(volume) / _NAME
     aside = path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
     globs = list(exclude)
     try:
         content = json.dumps({"exclude": globs, "digest": _digest(volume, globs)})
-        remove(path)  # whatever it is: an old seal must not stand for these files
+        remove(path)  # whatever it is: an old fingerprint must not stand for these files
         aside.write_text(content)
         aside.replace(path)
     except (OSError, BackupFailed):
@@ -54,10 +54,10 @@ def seal(volume: Path, exclude: Iterable[str]) -> None:
                 left.unlink()
 
 
-def is_broken(volume: Path) -> bool:
-    """Whether anything in the volume is not as it was when it was sealed; False of one that never was, or is gone.
+def has_changed(volume: Path) -> bool:
+    """Whether anything in the volume differs from its fingerprint; False without a fingerprint or without the volume.
 
-    Without its state directory, which every volume has, it is taken for changed.
+    A volume without its state directory, which every volume has, counts as changed.
     """
     if not os.path.isdir(volume):
         return False
@@ -74,7 +74,7 @@ def is_broken(volume: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        # Whatever somebody may have put there is not waited for.
+        # Not blocking: another program may have put a pipe there.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None

@@ -1,0 +1,256 @@
+"""The backups of volumes, as their policy has them: made, listed, verified, and dropped when superfluous."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from provisioner.backup.format.manifest import Manifest
+from provisioner.core import policy
+from provisioner.core.errors import (
+    BackupFailed,
+    Cancelled,
+    RestoreFailed,
+    VolumeError,
+    VolumeNotFound,
+)
+from provisioner.core.event import Kind
+from provisioner.core.progress import Progress, no_progress
+from provisioner.core.record import BackupRecord, Record
+from provisioner.pool import fingerprint
+from provisioner.pool.context import Context
+from provisioner.pool.leases import Leased, Leases
+from provisioner.pool.storage import Storage
+from provisioner.pool.stored import StoredBackups
+from provisioner.settings.log import log
+from provisioner.system.lease import Purpose
+
+
+class Backups:
+    """The backups of the volumes under one root, wherever they lie.
+
+    Parameters
+    ----------
+    context
+        What all parts of the pool share.
+    storage
+        What lies under the root.
+    leases
+        The leases, under which backups are made.
+    """
+
+    def __init__(self, context: Context, storage: Storage, leases: Leases) -> None:
+        self._context = context
+        self._storage = storage
+        self._leases = leases
+
+    def at(self, destination: str) -> StoredBackups:
+        """Return the backups stored at a destination."""
+        return StoredBackups(
+            self._storage.layout, self._storage.registry, destination, self._context.on_step
+        )
+
+    @property
+    def stored(self) -> StoredBackups:
+        """The backups at the general destination; it reaches those at every other destination too."""
+        return self.at(self._context.settings.destination)
+
+    # -- making ----------------------------------------------------------------------------------------------
+
+    def back_up(
+        self,
+        volume_id: str,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> BackupRecord:
+        """Back a stopped volume up and return the verified backup; the existing one if nothing changed since.
+
+        Raises
+        ------
+        VolumeHeld
+            If the volume is in use.
+        Cancelled
+            If `cancel` was set, or a person asked for the volume meanwhile.
+        BackupFailed, DiskFull
+            Nothing is left behind; the table remembers when to try again.
+        """
+        with self._leases.maintenance(volume_id, Purpose.BACKUP, cancel) as leased:
+            return self.back_up_leased(leased, progress)
+
+    def back_up_leased(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
+        """Back a volume up whose lease the caller holds (see `back_up`)."""
+        record = leased.record
+        path = self._storage.layout.volume(record.id)
+        if self.stored.has_current(record):
+            if not fingerprint.has_changed(path):
+                current = self.stored.newest(record)
+                assert current is not None
+                return current
+            record = self.count_change(record)
+        if not record.generation or not path.exists():
+            raise BackupFailed(
+                f"The volume of {record.session!r} has no files on disk, so there is nothing to back up; "
+                "start a kernel in it first."
+            )
+        # Where a killed process leaves this mark, the next sweep tidies the destination.
+        mark = self._storage.layout.staging / f"{record.id}.backup"
+        mark.mkdir(mode=0o700, exist_ok=True)
+        try:
+            return self._make(replace(leased, record=record), path, progress)
+        finally:
+            with contextlib.suppress(OSError):
+                mark.rmdir()
+
+    def count_change(self, record: Record) -> Record:
+        """Count up the generation of files that were changed without a lease: no backup has them."""
+        log.warning(
+            "The files of %r were changed after their backup was made, outside of a kernel; they are backed up anew.",
+            record.session,
+        )
+        return self._storage.registry.volumes.set_generation(
+            record.id, record.generation + 1, self._context.clock()
+        )
+
+    def _make(self, leased: Leased, path: Path, progress: Progress) -> BackupRecord:
+        record, clock = leased.record, self._context.clock
+        own = self._context.settings.policy(record.kernelspec)
+        fingerprint.take(path, own.exclude)
+        stored = self.at(own.destination)
+        try:
+            made = stored.back_up(record, tuple(own.exclude), clock, leased.cancel, progress)
+        except Cancelled:
+            raise
+        except (VolumeError, OSError) as error:
+            self._note_failure(record, str(error), getattr(error, "code", BackupFailed.code))
+            raise
+        if made.partial:
+            self._note_failure(record, f"the backup {made.name} is partial", "backup-partial")
+        self._context.emit(
+            Kind.BACKED_UP, record, backup=made.name, bytes=made.bytes, size=made.size
+        )
+        self.drop_superfluous(record)
+        return made
+
+    def _note_failure(self, record: Record, reason: str, code: str) -> None:
+        """Record that a backup failed, so that it is tried again after a growing delay, and people can see why."""
+        log.warning("Backing up %r failed: %s", record.session, reason)
+        volumes = self._storage.registry.volumes
+        with contextlib.suppress(VolumeError):
+            again = policy.retry_at(self._context.clock(), record.failures)
+            volumes.postpone_backup(record.id, again)
+            volumes.set_note(record.id, f"backup failed: {reason}"[:300])
+        action = policy.Action.BACK_UP.value
+        self._context.emit(Kind.FAILED, record, action=action, message=reason, code=code)
+
+    # -- finding ---------------------------------------------------------------------------------------------
+
+    def list(self, volume_id: str | None = None) -> Sequence[BackupRecord]:
+        """Return the backups of one volume, or all, newest first."""
+        return self._storage.registry.backups.all(volume_id)
+
+    def named(self, name: str) -> BackupRecord:
+        """Return the backup of that name.
+
+        Raises
+        ------
+        VolumeNotFound
+            If there is none.
+        """
+        for backup in self.list():
+            if backup.name == name:
+                return backup
+        raise VolumeNotFound(
+            f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
+        )
+
+    def choose(self, record: Record, name: str | None = None) -> BackupRecord:
+        """Return the backup of a volume that has this name, or the newest whole one (`RestoreFailed` if none)."""
+        if name is None:
+            newest = self.stored.newest(record)
+            if newest is not None:
+                return newest
+            raise RestoreFailed(
+                f"The volume of {record.session!r} has no backup to bring back; "
+                "`jupyter volumes backups` lists those there are."
+            )
+        for backup in self.list(record.id):
+            if backup.name == name:
+                return backup
+        raise RestoreFailed(
+            f"{name!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
+        )
+
+    def summary(self, backup: BackupRecord) -> Manifest:
+        """Return the manifest of a backup; reads its end only."""
+        return self.stored.summary(backup)
+
+    # -- checking and dropping -------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        backup: BackupRecord,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Read a backup whole; a damaged one (`BackupDamaged`) no longer lets its volume be pruned."""
+        self.stored.verify(backup, self._context.clock(), cancel or threading.Event(), progress)
+
+    def restore_to(
+        self,
+        backup: BackupRecord,
+        into: Path,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Extract a backup into a directory that does not exist yet; no volume changes."""
+        self.stored.restore_to(backup, into, cancel or threading.Event(), progress)
+
+    def drop(self, backup: BackupRecord) -> None:
+        """Delete a backup."""
+        self.stored.drop(backup)
+
+    def drop_superfluous(self, record: Record) -> Sequence[BackupRecord]:
+        """Delete the backups of a volume that its policy does not keep; return them."""
+        keep = self._context.settings.policy(record.kernelspec).keep
+        gone = policy.superfluous(self.list(record.id), keep, self._context.clock())
+        for backup in gone:
+            try:
+                self.drop(backup)
+            except VolumeError as error:
+                log.warning("An old backup stays for now: %s", error)
+        return gone
+
+    def drop_aged(self) -> None:
+        """Delete the backups that their policy keeps no longer because of their age."""
+        policies = self._context.settings.policies()
+        ages = [p.keep.age for p in policies if p.keep.age is not None]
+        if not ages:
+            return
+        registry = self._storage.registry
+        for volume_id in registry.backups.volumes_with_aged(self._context.clock() - min(ages)):
+            record = registry.volumes.get(volume_id)
+            if record is not None:
+                self.drop_superfluous(record)
+
+    def tidy_destinations(self, cancel: threading.Event) -> tuple[str, ...]:
+        """Delete half-made backups of killed processes; enter whole ones that the table does not know.
+
+        Returns
+        -------
+        The names of the backups entered.
+        """
+        entered: tuple[str, ...] = ()
+        for destination in self._context.settings.destinations:
+            try:
+                stored = self.at(destination)
+                stored.clear(self._context.clock())
+                entered += tuple(stored.reclaim(cancel))
+            except (VolumeError, OSError) as error:
+                log.warning("A backup destination cannot be tidied: %s", error)
+        return entered

@@ -1,0 +1,149 @@
+"""The files of volumes: made, renamed into the trash, put back from there if no backup has them, deleted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from provisioner.core.errors import VolumeError
+from provisioner.core.record import Record, State
+from provisioner.pool.catalog import Catalog
+from provisioner.pool.context import Context
+from provisioner.pool.leases import Leased, Leases
+from provisioner.pool.storage import Storage
+from provisioner.pool.trash import Trash
+from provisioner.settings.log import log
+from provisioner.system import layout
+from provisioner.system import lease as leases
+from provisioner.system.lease import Lease, Purpose
+
+
+class Files:
+    """The directories of the volumes under one root.
+
+    Parameters
+    ----------
+    context
+        What all parts of the pool share.
+    storage
+        What lies under the root.
+    leases
+        The leases, under which files are moved.
+    catalog
+        The volumes' records.
+    """
+
+    def __init__(
+        self, context: Context, storage: Storage, leases: Leases, catalog: Catalog
+    ) -> None:
+        self._context = context
+        self._storage = storage
+        self._leases = leases
+        self._catalog = catalog
+
+    @property
+    def trash(self) -> Trash:
+        """What is being deleted."""
+        return Trash(self._storage.layout.trash)
+
+    def discard(self, leased: Leased) -> None:
+        """Delete a leased volume that never had a session, and forget it."""
+        self.trash.take(self._storage.layout.volume(leased.record.id))
+        self.mark_gone(leased.record, leased.lease)
+
+    def mark_gone(self, record: Record, lease: Lease) -> Record:
+        """Record that a volume's files are gone; forget the volume if no backup can bring it back."""
+        registry = self._storage.registry
+        if registry.backups.all(record.id):
+            return registry.volumes.mark_pruned(record.id)
+        registry.volumes.forget(record.id)
+        leases.remove(lease)
+        return replace(record, state=State.PRUNED, bytes=None)
+
+    def empty_trash(self, cancel: threading.Event | None = None) -> None:
+        """Put back what was changed after its backup, and delete everything else in the trash."""
+        for name in self.trash.changed():
+            try:
+                self._put_back(name)
+            except (VolumeError, OSError) as error:
+                log.warning(
+                    "What was changed after its backup stays in the trash for now: %s", error
+                )
+        self.trash.empty(cancel)
+
+    def empty_trash_in_background(self) -> None:
+        """Empty the trash in a thread that does not keep the process alive; the next sweep does what is left."""
+        threading.Thread(target=self.empty_trash, name="empty-trash", daemon=True).start()
+
+    def set_stray_files_beside(self, record: Record) -> bool:
+        """Make files that another program put where a pruned volume was a volume of their own; return whether any were.
+
+        Files that a killed process has just brought back carry the volume's own record, and stay.
+        """
+        path = self._storage.layout.volume(record.id)
+        if record.has_files or not path.is_dir():
+            return False
+        own = layout.read_record(path)
+        if own is not None and own.id == record.id:
+            return False
+
+        def move(target: Path) -> bool:
+            layout.make(path)  # from now on it has what each volume has
+            path.rename(target)
+            return True
+
+        self._keep_beside(record, f"{record.id}.{record.generation}.stray", move)
+        return True
+
+    # -- files that no backup has ----------------------------------------------------------------------------
+
+    def _put_back(self, name: str) -> None:
+        """Undo the pruning of a volume whose files were changed, without a lease, after their backup was made."""
+        volume_id = owner(name)
+        record = self._catalog.get(volume_id)
+        path = self._storage.layout.volume(volume_id)
+        if record is None:
+            # Forgotten meanwhile: the next comparison of the disk with the table enters it anew.
+            self.trash.put_back(name, path)
+            return
+        if not path.exists():
+            with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
+                if not path.exists():
+                    self._keep(leased.record, lambda target: self.trash.put_back(name, target))
+                    return
+        # Brought back meanwhile. The name decides the id, so that a repetition means the same volume.
+        self._keep_beside(record, name, lambda target: self.trash.put_back(name, target))
+
+    def _keep_beside(self, record: Record, name: str, move: Callable[[Path], bool]) -> None:
+        """Make what `move` brings a volume of its own, named after the volume that it comes from."""
+        beside = replace(record, id=layout.id_for(name), spare=None, pinned=False)
+        self._storage.registry.volumes.adopt(replace(beside, state=State.PRUNED))
+        with self._leases.maintenance(beside.id, Purpose.PRUNE) as leased:
+            self._keep(leased.record, move)
+            gone = not self._storage.layout.volume(beside.id).exists()
+            if gone and not self._storage.registry.backups.all(beside.id):
+                self.mark_gone(leased.record, leased.lease)
+
+    def _keep(self, record: Record, move: Callable[[Path], bool]) -> None:
+        volumes, now = self._storage.registry.volumes, self._context.clock()
+        # First, so that no backup passes for these files.
+        volumes.set_generation(record.id, record.generation + 1, now)
+        self._context.on_step("put-back:counted")
+        if not move(self._storage.layout.volume(record.id)):
+            return
+        self._context.on_step("put-back:renamed")
+        volumes.take_slot(record.id, now, sys.maxsize)
+        noted = volumes.set_note(record.id, "changed after its backup, so not pruned")
+        self._catalog.write_record(noted)
+        log.warning(
+            "The files of %r were changed after their backup was made, outside of a kernel; they stay.",
+            record.session,
+        )
+
+
+def owner(name: str) -> str:
+    """Return the id of the volume that an entry of the trash, or of the staging directory, belongs to."""
+    return name.split(".", 1)[0]

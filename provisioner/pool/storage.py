@@ -1,0 +1,101 @@
+"""What lies under a root: opened when it is first needed, and rebuilt where it is lost."""
+
+from __future__ import annotations
+
+import threading
+
+from provisioner.pool import stored
+from provisioner.pool.context import Context
+from provisioner.pool.trash import Trash
+from provisioner.registry import rebuild
+from provisioner.registry.registry import Registry
+from provisioner.settings.log import log
+from provisioner.system.forks import gate
+from provisioner.system.layout import Layout
+from provisioner.system.reserve import Reserve
+from provisioner.system.root import prepare
+
+
+class Storage:
+    """The layout of the root, its table and its reserve.
+
+    Parameters
+    ----------
+    context
+        What all parts of the pool share.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._guard = threading.RLock()
+        self._opened: tuple[Layout, Registry] | None = None
+        gate.join(self)
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie. The first use prepares the root (`RootUnusable`)."""
+        return self._open()[0]
+
+    @property
+    def registry(self) -> Registry:
+        """The table. The first use opens or rebuilds it (`RegistryUnusable`)."""
+        return self._open()[1]
+
+    @property
+    def reserve(self) -> Reserve:
+        """The space kept back so that a full disk does not stop the table."""
+        return Reserve(self.layout.root)
+
+    def close(self) -> None:
+        """Close the table; volumes in use stay in use."""
+        with self._guard:
+            if self._opened is not None:
+                self._opened[1].close()
+                self._opened = None
+
+    def rebuild_if_damaged(self) -> None:
+        """Check every page of the table, and rebuild it from what lies on disk if one is damaged."""
+        self.close()
+        layout = self._prepare()
+        rebuild.ensure_registry(
+            layout,
+            self._context.clock(),
+            self._find_backups,
+            lambda: _make_room(layout),
+            thorough=True,
+        )
+
+    def before_fork(self) -> None:
+        """Do nothing: the table closes its own connection."""
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock: another thread may have held it."""
+        self._guard = threading.RLock()
+
+    def _open(self) -> tuple[Layout, Registry]:
+        with self._guard:
+            if self._opened is None:
+                layout = self._prepare()
+                registry = rebuild.open_registry(
+                    layout, self._context.clock, self._find_backups, lambda: _make_room(layout)
+                )
+                self._opened = (layout, registry)
+                Reserve(layout.root).fill()
+            return self._opened
+
+    def _prepare(self) -> Layout:
+        settings = self._context.settings
+        return prepare(settings.root_path, allow_network=settings.allow_network_root)
+
+    def _find_backups(self, registry: Registry) -> None:
+        """Enter the backups into a table that is being rebuilt; one destination out of reach does not prevent it."""
+        for destination in self._context.settings.destinations:
+            try:
+                stored.enter_all(registry, destination)
+            except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
+                log.warning("The backups at %s could not be read: %s", destination, error)
+
+
+def _make_room(layout: Layout) -> bool:
+    """Make room for the table on a full disk: empty the trash, then give up the reserve; return whether that helped."""
+    return Trash(layout.trash).empty() > 0 or Reserve(layout.root).spend()
