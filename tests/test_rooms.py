@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import provisioner
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import VolumePool
 
 PACKAGE = Path(provisioner.__file__).parent
 FILES = {
@@ -17,6 +19,7 @@ FILES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 MOST_LINES = 350
+MOST_MEMBERS = 25
 
 _GROUND = {"settings", "core"}
 _STOREYS = {"system", *_GROUND}
@@ -89,6 +92,22 @@ def test_each_room_says_what_it_is_for_and_what_it_may_import(room: str) -> None
     said = ast.get_docstring(ast.parse(FILES[f"provisioner.{room}"].read_text(encoding="utf-8")))
     assert said is not None
     assert "May import: " in said
+
+
+def test_the_faces_and_the_maintenance_ask_the_pool_and_never_the_table() -> None:
+    reached = [
+        f"{module}:{node.lineno}"
+        for module in FILES
+        if room_of(module) in {"kernel", "server", "cli", "launch", "maintenance"}
+        for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "registry"
+    ]
+    assert reached == []
+
+
+def test_the_pool_keeps_few_verbs() -> None:
+    pool = Pool(VolumePool())
+    assert len([name for name in dir(pool) if not name.startswith("_")]) <= MOST_MEMBERS
 
 
 def test_no_file_is_too_long_to_be_about_one_thing() -> None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         gone = pool.prune(record.id, force=args.force, look_first=True)
     # This process ends now; what it renamed away is deleted by one that outlives it.
     subprocess.Popen(
-        [sys.executable, "-m", "provisioner.pool.files.trash", str(pool.storage.layout.trash)],
+        [sys.executable, "-m", "provisioner.pool.trash", str(pool.storage.layout.trash)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
