@@ -1,4 +1,4 @@
-"""The backups: which there are of each volume, where they lie, and whether they were found whole."""
+"""The backups: of which volume, where, and whether they were found whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Backups:
     rows
         The table.
     root
-        The root: destinations inside it are kept as seen from there, as roots are moved.
+        The root: destinations inside it are stored relative to it, because roots are moved.
     """
 
     def __init__(self, rows: Rows, root: Path) -> None:
@@ -37,7 +37,8 @@ class Backups:
                 "INSERT OR REPLACE INTO backups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [stored(getattr(own, field.name)) for field in fields(own)],
             )
-            # A volume whose record was lost counts from its backups on: an old one never passes for a later state.
+            # A volume whose record was lost continues from its backups' generation: an old backup never counts as a
+            # backup of a later state.
             connection.execute(
                 "UPDATE volumes SET generation = max(generation, ?) WHERE id = ?",
                 (backup.generation, backup.id),
@@ -51,7 +52,7 @@ class Backups:
         self._rows.write(work)
 
     def set_verified(self, backup: BackupRecord, moment: datetime | None) -> None:
-        """Record when a backup was last found whole, or that it is not; one that was deleted meanwhile stays so."""
+        """Record when a backup was last found whole, or None if it is not; a deleted backup stays deleted."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -93,11 +94,11 @@ class Backups:
         )
 
     def _from_root(self, destination: str) -> str:
-        """Return a destination as it lies in a row: if it is inside the root, from there on, as roots are moved."""
+        """Return a destination as a row stores it: relative to the root if it lies inside, because roots are moved."""
         return destination.removeprefix(f"{self._root}{os.sep}")
 
     def _spellings(self, destination: str) -> tuple[str, str]:
-        """Return how rows may have a destination: seen from the root, or in full."""
+        """Return the two ways in which rows may store a destination: relative to the root, or in full."""
         return self._from_root(destination), destination
 
     def _to_backup(self, row: sqlite3.Row) -> BackupRecord:

@@ -21,7 +21,7 @@ from provisioner.system.descriptor import Descriptor
 from provisioner.system.layout import Layout, read_record
 
 _REBUILD_SECONDS = 300.0
-"""How long another process that rebuilds the table is waited for; reading 10,000 backups takes it a minute."""
+"""How long to wait for another process that rebuilds the table; reading 10,000 backups takes a minute."""
 
 
 def open_registry(
@@ -39,11 +39,11 @@ def open_registry(
     layout
         Where things lie.
     clock
-        Tells the time.
+        Returns the time (UTC).
     find_more
         Enters what lies elsewhere than under the root: the backups.
     relieve
-        Makes room on a full disk; returns whether there was any to make.
+        Makes room on a full disk; returns whether it could.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def ensure_registry(
     *,
     thorough: bool = False,
 ) -> None:
-    """Rebuild the table if it is missing or damaged; do nothing if it is well. One process at a time rebuilds.
+    """Rebuild the table if it is missing or damaged; do nothing if it is whole. One process at a time rebuilds.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def ensure_registry(
     now
         The time.
     thorough
-        Whether to look at every page.
+        Whether to read every page.
 
     Raises
     ------
@@ -83,17 +83,17 @@ def ensure_registry(
         As `open_registry`.
     """
     path = layout.root / FILE_NAME
-    if _is_well(path, relieve, thorough):
+    if _is_whole(path, relieve, thorough):
         return
     with _rebuilding(layout.root / "rebuild.lock"):
         # Another process may have been here first.
-        if not _is_well(path, relieve, thorough):
+        if not _is_whole(path, relieve, thorough):
             _set_aside(path, now)
             _rebuild(layout, path, now, find_more, relieve)
 
 
-def _is_well(path: Path, relieve: Callable[[], bool] | None, thorough: bool) -> bool:
-    # What opens is no proof: SQLite takes an empty file for a new table.
+def _is_whole(path: Path, relieve: Callable[[], bool] | None, thorough: bool) -> bool:
+    # That it can be opened proves nothing: SQLite takes an empty file for a new table.
     if _is_missing_or_empty(path):
         return False
     try:
@@ -126,7 +126,7 @@ def _rebuild(
     find_more: Callable[[Registry], None],
     relieve: Callable[[], bool] | None,
 ) -> None:
-    # Whoever left such a file was killed: only one process at a time comes here.
+    # A process that left such a file was killed: only one process at a time comes here.
     _remove_unfinished(layout)
     aside = layout.staging / f"registry.{os.getpid()}"
     try:
@@ -146,7 +146,7 @@ def _fill(
     find_more: Callable[[Registry], None],
     relieve: Callable[[], bool] | None,
 ) -> int:
-    """Make a table of all that is found; return how many volumes lie on disk."""
+    """Enter everything that is found into a new table; return how many volumes lie on disk."""
     fresh = Registry(aside, create=True, relieve=relieve, root=layout.root)
     found = 0
     try:
@@ -229,7 +229,7 @@ def _set_aside(path: Path, now: datetime) -> None:
 
 @contextlib.contextmanager
 def _rebuilding(path: Path) -> Iterator[None]:
-    """Let one process at a time rebuild; wait for another that does."""
+    """Let one process at a time rebuild; wait for another process that does."""
     deadline = time.monotonic() + _REBUILD_SECONDS
     with Descriptor(lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
         while not _is_locked(lock):

@@ -1,4 +1,4 @@
-"""The schema of the table, and how records lie in its rows."""
+"""The schema of the table, and the conversion between its rows and records."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ CREATE INDEX backups_by_age ON backups (created);
 """
 
 MIGRATIONS: Sequence[str] = (_VERSION_1,)
-"""The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied."""
+"""The script from each schema version to the next; `PRAGMA user_version` counts the scripts applied."""
 
 _NONSENSE = (ValueError, TypeError, OverflowError, OSError)
-"""What values raise that no call of this module has written: the page they lie on is damaged."""
+"""What values raise that this module has not written: their page is damaged."""
 
 
 def to_backup(row: sqlite3.Row) -> BackupRecord:
@@ -123,7 +123,7 @@ def to_row(record: Record) -> dict[str, object]:
 
 
 def stored(value: object) -> object:
-    """Return a record's value as it lies in a row."""
+    """Return a value of a record as a row stores it."""
     if isinstance(value, Enum):
         return value.value
     return number(value) if isinstance(value, datetime) else value
@@ -136,7 +136,7 @@ def first(cursor: sqlite3.Cursor) -> Record | None:
 
 
 def number(moment: datetime) -> float:
-    """Return a moment as it lies in a row: seconds since 1970, UTC."""
+    """Return a moment as a row stores it: seconds since 1970, UTC."""
     return moment.timestamp()
 
 

@@ -1,4 +1,4 @@
-"""The volumes: each one's state, its slot in the pool, and what is due to it."""
+"""The volumes: their states, the slots they take, and what is due."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Volumes:
         return self._rows.many("SELECT * FROM volumes ORDER BY session")
 
     def active(self) -> list[Record]:
-        """Return the volumes that say they are in use."""
+        """Return the volumes whose record says that they are in use."""
         return self._rows.many("SELECT * FROM volumes WHERE state = 'active'")
 
     def create(
@@ -94,7 +94,7 @@ class Volumes:
         )
 
     def deactivate(self, volume_id: str, now: datetime) -> Record:
-        """Mark an active volume stopped, as of now; anything else stays as it is."""
+        """Mark an active volume stopped, as of now; any other volume stays as it is."""
         return self._rows.change(
             volume_id,
             "stopped = CASE state WHEN 'active' THEN ? ELSE stopped END, "
@@ -115,11 +115,11 @@ class Volumes:
         return self._rows.change(volume_id, "pinned = ?", int(pinned))
 
     def set_note(self, volume_id: str, note: str) -> Record:
-        """Keep a remark that people see in listings, such as that the notebook was deleted."""
+        """Store a remark that people see in lists, such as that the notebook was deleted."""
         return self._rows.change(volume_id, "note = ?", note)
 
     def set_bytes(self, volume_id: str, size: int) -> Record:
-        """Keep the size of a volume's files, in bytes, as last measured."""
+        """Store the size of a volume's files in bytes, as last measured."""
         return self._rows.change(volume_id, "bytes = ?", size)
 
     def postpone_backup(self, volume_id: str, until: datetime) -> Record:
@@ -164,13 +164,13 @@ class Volumes:
         )
 
     def unborn(self) -> list[Record]:
-        """Return the volumes that were entered but never made ready: their maker was stopped, or is at it now."""
+        """Return the volumes that were entered but never made: their process was killed, or is making them now."""
         return self._rows.many(
             "SELECT * FROM volumes WHERE generation = 0 AND state = 'stopped' AND spare IS NOT 'ready'"
         )
 
     def bytes_on_disk(self) -> int:
-        """Return the bytes of all volumes with files on disk, as far as they were measured."""
+        """Return the bytes of all volumes with files on disk, as far as measured."""
         return self._rows.number("SELECT bytes FROM totals")
 
 
