@@ -1,4 +1,4 @@
-"""What is known of a volume and of a backup: plain values that the table keeps and that policy decides from."""
+"""The records of a volume and of a backup, as the table stores them and policy reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a volume is right now."""
+    """The state of a volume."""
 
     ACTIVE = "active"
     STOPPED = "stopped"
@@ -16,7 +16,7 @@ class State(Enum):
 
 
 class Spare(Enum):
-    """How far a volume is that is made ready before anybody asks."""
+    """The state of a spare: a volume that is hydrated before a session asks for it."""
 
     MAKING = "making"
     READY = "ready"
@@ -44,7 +44,7 @@ class Record:
 
     @property
     def has_files(self) -> bool:
-        """Whether the volume takes a place in the pool."""
+        """Whether the volume has files on disk, and so counts against the pool's capacity."""
         return self.state is not State.PRUNED
 
     @property
