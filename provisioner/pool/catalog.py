@@ -20,14 +20,14 @@ from provisioner.registry import rebuild as recovery
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
 from provisioner.settings.pool import VolumePool
-from provisioner.system import layout as volume
+from provisioner.system import forks, volume_record
 from provisioner.system import lease as leases
-from provisioner.system.forks import gate
-from provisioner.system.layout import Layout, VolumeRecord
+from provisioner.system.layout import Layout
 from provisioner.system.lease import Holder, Purpose
-from provisioner.system.processes import occupants, occupied
+from provisioner.system.processes import processes_of, volumes_with_processes
 from provisioner.system.reserve import Reserve
 from provisioner.system.root import prepare
+from provisioner.system.volume_record import VolumeRecord
 
 Clock = Callable[[], datetime]
 
@@ -62,7 +62,7 @@ class Catalog:
         self._on_step = on_step
         self._guard = threading.RLock()
         self._opened: tuple[Layout, Registry] | None = None
-        gate.join(self)
+        forks.register(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.summary()}>"
@@ -131,7 +131,7 @@ class Catalog:
         records = self.registry.volumes()
         if not any(map(self._is_unheld, records)):
             return records
-        inhabited = occupied()
+        inhabited = volumes_with_processes()
         return [
             _as_stopped(record)
             if self._is_unheld(record) and str(self.path(record)) not in inhabited
@@ -141,7 +141,7 @@ class Catalog:
 
     def observed(self, record: Record) -> Record:
         """Return a record with the state that the lease shows, which is the truth about "in use"."""
-        if self._is_unheld(record) and not occupants(self.path(record)):
+        if self._is_unheld(record) and not processes_of(self.path(record)):
             return _as_stopped(record)
         return record
 
@@ -162,7 +162,7 @@ class Catalog:
         last = leases.holder_of(self.layout.lease(record.id))
         if last is None or self.is_in_use(record):
             return last
-        left = occupants(self.path(record)) if record.state is State.ACTIVE else []
+        left = processes_of(self.path(record)) if record.state is State.ACTIVE else []
         if not left:
             return None
         pids = tuple(process.pid for process in left)
@@ -201,9 +201,6 @@ class Catalog:
             except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
                 log.warning("The backups could not be looked through: %s", error)
 
-    def before_fork(self) -> None:
-        """Go on: the table puts away what it has."""
-
     def after_fork_in_child(self) -> None:
         """Make the lock anew: another thread may have been opening the table."""
         self._guard = threading.RLock()
@@ -211,7 +208,7 @@ class Catalog:
     def _write_record(self, record: Record) -> None:
         """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
         try:
-            volume.write_record(self.layout.volume(record.id), lambda: self._own_record(record))
+            volume_record.write(self.layout.volume(record.id), lambda: self._own_record(record))
         except FileNotFoundError:
             pass  # pruned: a record lies in each of its backups
         except (OSError, RegistryUnusable) as error:

@@ -16,7 +16,7 @@ from provisioner.pool.catalog import Catalog
 from provisioner.pool.refusals import held
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
-from provisioner.system.processes import occupants
+from provisioner.system.processes import processes_of
 
 _LOOK_SECONDS = 0.1
 """How often maintenance looks whether a person asks for the volume it works on."""
@@ -119,7 +119,7 @@ class Custody(Catalog):
         if lease is None:
             raise held(record, leases.holder_of(path))
         try:
-            if lease.previous is not None and (left := occupants(self.layout.volume(volume_id))):
+            if lease.previous is not None and (left := processes_of(self.layout.volume(volume_id))):
                 found = tuple(process.pid for process in left)
                 raise held(record, self._leave_to(lease, found))
         except BaseException:

@@ -14,7 +14,8 @@ from provisioner.pool.custody import Custody, Leased
 from provisioner.pool.trash import Trash
 from provisioner.settings.log import log
 from provisioner.system import lease as leases
-from provisioner.system.layout import id_for, make, read_record
+from provisioner.system import volume_record
+from provisioner.system.layout import id_for, make
 from provisioner.system.lease import Lease, Purpose
 
 
@@ -106,7 +107,7 @@ class Disposal(Custody):
         path = self.layout.volume(record.id)
         if record.has_files or not path.is_dir():
             return False
-        own = read_record(path)
+        own = volume_record.read(path)
         if own is not None and own.id == record.id:
             return False
 

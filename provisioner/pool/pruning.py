@@ -10,7 +10,7 @@ from provisioner.pool.disposal import Disposal
 from provisioner.pool.safekeeping import Safekeeping
 from provisioner.pool.seal import is_broken
 from provisioner.system.lease import Purpose
-from provisioner.system.processes import dwellers
+from provisioner.system.processes import processes_working_in
 
 
 class Pruning(Safekeeping, Disposal):
@@ -77,7 +77,7 @@ class Pruning(Safekeeping, Disposal):
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
         path = self.layout.volume(record.id)
-        if not force and (pids := dwellers(path)):
+        if not force and (pids := processes_working_in(path)):
             raise VolumeHeld(
                 f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
                 "leave the directory, or use --force."

@@ -20,7 +20,7 @@ from provisioner.settings.pool import VolumePool
 from provisioner.system import layout as volume
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
-from provisioner.system.processes import occupants, wait_until_gone
+from provisioner.system.processes import processes_of, wait_until_gone
 
 _YIELD_SECONDS = 10.0
 """How long an acquire waits for maintenance to give way; it does so within a second."""
@@ -73,9 +73,9 @@ class Uses(Custody):
         clock: Clock = utc_now,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        super().__init__(settings, clock, on_step)
         self._uses: dict[str, _Use] = {}
         self._doors: dict[str, threading.Lock] = {}
+        super().__init__(settings, clock, on_step)
 
     def release(self, acquired: Acquired, process: int | None = None) -> None:
         """Give a volume back; the last use of this process gives the lease back. Calling it twice is harmless.
@@ -109,8 +109,9 @@ class Uses(Custody):
         self._uses.clear()
 
     def after_fork_in_child(self) -> None:
-        """Make all locks anew: other threads may have been entering or leaving volumes."""
+        """Forget the parent's leases, and make all locks anew: other threads may have held them."""
         super().after_fork_in_child()
+        self.abandon()
         self._doors = {}
 
     def kernel_is_up(self, acquired: Acquired, process: int) -> None:
@@ -153,7 +154,7 @@ class Uses(Custody):
             return
         timeout = self.settings.acquire_timeout
         left = wait_until_gone(
-            occupants(self.layout.volume(record.id)),
+            processes_of(self.layout.volume(record.id)),
             timeout=0.5 if timeout is None else timeout.total_seconds(),
             cancel=cancel,
         )
@@ -205,7 +206,7 @@ class Uses(Custody):
 
     def _await_left_behind(self, acquired: Acquired, use: _Use) -> bool:
         """Keep the lease for processes that live on in the volume; return whether there are any."""
-        left = occupants(acquired.path)
+        left = processes_of(acquired.path)
         if not left:
             return False
         pids = tuple(process.pid for process in left)
@@ -223,7 +224,7 @@ class Uses(Custody):
     def _leave_after(self, acquired: Acquired, use: _Use, left: list[Any]) -> None:
         while left:
             # Looked for anew: a kernel that shared the volume may have left others behind meanwhile.
-            left = wait_until_gone(left, timeout=60.0) or occupants(acquired.path)
+            left = wait_until_gone(left, timeout=60.0) or processes_of(acquired.path)
         with self._door(acquired.record.id, threading.Event()):
             if self._uses.get(acquired.record.id) is use and not use.kernels:
                 self._leave(acquired.record.id, use)
