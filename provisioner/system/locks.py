@@ -57,7 +57,7 @@ def try_lock(
 def lock(
     path: Path, pause: Callable[[float], object], flags: int = os.O_RDWR | os.O_CREAT
 ) -> Descriptor:
-    """Lock a file as soon as nobody else has it locked.
+    """Lock a file as soon as no other open file has it locked.
 
     Parameters
     ----------

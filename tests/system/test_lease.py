@@ -129,8 +129,8 @@ def test_a_check_never_prevents_an_acquire(path: Path) -> None:
         while not over.is_set():
             leases.is_held(path)
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    checker = threading.Thread(target=look)
+    checker.start()
     try:
         for _ in range(200):
             lease = take(path)
@@ -138,7 +138,7 @@ def test_a_check_never_prevents_an_acquire(path: Path) -> None:
             lease.release()
     finally:
         over.set()
-        looker.join()
+        checker.join()
 
 
 # -- inherited -----------------------------------------------------------------------------------------------------
