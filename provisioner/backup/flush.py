@@ -8,15 +8,6 @@ import sys
 from pathlib import Path
 
 
-def flush_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def flush_tree(top: Path) -> None:
     """Wait until everything below a directory, and its own name, is on disk.
 

@@ -1,4 +1,4 @@
-"""What a volume, a session and a policy are: values in, values out, without clock, disk or log.
+"""The pure part: sessions, policy, records, events, errors and durations, without clock, disk or log.
 
 May import: nothing of this package.
 """

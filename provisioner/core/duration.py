@@ -10,10 +10,10 @@ _WRITTEN = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 
 EXPECTED = 'a positive number of seconds, a duration such as "30m" or "1h30m" (a century at most), or "never"'
-"""What a duration may be, as a clause that completes "… must be"."""
+"""The accepted values, as a clause that completes "… must be"."""
 
 _LONGEST = timedelta(days=36525)
-"""A century: what is added to a date must give a date."""
+"""A century: a date plus a duration must still be a date."""
 
 
 def parse_duration(value: object) -> timedelta | None:
@@ -56,7 +56,7 @@ def _written_seconds(text: str) -> float:
 
 
 def format_duration(value: timedelta | None) -> str:
-    """Return the shortest writing of a duration that `parse_duration` reads back to the second, or below it exactly."""
+    """Return a duration in its shortest form. `parse_duration` reads it back rounded to seconds, or exact below one."""
     if value is None:
         return "never"
     if value < timedelta(seconds=1):

@@ -1,14 +1,14 @@
-"""What can be refused or fail, each as one line a person can act on.
+"""The errors of this package. Each message is one line that a person can act on.
 
-Every message says what, why and what to do next. The classes exist so that the faces (kernel, server,
-command line) can tell a refusal from a failure; nobody should need to parse the text.
+Every message says what failed, why, and what to do next. The classes and their codes let the faces (kernel, server,
+command line) distinguish refusals from failures without parsing the text.
 """
 
 from __future__ import annotations
 
 
 class VolumeError(Exception):
-    """Anything this package refuses or fails at. Its message is one line for the person who asked."""
+    """The base of all refusals and failures of this package. Its message is one line for the user."""
 
     code = "volume-error"
 
@@ -35,7 +35,7 @@ class PoolDisabled(VolumeError):
 
 
 class PoolFull(VolumeError):
-    """Every place of the pool is taken and none may be freed."""
+    """The pool has reached its capacity, and no volume may be evicted."""
 
     code = "pool-full"
 
@@ -93,7 +93,7 @@ class HydrationFailed(VolumeError):
 
 
 class Cancelled(VolumeError):
-    """The person or the program that asked for the work no longer wants it."""
+    """The user or the program that requested the work cancelled it."""
 
     code = "cancelled"
 
@@ -105,7 +105,7 @@ class BackupFailed(VolumeError):
 
 
 class BackupDamaged(VolumeError):
-    """A backup does not hold what was written, or holds what no backup of ours would."""
+    """The content of a backup is not what was written, or is nothing that a backup of this package contains."""
 
     code = "backup-damaged"
 
@@ -117,7 +117,7 @@ class BackupMissing(VolumeError):
 
 
 class RestoreFailed(VolumeError):
-    """A backup is whole but could not be brought back (no space, no permission)."""
+    """A backup is undamaged but could not be restored (no space, no permission)."""
 
     code = "restore-failed"
 

@@ -1,4 +1,4 @@
-"""What happens to volumes, told to whoever subscribed: the one way from the pool to the faces."""
+"""The events of volumes. Subscribing to them is the only way in which the faces learn what the pool does."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """One event.
 
     Parameters
     ----------
     kind
-        What.
+        What happened.
     at
-        When (UTC).
+        When it happened (UTC).
     session
-        The session whose volume it is about.
+        The session of the volume.
     volume
-        The volume's id; empty where there is none (yet).
+        The volume's id; empty if there is none yet.
     kernel
-        The kernel's id; empty where no kernel is concerned.
+        The kernel's id; empty if the event is not about a kernel.
     details
         Further values of plain JSON types; never an environment.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# What stands before the last @ ahead of the path; or, after a colon that no port follows, a password that nobody has
-# percent-encoded, slashes and all.
+# The text before the last @ ahead of the path; or, after a colon that no port follows, a password with slashes that
+# were not percent-encoded.
 _LOGIN = re.compile(r"://(?:[^/?#\s]+|[^/?#\s:@]*:(?!\d+(?:[/?#]|$))\S*)@")
 
 _QUERIED = re.compile(
@@ -15,10 +15,10 @@ _QUERIED = re.compile(
 
 
 def has_login(text: str) -> bool:
-    """Whether there is an address with a login in a text."""
+    """Whether a text has an address with a login."""
     return _LOGIN.search(text) is not None
 
 
 def without_logins(text: str) -> str:
-    """Return a text as it may be shown: what stands before the @ of an address is left out."""
+    """Return a text that may be shown: without logins, and without secrets in the queries of addresses."""
     return _QUERIED.sub(r"\1…", _LOGIN.sub("://…@", text))

@@ -1,7 +1,7 @@
-"""What does a volume need next? Pure: a record and the time in, an action out.
+"""Decides what a volume needs next. Pure: a record and the time in, an action out.
 
-Level-triggered: each look decides from what is, never from what was last done, so whatever was interrupted is
-decided again.
+Level-triggered: each decision is made from the present record and never from what was done last, so interrupted work is
+decided upon again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from provisioner.core.record import BackupRecord, Record, State
 
 @dataclass(frozen=True)
 class Keep:
-    """Which older backups stay: those among the newest `count`, and those younger than `age`.
+    """Which older backups stay: the newest `count`, and those younger than `age`.
 
-    A backup goes only when it is beyond both; with both None, none ever goes.
+    A backup is deleted only when it is beyond both; with both None, none ever is.
     """
 
     count: int | None
@@ -27,7 +27,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is due when for the volumes of one kernelspec, and where their backups go; None means never."""
+    """When culling, backup and pruning are due for volumes of one kernelspec, and the destination; None means never."""
 
     idle_shutdown: timedelta | None
     backup_after: timedelta | None
@@ -48,17 +48,17 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Due:
-    """When a stopped volume's next backup and its pruning are due; None: never, or not as things stand."""
+    """When a stopped volume's next backup and its pruning are due; None if never, or not in its present state."""
 
     backup: datetime | None
     prune: datetime | None
 
 
 def due(record: Record, policy: Policy) -> Due:
-    """Return when a volume is backed up and pruned next, if nobody uses it before.
+    """Return when a volume is backed up and pruned next, if no kernel uses it before.
 
-    Pruning is due `prune_after` after the stop, and needs a backup of the present generation: where that is missing
-    the backup is due first, at that time at the latest, even if `backup_after` says never.
+    Pruning is due `prune_after` after the stop, and needs a backup of the present generation. If there is none, a
+    backup is due first, at that time at the latest, even if `backup_after` is never.
     """
     if record.state is not State.STOPPED or record.stopped is None or record.spare:
         return Due(None, None)
@@ -74,7 +74,7 @@ def due(record: Record, policy: Policy) -> Due:
 
 
 def next_action(record: Record, policy: Policy, now: datetime) -> Action | None:
-    """Return what is to be done to a volume now; None if nothing is due."""
+    """Return the action that is due for a volume now, if any."""
     when = due(record, policy)
     if when.backup is not None and when.backup <= now:
         return Action.BACK_UP
@@ -84,12 +84,12 @@ def next_action(record: Record, policy: Policy, now: datetime) -> Action | None:
 
 
 def retry_at(now: datetime, failures: int) -> datetime:
-    """Return when a backup that has failed `failures` times before is tried again: 1 minute, doubling up to a day."""
+    """Return when to retry a backup that has failed `failures` times before: after 1 minute, doubling up to a day."""
     return now + min(timedelta(minutes=1 << min(failures, 11)), timedelta(days=1))
 
 
 def eviction_order(records: Iterable[Record]) -> list[Record]:
-    """Return the volumes that may make room: spares, those backed up, the others; the longest stopped first of each."""
+    """Return the volumes that may be evicted: spares, backed up ones, others; of each, the longest stopped first."""
     candidates = [r for r in records if r.state is State.STOPPED and not r.pinned]
     return sorted(
         (r for r in candidates if r.generation or r.spare),
@@ -98,10 +98,9 @@ def eviction_order(records: Iterable[Record]) -> list[Record]:
 
 
 def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> list[BackupRecord]:
-    """Return the backups of one volume that may go.
+    """Return the backups of one volume that may be deleted.
 
-    Only what is older than a whole, verified backup may go, so the newest of those always stays; and all but the
-    newest of the partial ones made since.
+    The newest complete, verified backup always stays. Of the partial backups made since, all but the newest may go.
 
     Parameters
     ----------
@@ -110,7 +109,7 @@ def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> l
     keep
         Which older ones stay.
     now
-        The time, for ages.
+        The time, from which ages count.
     """
     if keep.count is None and keep.age is None:
         return []
@@ -118,7 +117,7 @@ def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> l
     gone = []
     for backup in backups:
         if backup.partial and not sound:
-            # Of those made since the last whole one, the newest has all that the others have.
+            # The newest of those made since the last complete one has all that the others have.
             partial += 1
             if partial > 1:
                 gone.append(backup)

@@ -1,4 +1,4 @@
-"""How far a piece of work is: what the worker calls as it gets on."""
+"""Progress reports: the functions that a worker calls as its work goes on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 Progress = Callable[[int, "int | None"], None]
-"""Called with the bytes done and the bytes in all (None: not known), a few times a second at most."""
+"""Called with the bytes done and the bytes in all (None if unknown), at most a few times a second."""
 
 
 def no_progress(done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 class StepProgress(Protocol):
-    """Called with what a hydration step is doing, from the worker thread; it must not raise and returns at once."""
+    """Called in the worker thread with what a hydration step does; must return at once and not raise."""
 
     def __call__(self, step: str, message: str, fraction: float | None = None) -> None:
-        """Report one line; `fraction` (0 to 1) where the step knows how far it is."""
+        """Report one line; `fraction` (0 to 1) if the step knows how much is done."""
         ...

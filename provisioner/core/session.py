@@ -1,7 +1,7 @@
 """Which session a kernel belongs to.
 
-Pure: values in, values out. What lies on disk (a notebook's metadata, its real path) is read by
-`provisioner.settings.notebook` and handed in.
+Pure: values in, values out. `provisioner.settings.notebook` reads what is on disk (a notebook's metadata, its real
+path) and passes it in.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from enum import Enum
 from provisioner.core.errors import BadSession
 
 SESSION_VARIABLE = "JUPYTER_VOLUME_SESSION"
-"""Names the session: read from whoever starts a kernel, and set in the kernel's environment."""
+"""The session's name: read from the environment given for a kernel, and set in the kernel's environment."""
 
 VOLUME_VARIABLE = "JUPYTER_VOLUME"
 """The path of the kernel's volume; set in the kernel's environment, never read as a request."""
 
 NOTEBOOK_VARIABLE = "JUPYTER_VOLUME_NOTEBOOK"
-"""The API path of the notebook, drive included, as the server extension tells it; not passed on to the kernel."""
+"""The API path of the notebook with its drive, set by the server extension; not passed on to the kernel."""
 
 SERVER_VARIABLE = "JPY_SESSION_NAME"
-"""The notebook's path as jupyter_server tells it: absolute, but with contents drives collapsed."""
+"""The notebook's path as jupyter_server sets it: absolute, but with contents drives collapsed."""
 
 MAX_NAME_BYTES = 4096
-"""The longest session name; as long as the longest path of Linux (PATH_MAX)."""
+"""The size of the longest session name, which is that of the longest path on Linux (PATH_MAX)."""
 
-# Front ends that back a notebook with a file of their own add an identifier that changes at every start.
+# Front ends that keep a notebook in a file of their own add an identifier that changes at every start.
 _BACKING_SUFFIX = re.compile(
     r"-(?:jvsc-)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}[0-9a-z]*(?=\.ipynb$)"
 )
 
 
-# Control characters, line and paragraph separators, and halves of characters that no encoding can store. Whatever
-# else cannot be printed (the joiners of emoji and of Persian, full-width spaces, new characters) is in real file names.
+# Control characters, line and paragraph separators, and lone surrogates, which no encoding can store. Other characters
+# that cannot be printed (the joiners of emoji and of Persian, full-width spaces, new characters) occur in file names.
 _UNUSABLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -59,16 +59,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Clues:
-    """All that is known of a kernel when it starts.
+    """What is known of a kernel when it starts.
 
     Parameters
     ----------
     kernel_id
-        The kernel's own id, always known.
+        The kernel's id, which is always known.
     caller
-        The session named by whoever starts the kernel.
+        The session that the caller named.
     metadata
-        `metadata.volume.session` of the notebook, of whatever type was found there.
+        `metadata.volume.session` of the notebook, of any JSON type.
     notebook
         The notebook's canonical path, or `drive:path` for one that is not a local file.
     """
@@ -97,7 +97,7 @@ def choose(clues: Clues) -> Session:
 
 
 def checked(name: object, origin: str) -> str:
-    """Return `name` if it can name a session, else refuse it in one line that says where it came from."""
+    """Return `name` if it can name a session; raise `BadSession` with its origin if it cannot."""
     if not isinstance(name, str):
         raise BadSession(
             f"The session named by {origin} is of type {type(name).__name__}, not text; "
@@ -120,24 +120,24 @@ def checked(name: object, origin: str) -> str:
 
 
 def caller_session(env: Mapping[str, str], volume_names: Collection[str]) -> str | None:
-    """Return the session that the caller named, unless it is only what a surrounding kernel left in the environment.
+    """Return the session that the caller named, unless the environment only inherited it from a surrounding kernel.
 
-    A kernel's own environment names its volume. A process started in it (papermill in a cell, say) inherits the
-    name without anybody having asked for it; taken as a request, it could only end in "already in use".
+    A process that a kernel starts (papermill in a cell, say) inherits the name of that kernel's session. Taken as a
+    request, the name could only lead to a refusal, since the kernel holds that volume.
 
     Parameters
     ----------
     env
         The environment given for the kernel.
     volume_names
-        The names, former ones too, of the volume that `env` lies in, if any: a notebook may have been renamed since.
+        The present and former names of the volume that `env` belongs to, if any: the notebook may have been renamed.
     """
     name = env.get(SESSION_VARIABLE)
     return None if name in volume_names else name
 
 
 def server_path(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None:
-    """Return the notebook's path as the server told it, or None where it is inherited or of no notebook."""
+    """Return the notebook's path as the server set it; None if it was inherited or is not a notebook's."""
     path = env.get(SERVER_VARIABLE)
     if not path:
         return None
@@ -147,7 +147,7 @@ def server_path(env: Mapping[str, str], process_env: Mapping[str, str]) -> str |
 
 
 def without_backing_suffix(path: str) -> str:
-    """Return the path of the notebook a front end's backing file stands for.
+    """Return the path of the notebook that a front end's backing file stands for.
 
     VS Code names the session of `a.ipynb` on a remote server `a-jvsc-<uuid>.ipynb`, with a new uuid at each start.
     """

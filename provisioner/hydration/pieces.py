@@ -8,6 +8,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner.system.files import replace_file, replacing
+
 PROGRAM = 0o755
 """The mode of a file that can be run."""
 
@@ -39,10 +41,8 @@ class Link:
 
     def write(self, root: Path) -> None:
         """Put it there; atomic."""
-        path = root / self.path
-        aside = _aside(path)
-        aside.symlink_to(self.target)
-        aside.replace(path)
+        with replacing(root / self.path) as aside:
+            aside.symlink_to(self.target)
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,3 @@ class File:
 
 
 Piece = Link | File
-
-
-def replace_file(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file whole: at any instant it is the old one or the new one. `writing` is held."""
-    aside = _aside(path)
-    with aside.open("xb") as file:
-        file.write(content)
-        os.fchmod(file.fileno(), mode)
-    aside.replace(path)
-
-
-def _aside(path: Path) -> Path:
-    """Return a free name beside a path; the same one each time, so that crashes do not leave a heap."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    return aside

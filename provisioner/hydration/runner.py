@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +17,7 @@ from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import holding
 from provisioner.hydration.records import read_record, write_record
 from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Step, Traceable
-from provisioner.system.descriptor import Descriptor
+from provisioner.system import locks
 
 _RECORD = "hydration"
 _LOCK = "hydration.lock"
@@ -308,24 +305,15 @@ def changed_inputs(
 
 @contextlib.contextmanager
 def _locked(path: Path, progress: StepProgress, cancel: Event) -> Iterator[None]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    with Descriptor(lambda: os.open(path, flags, 0o600)) as lock:
-        waiting = False
-        while not _try_lock(lock):
-            if not waiting:
-                progress("hydration", "waiting for another start of this volume to hydrate it")
-                waiting = True
-            if cancel.wait(_POLL):
-                raise Cancelled("hydration was cancelled while another start was hydrating")
-        with holding(lock):
-            yield
+    is_waiting = False
 
+    def pause(waited: float) -> None:
+        nonlocal is_waiting
+        if not is_waiting:
+            progress("hydration", "waiting for another start of this volume to hydrate it")
+            is_waiting = True
+        if cancel.wait(_POLL):
+            raise Cancelled("hydration was cancelled while another start was hydrating")
 
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR}:
-            raise
-        return False
-    return True
+    with locks.lock(path, pause) as lock, holding(lock):
+        yield

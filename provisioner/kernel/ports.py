@@ -18,7 +18,7 @@ from jupyter_client.connect import ConnectionFileMixin, LocalPortCache, port_nam
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
-from provisioner.system.forks import gate
+from provisioner.system import forks
 
 _ATTEMPTS = 100
 
@@ -41,7 +41,7 @@ class Ports:
         self._ip = ip
         self._kept: list[int] = []
         self._dropped = weakref.finalize(self, _close, self._kept)
-        gate.join(self)
+        forks.register(self)
         self.numbers = {name: self._keep_one(ip) for name in port_names}
         """The ports, under the names that a connection file has for them."""
 
@@ -69,9 +69,6 @@ class Ports:
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 bound.bind((self._ip, port))
                 self._kept.append(bound.detach())
-
-    def before_fork(self) -> None:
-        """Go on: there is nothing to put away."""
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's ports, which remain the parent's."""

@@ -41,7 +41,7 @@ from provisioner.pool.pools import pool_of
 from provisioner.settings import notebook
 from provisioner.settings.options import KernelOptions
 from provisioner.settings.pool import load_settings
-from provisioner.system.descriptor import Descriptor
+from provisioner.system.forks import Descriptor
 from provisioner.system.work import Work
 
 T = TypeVar("T")

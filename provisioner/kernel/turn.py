@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from provisioner.system.forks import gate
+from provisioner.system import forks
 
 LONGEST = timedelta(seconds=3)
 """How long a turn lasts at most: a kernel that computes on after that does so for its user."""
@@ -129,7 +129,7 @@ class Turns:
         self._lock = threading.Lock()
         self._waiting: dict[_Ticket, None] = {}
         self._turns: set[Turn] = set()
-        gate.join(self)
+        forks.register(self)
 
     @contextlib.asynccontextmanager
     async def turn(self, look: Callable[[], object] = lambda: None) -> AsyncIterator[Turn]:
@@ -183,9 +183,6 @@ class Turns:
                 break
             ahead += not other.is_silent(now)
         return ahead
-
-    def before_fork(self) -> None:
-        """Go on: there is nothing to put away."""
 
     def after_fork_in_child(self) -> None:
         """Forget who waits in the parent: they never go on here."""

@@ -6,9 +6,6 @@ done under the volume's lease, and the next sweep reads the table anew.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +21,7 @@ from provisioner.core.policy import Action
 from provisioner.core.record import Record
 from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
+from provisioner.system.locks import try_lock
 
 _DEEP_EVERY = timedelta(hours=1)
 """How often a sweep compares the whole disk with the table; in between it reads only what is due."""
@@ -98,9 +96,10 @@ def sweep(
     stop = cancel or threading.Event()
     if dry_run:
         return Report(tuple(planned(pool)), seconds=time.monotonic() - began)
-    with _alone(pool) as is_alone:
-        if not is_alone:
-            return Report(skipped=True, seconds=time.monotonic() - began)
+    lock = try_lock(pool.storage.layout.root / "sweep.lock")
+    if lock is None:
+        return Report(skipped=True, seconds=time.monotonic() - began)
+    with lock:
         repaired = pool.differences.finish_interrupted(stop)
         if deep or (deep is None and _is_deep_due(pool)):
             repaired += pool.differences.settle_disk(stop)
@@ -185,23 +184,3 @@ def _is_deep_due(pool: Pool) -> bool:
     except FileNotFoundError:
         return True
     return abs(pool.clock().timestamp() - stamp) >= _DEEP_EVERY.total_seconds()
-
-
-@contextlib.contextmanager
-def _alone(pool: Pool) -> Iterator[bool]:
-    """Let one process, and in it one thread, sweep a root at a time."""
-    fd = os.open(
-        pool.storage.layout.root / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-    )
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        # Closing it would not be enough: a child forked meanwhile has a copy.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)

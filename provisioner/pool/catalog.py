@@ -17,9 +17,9 @@ from provisioner.pool.context import Context
 from provisioner.pool.leases import Leases
 from provisioner.pool.storage import Storage
 from provisioner.settings.log import log
-from provisioner.system import layout
+from provisioner.system import layout, volume_record
 from provisioner.system.lease import Purpose
-from provisioner.system.processes import occupants, occupied
+from provisioner.system.processes import processes_of, volumes_with_processes
 
 
 class Catalog:
@@ -70,7 +70,7 @@ class Catalog:
         records = self._storage.registry.volumes.all()
         if not any(map(self._is_unheld, records)):
             return records
-        inhabited = occupied()
+        inhabited = volumes_with_processes()
         return [
             _as_stopped(record)
             if self._is_unheld(record) and str(self.path(record)) not in inhabited
@@ -80,7 +80,7 @@ class Catalog:
 
     def observed(self, record: Record) -> Record:
         """Return a record with the state that the lease shows, which is the truth about "in use"."""
-        if self._is_unheld(record) and not occupants(self.path(record)):
+        if self._is_unheld(record) and not processes_of(self.path(record)):
             return _as_stopped(record)
         return record
 
@@ -191,7 +191,7 @@ class Catalog:
     def write_record(self, record: Record) -> None:
         """Let the volume carry its own record. On a full disk the older one stays; the table has the newer."""
         try:
-            layout.write_record(self.path(record), lambda: self._own_record(record))
+            volume_record.write(self.path(record), lambda: self._own_record(record))
         except FileNotFoundError:
             pass  # pruned: a record lies in each of its backups
         except (OSError, RegistryUnusable) as error:
@@ -208,10 +208,10 @@ class Catalog:
             self._context.emit(Kind.RELABELLED, record)
         return record
 
-    def _own_record(self, record: Record) -> layout.VolumeRecord:
+    def _own_record(self, record: Record) -> volume_record.VolumeRecord:
         """Return what a volume says of itself: what the table has now, as other processes may have written since."""
         now = self._storage.registry.volumes.get(record.id) or record
-        return layout.VolumeRecord(
+        return volume_record.VolumeRecord(
             now.id, now.session, now.kernelspec, now.generation, now.created, now.pinned
         )
 

@@ -16,7 +16,7 @@ from provisioner.pool.leases import Leased, Leases
 from provisioner.pool.storage import Storage
 from provisioner.pool.trash import Trash
 from provisioner.settings.log import log
-from provisioner.system import layout
+from provisioner.system import layout, volume_record
 from provisioner.system import lease as leases
 from provisioner.system.lease import Lease, Purpose
 
@@ -86,7 +86,7 @@ class Files:
         path = self._storage.layout.volume(record.id)
         if record.has_files or not path.is_dir():
             return False
-        own = layout.read_record(path)
+        own = volume_record.read(path)
         if own is not None and own.id == record.id:
             return False
 

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from provisioner.backup.format.exclusion import Exclusions
 from provisioner.backup.tally import Tally
 from provisioner.backup.tree import Directory, walk
 from provisioner.core.errors import BackupFailed
+from provisioner.system.files import replace_file
 from provisioner.system.layout import STATE_DIRECTORY, state_directory
 from provisioner.system.removal import remove
 
@@ -41,17 +41,14 @@ def take(volume: Path, exclude: Iterable[str]) -> None:
         Globs of what its backup leaves out; changes to that do not count.
     """
     path = state_directory(volume) / _NAME
-    aside = path.with_name(f"{_NAME}.{secrets.token_hex(4)}")
     globs = list(exclude)
     try:
         content = json.dumps({"exclude": globs, "digest": _digest(volume, globs)})
         remove(path)  # whatever it is: an old fingerprint must not stand for these files
-        aside.write_text(content)
-        aside.replace(path)
+        replace_file(path, content.encode())
     except (OSError, BackupFailed):
-        for left in (path, aside):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def has_changed(volume: Path) -> bool:

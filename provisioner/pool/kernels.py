@@ -16,11 +16,11 @@ from provisioner.pool.leases import leave_to
 from provisioner.pool.refusals import held
 from provisioner.pool.storage import Storage
 from provisioner.settings.log import log
+from provisioner.system import forks
 from provisioner.system import lease as leases
-from provisioner.system.forks import gate
 from provisioner.system.layout import state_directory
 from provisioner.system.lease import Holder, Lease, Purpose
-from provisioner.system.processes import occupants, wait_until_gone
+from provisioner.system.processes import processes_of, wait_until_gone
 
 if TYPE_CHECKING:
     import psutil
@@ -84,7 +84,7 @@ class Kernels:
         self._guard = threading.Lock()
         self._uses: dict[str, _Use] = {}
         self._doors: dict[str, threading.Lock] = {}
-        gate.join(self)
+        forks.register(self)
 
     @contextlib.contextmanager
     def door(self, volume_id: str, cancel: threading.Event | None = None) -> Iterator[None]:
@@ -144,7 +144,7 @@ class Kernels:
         if lease.previous is None:
             return
         left = wait_until_gone(
-            occupants(self._storage.layout.volume(record.id)),
+            processes_of(self._storage.layout.volume(record.id)),
             timeout=self._acquire_seconds(0.5),
             cancel=cancel,
         )
@@ -190,17 +190,9 @@ class Kernels:
                 self._give_back(volume_id, use)
         return True
 
-    def abandon(self) -> None:
-        """Forget all uses and leave their leases to the process that this one was forked from."""
-        for use in self._uses.values():
-            use.lease.abandon()
-        self._uses.clear()
-
-    def before_fork(self) -> None:
-        """Do nothing: a child may inherit leases."""
-
     def after_fork_in_child(self) -> None:
-        """Replace all locks: other threads may have held them."""
+        """Forget the parent's leases, and replace all locks: other threads may have held them."""
+        self._uses.clear()
         self._guard = threading.Lock()
         self._doors = {}
 
@@ -227,7 +219,7 @@ class Kernels:
 
     def _wait_for_processes_of(self, acquired: Acquired, use: _Use) -> bool:
         """Keep the lease for processes that live on in the volume; return whether there are any."""
-        left = occupants(acquired.path)
+        left = processes_of(acquired.path)
         if not left:
             return False
         pids = tuple(process.pid for process in left)
@@ -248,7 +240,7 @@ class Kernels:
     def _give_back_after(self, acquired: Acquired, use: _Use, left: list[psutil.Process]) -> None:
         while left:
             # Looked for anew: a kernel that shared the volume may have left others behind meanwhile.
-            left = wait_until_gone(left, timeout=60.0) or occupants(acquired.path)
+            left = wait_until_gone(left, timeout=60.0) or processes_of(acquired.path)
         with self.door(acquired.record.id):
             if self._uses.get(acquired.record.id) is use and not use.kernels:
                 self._give_back(acquired.record.id, use)

@@ -15,7 +15,7 @@ from provisioner.pool.refusals import held
 from provisioner.pool.storage import Storage
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
-from provisioner.system.processes import occupants
+from provisioner.system.processes import processes_of
 
 _LOOK_SECONDS = 0.1
 """How often maintenance checks whether a person asks for the volume it works on."""
@@ -92,7 +92,7 @@ class Leases:
         if lease is None:
             raise held(record, leases.holder_of(path))
         try:
-            left = occupants(self._storage.layout.volume(volume_id)) if lease.previous else []
+            left = processes_of(self._storage.layout.volume(volume_id)) if lease.previous else []
             if left:
                 raise held(record, leave_to(lease, tuple(process.pid for process in left)))
         except BaseException:
@@ -110,7 +110,7 @@ class Leases:
         if last is None or self.is_held(record):
             return last
         left = (
-            occupants(self._storage.layout.volume(record.id))
+            processes_of(self._storage.layout.volume(record.id))
             if record.state is State.ACTIVE
             else []
         )

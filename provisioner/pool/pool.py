@@ -171,10 +171,6 @@ class Pool:
         if self._kernels.remove(acquired, process):
             self._context.emit(Kind.RELEASED, acquired.record, acquired.kernel)
 
-    def abandon(self) -> None:
-        """Forget all uses, in a forked child: their leases are the parent's."""
-        self._kernels.abandon()
-
     # -- looking ---------------------------------------------------------------------------------------------
 
     def find(self, session: str) -> Record:

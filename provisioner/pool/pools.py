@@ -28,11 +28,9 @@ def pool_of(settings: VolumePool) -> Pool:
 
 
 def _forget_after_fork() -> None:
-    """In a forked child: the leases, and the locks of other threads, are the parent's."""
+    """In a forked child: the pools are the parent's, and another thread may have held the lock."""
     global _guard
     _guard = threading.Lock()
-    for pool in _pools.values():
-        pool.abandon()
     _pools.clear()
 
 

@@ -12,7 +12,7 @@ from provisioner.pool.files import Files
 from provisioner.pool.leases import Leased, Leases
 from provisioner.pool.storage import Storage
 from provisioner.system.lease import Purpose
-from provisioner.system.processes import dwellers
+from provisioner.system.processes import processes_working_in
 
 
 class Pruning:
@@ -95,7 +95,7 @@ class Pruning:
                 f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
-        if pids := dwellers(self._storage.layout.volume(record.id)):
+        if pids := processes_working_in(self._storage.layout.volume(record.id)):
             raise VolumeHeld(
                 f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
                 "leave the directory, or use --force."

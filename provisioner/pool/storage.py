@@ -10,7 +10,7 @@ from provisioner.pool.trash import Trash
 from provisioner.registry import rebuild
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
-from provisioner.system.forks import gate
+from provisioner.system import forks
 from provisioner.system.layout import Layout
 from provisioner.system.reserve import Reserve
 from provisioner.system.root import prepare
@@ -29,7 +29,7 @@ class Storage:
         self._context = context
         self._guard = threading.RLock()
         self._opened: tuple[Layout, Registry] | None = None
-        gate.join(self)
+        forks.register(self)
 
     @property
     def layout(self) -> Layout:
@@ -64,9 +64,6 @@ class Storage:
             lambda: _make_room(layout),
             thorough=True,
         )
-
-    def before_fork(self) -> None:
-        """Do nothing: the table closes its own connection."""
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: another thread may have held it."""

@@ -2,6 +2,7 @@
 
 WAL mode with `synchronous=FULL`: what a call has returned survives a power failure. Waiting for another writer is
 done here with short, jittered pauses; SQLite's own busy handler was measured to starve single writers for seconds.
+Forks are described in `sqlite_forks`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioner.core.errors import RegistryUnusable
-from provisioner.system.forks import gate
+from provisioner.registry import sqlite_forks
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ Recover = Callable[[bool], None]
 """Puts a rebuilt file into the place of a lost one; given True, it looks at every page of the one that is there."""
 
 PATIENCE = timedelta(seconds=10)
-"""How long a file that another process keeps locked is waited for."""
+"""How long a call waits for a file that another process keeps locked."""
 
 
 class Database:
@@ -71,13 +72,13 @@ class Database:
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        gate.join(self)
+        sqlite_forks.register(self)
         self._patiently(lambda connection: None)
 
     def close(self) -> None:
         """Close the file; the next call opens it again. Calling it twice is harmless."""
-        with self._guard, gate.inside(self):
-            self._disconnect()
+        with self._guard, sqlite_forks.in_sqlite():
+            self.disconnect()
 
     def read(
         self, query: str, values: Sequence[object], make: Callable[[sqlite3.Row], T]
@@ -136,7 +137,7 @@ class Database:
                     with self._at_work() as connection:
                         return work(connection)
                 except sqlite3.DatabaseError as error:
-                    # Whatever takes its time happens here, where a fork need not wait for it.
+                    # Everything slow happens here, where no fork waits for it.
                     if is_busy(error) and time.monotonic() < deadline:
                         time.sleep(pause * random.uniform(0.5, 1.5))
                         pause = min(pause * 1.5, 0.05)
@@ -163,8 +164,8 @@ class Database:
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection, opened if need be, while no fork can catch it in the midst of something."""
-        with gate.inside(self):
+        """Yield the connection, opened if need be; forks wait until the block ends."""
+        with sqlite_forks.in_sqlite():
             self._require_whole()
             if self._connection is None:
                 self._connection = self._open()
@@ -191,11 +192,6 @@ class Database:
             raise
         self._identity = identity or _identity(self.path)
         return connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         if self._version(connection) == len(self._migrations):
@@ -225,24 +221,26 @@ class Database:
 
     # -- forks -----------------------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
-        """Close the file; each side opens it again for itself.
+    @property
+    def is_connected(self) -> bool:
+        """Whether this process has a connection."""
+        return self._connection is not None
 
-        SQLite's locks are the process's: a fork that used the connection, or one of its own beside it, would believe
-        it held locks that its parent holds, and lose what it writes (https://sqlite.org/howtocorrupt.html, 2.6).
-        """
-        self._disconnect()
+    def disconnect(self) -> None:
+        """Close the connection, if there is one. Called before a fork, and by `close`."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def after_fork_in_child(self) -> None:
-        """Never touch what could not be closed: not even to close it, which would undo what the parent writes."""
+        """Make the lock anew, and drop a connection of the parent: closing it would undo what the parent writes."""
         self._guard = threading.RLock()
         if self._connection is not None:
             _inherited.append(self._connection)
             self._connection = None
 
     def _require_whole(self) -> None:
-        # Any connection, to any file: SQLite's own locks, too, are as other threads held them.
-        if gate.is_torn:
+        if sqlite_forks.is_torn():
             raise RegistryUnusable(
                 f"{self.path} cannot be used by this process, which was forked in the midst of a write by another "
                 "thread; start a new one instead (`subprocess`, or `multiprocessing` with the start method 'spawn')."
@@ -327,4 +325,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 _inherited: list[sqlite3.Connection] = []
-"""The parent's connections, in a process that was forked while they were in use."""
+"""The parent's connections in a forked child, kept so that nothing closes them."""

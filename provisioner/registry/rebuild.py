@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import time
@@ -16,9 +15,8 @@ from provisioner.core.record import Record, State
 from provisioner.registry.database import is_damage
 from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.settings.log import log
-from provisioner.system import lease
-from provisioner.system.descriptor import Descriptor
-from provisioner.system.layout import Layout, read_record
+from provisioner.system import lease, locks, volume_record
+from provisioner.system.layout import Layout
 
 _REBUILD_SECONDS = 300.0
 """How long to wait for another process that rebuilds the table; reading 10,000 backups takes a minute."""
@@ -193,7 +191,7 @@ def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
     Its generation is one more than its own record says: a process killed before it wrote that record, or a machine
     that lost power, may have changed files since, and no older backup may count as a backup of those files.
     """
-    own = read_record(directory)
+    own = volume_record.read(directory)
     held = lease.is_held(layout.lease(directory.name))
     state = State.ACTIVE if held else State.STOPPED
     if own is None or own.id != directory.name:
@@ -230,22 +228,14 @@ def _set_aside(path: Path, now: datetime) -> None:
 @contextlib.contextmanager
 def _rebuilding(path: Path) -> Iterator[None]:
     """Let one process at a time rebuild; wait for another process that does."""
-    deadline = time.monotonic() + _REBUILD_SECONDS
-    with Descriptor(lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as lock:
-        while not _is_locked(lock):
-            if time.monotonic() > deadline:
-                raise RegistryUnusable(
-                    f"{path.with_name(FILE_NAME)} has been rebuilt by another process for "
-                    f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
-                )
-            time.sleep(0.02)
+
+    def pause(waited: float) -> None:
+        if waited > _REBUILD_SECONDS:
+            raise RegistryUnusable(
+                f"{path.with_name(FILE_NAME)} has been rebuilt by another process for "
+                f"{_REBUILD_SECONDS:.0f} s; try again when it is done, or end it (`fuser` on rebuild.lock)."
+            )
+        time.sleep(0.02)
+
+    with locks.lock(path, pause):
         yield
-
-
-def _is_locked(lock: int) -> bool:
-    """Lock an open file, if nobody else has."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

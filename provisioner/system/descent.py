@@ -1,4 +1,4 @@
-"""The way down a tree by descriptors, so that no symbolic link is ever followed."""
+"""Opens the directories of a tree by descriptor, so that no symbolic link is ever followed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from types import TracebackType
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 KEPT = 64
-"""Levels whose descriptors stay open; deeper ones are walked anew, so that no tree uses them up."""
+"""Levels whose descriptors stay open. Deeper ones are opened anew, so that no tree uses all descriptors up."""
 
 
 class Descent:
     """Opens directories below a root, name by name.
 
-    Whatever is put in the place of a directory meanwhile (a link, another directory) is not
-    followed out of the tree: each step opens one name relative to the descriptor before it.
+    Each step opens one name relative to the descriptor before it. A link that somebody puts in the place of a
+    directory meanwhile is therefore not followed out of the tree.
 
     Parameters
     ----------
     root
-        Descriptor of the top directory; it stays the caller's.
+        The descriptor of the top directory; the caller closes it.
     """
 
     def __init__(self, root: int) -> None:
@@ -43,14 +43,14 @@ class Descent:
         self._keep(0)
 
     def open(self, path: bytes) -> int:
-        """Descriptor of the directory at a relative path (``b""`` is the root).
+        """Return the descriptor of the directory at a relative path (``b""`` is the root).
 
         It belongs to this object and is valid until the next call.
 
         Raises
         ------
         OSError
-            If a name on the way does not exist or is not a directory (a link is none).
+            If a name on the way does not exist or is not a directory (a link is not one).
         """
         names = path.split(b"/") if path else []
         self._leave_deep()

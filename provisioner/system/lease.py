@@ -1,14 +1,13 @@
-"""Who may use this volume now: an OS lock that the kernel process inherits.
+"""The lease: the exclusive right to use a volume, as an OS lock that the kernel process inherits.
 
-The lock is `flock` on a file beside the volume. It belongs to the open file, not to a process: the server opens it,
-the kernel inherits the descriptor, and the OS frees it at the instant when the last of them is gone, however they
-went. What the file contains only tells *people* who holds it; whether it is held, only the lock says.
+The lock is `flock` on a file beside the volume. It belongs to the open file, not to a process: the server opens the
+file, the kernel inherits the descriptor, and the OS frees the lock when the last of them is gone, however it ended.
+The content of the file tells *people* who holds the lease; only the lock decides whether it is held.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -23,10 +22,11 @@ from threading import Event
 from typing import Any
 
 from provisioner.core.errors import Cancelled
-from provisioner.system.forks import gate
+from provisioner.system import locks
+from provisioner.system.forks import Descriptor
 
 _GRACE = 0.05
-"""Seconds for which a taken lock is tried again even without a timeout: a look at a lease takes it for microseconds."""
+"""Seconds for which `take` tries again in any case: `is_held` in another process takes the lock for microseconds."""
 
 
 class Purpose(Enum):
@@ -43,18 +43,13 @@ class Purpose(Enum):
 
     @property
     def yields(self) -> bool:
-        """Whether the holder gives the lease up as soon as a person asks for the volume, or by itself at once."""
+        """Whether the holder gives the lease up as soon as a person asks for the volume, or by itself in a moment."""
         return self in {Purpose.BACKUP, Purpose.PRUNE, Purpose.RENAME}
-
-    @property
-    def is_inherited(self) -> bool:
-        """Whether processes are started under the lease that keep it for as long as they live."""
-        return self not in {Purpose.BACKUP, Purpose.PRUNE, Purpose.RESTORE, Purpose.RENAME}
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, as written into its file.
+    """The holder of a lease, as written into its file.
 
     Parameters
     ----------
@@ -63,13 +58,13 @@ class Holder:
     host
         Its machine.
     purpose
-        What for.
+        What it is held for.
     since
-        When (UTC).
+        When it was taken (UTC).
     kernels
-        The ids of the kernels that use it.
+        The ids of the kernels that use the volume.
     processes
-        The kernel processes, and those left behind by one that has ended.
+        The kernel processes, and those that an ended kernel left behind.
     """
 
     pid: int
@@ -87,24 +82,23 @@ class Holder:
         )
 
     def __str__(self) -> str:
-        """Return who it is, as a clause for messages."""
-        said = f"{self.purpose.value}"
-        if self.kernels:
-            said += f" {', '.join(self.kernels)}"
-        said += f" of process {self.pid} on {self.host}"
+        """Return the holder as a clause for messages."""
         if self.purpose is Purpose.LEFT_BEHIND:
             pids = ", ".join(map(str, self.processes))
-            said = f"processes {pids} on {self.host}, which a kernel left behind"
-        return f"{said} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+            who = f"processes {pids} on {self.host}, which a kernel left behind"
+        else:
+            kernels = f" {', '.join(self.kernels)}" if self.kernels else ""
+            who = f"{self.purpose.value}{kernels} of process {self.pid} on {self.host}"
+        return f"{who} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
 
     def to_json(self) -> bytes:
-        """Return the holder as it is written into the lease's file: one line."""
+        """Return the content of the lease's file: one line."""
         values = {**asdict(self), "purpose": self.purpose.value, "since": self.since.isoformat()}
         return json.dumps(values).encode() + b"\n"
 
     @classmethod
     def from_json(cls, content: bytes) -> Holder | None:
-        """Read the first line, as `to_json` wrote it; None for anything else, such as a file cut short by a crash."""
+        """Read what `to_json` wrote; return None for anything else, such as a file that a crash cut short."""
         try:
             values: dict[str, Any] = json.loads(content.partition(b"\n")[0])
             return cls(
@@ -120,62 +114,59 @@ class Holder:
 
 
 class Lease:
-    """The exclusive right to use a volume, held until `release` and as long as any process inherited `fd`.
+    """A lease that this process holds until `release`, and any process that was passed `fd` for as long as it lives.
+
+    Forked children have no part in it: it is closed there.
 
     Parameters
     ----------
     path
         The lease's file.
-    fd
-        The locked, open file.
+    file
+        That file, open and locked.
     holder
-        Who holds it, as last written into the file.
+        The holder, as last written into the file.
     previous
-        Who held it before and did not release it in good order (its process was killed); None after a clean release.
+        The holder before, if it did not release the lease (its process was killed); None after a clean release.
     """
 
-    def __init__(self, path: Path, fd: int, holder: Holder, previous: Holder | None) -> None:
+    def __init__(
+        self, path: Path, file: Descriptor, holder: Holder, previous: Holder | None
+    ) -> None:
         self.path = path
-        self.fd = fd
         self.holder = holder
         self.previous = previous
-        gate.join(self)
+        self._file = file
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to pass on to a kernel; -1 once this process has let go of the lease."""
+        return self._file.number
 
     @property
     def is_ours(self) -> bool:
-        """Whether this process took it; a fork of that process only has a copy."""
-        return self.holder.pid == os.getpid()
+        """Whether this process holds it; False in a forked child of the process that took it."""
+        return self.fd >= 0
 
     def describe(self, holder: Holder) -> None:
-        """Write who holds the lease; called when a kernel is added, is up, or has gone."""
+        """Write a new holder into the file. Called when a kernel is added, is up, or has ended."""
         self.holder = holder
         _write(self.fd, holder.to_json())
 
     def release(self) -> None:
-        """Give the lease up; calling it twice is harmless. A process that inherited it keeps it locked.
+        """Give the lease up; calling this twice is harmless. A process that was passed it keeps it held.
 
-        In a fork of the process that took it, this closes the fork's copy only.
+        In a forked child of the process that took it, this does nothing.
         """
-        if self.fd >= 0 and self.is_ours:
-            # Emptied first: whoever gets the lock next sees that all was left in good order.
+        if self.is_ours:
+            # An empty file tells the next holder that the lease was released and not lost.
             with contextlib.suppress(OSError):
                 os.ftruncate(self.fd, 0)
         self.abandon()
 
     def abandon(self) -> None:
-        """Close this process's copy and leave the file as it is: others that inherited the lease go on using it."""
-        with gate.inside(self):
-            fd, self.fd = self.fd, -1
-            if fd >= 0:
-                os.close(fd)
-
-    def before_fork(self) -> None:
-        """Go on: a child may keep it."""
-
-    def after_fork_in_child(self) -> None:
-        """Close a copy that nobody works under: the child would keep the volume in use for as long as it lives."""
-        if not self.holder.purpose.is_inherited:
-            self.abandon()
+        """Close this process's copy and leave the file's content: processes that were passed it keep the lease."""
+        self._file.close()
 
 
 def take(
@@ -185,9 +176,9 @@ def take(
     patience: Callable[[Holder | None], float],
     cancel: Event,
 ) -> Lease | None:
-    """Take the lease whose file is `path`; None if another process keeps it for longer than `patience` allows.
+    """Take the lease whose file is `path`; return None if another process holds it for longer than `patience` allows.
 
-    Called at the start of a kernel and of each maintenance step, never on an event loop. If this raises or returns
+    Called at the start of a kernel and of each step of a sweep, never on an event loop. If this raises or returns
     None, nothing is held.
 
     Parameters
@@ -197,7 +188,7 @@ def take(
     holder
         Written into the file once the lease is held.
     patience
-        Called with the present holder each time the lease was found taken; returns how many seconds to wait in all.
+        Called with the present holder after each attempt; returns how many seconds to wait in all.
     cancel
         Ends the wait.
 
@@ -209,11 +200,8 @@ def take(
     began = time.monotonic()
     pause = 0.002
     while True:
-        # A child forked before the lease is known to be one would keep it.
-        with gate.inside():
-            lease = _try_to_take(path, holder)
-        if lease is not None:
-            return lease
+        if (file := locks.try_lock(path)) is not None:
+            return _taken(path, file, holder)
         if time.monotonic() - began >= max(patience(holder_of(path)), _GRACE):
             return None
         if cancel.wait(pause * random.uniform(0.5, 1.5)):
@@ -223,24 +211,19 @@ def take(
 
 def is_held(path: Path) -> bool:
     """Whether any process holds the lease now."""
-    # A child forked while this process looks would be a holder for as long as it lives.
-    with gate.inside():
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        try:
-            # Shared, so that two lookers do not take one another for a holder.
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
+    try:
+        # Shared, so that two processes that look at once do not see one another as a holder.
+        file = locks.try_lock(path, os.O_RDWR, shared=True)
+    except FileNotFoundError:
         return False
+    if file is None:
+        return True
+    file.close()
+    return False
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Return who wrote last that they hold the lease; None if it was released in good order."""
+    """Return the holder that the file names; None if the lease was released."""
     try:
         return Holder.from_json(path.read_bytes())
     except OSError:
@@ -248,19 +231,19 @@ def holder_of(path: Path) -> Holder | None:
 
 
 def want(path: Path) -> None:
-    """Tell maintenance that holds the lease that a person asks for the volume; it gives up within a second."""
+    """Ask a sweep that holds the lease to give it up, for a person; it does within a second."""
     with contextlib.suppress(OSError):
         _wanted(path).touch(mode=0o600)
 
 
 def unwant(path: Path) -> None:
-    """Take the word back: the volume was acquired, or maintenance begins anew."""
+    """Withdraw what `want` asked: the volume was acquired, or a sweep begins anew."""
     with contextlib.suppress(OSError):
         _wanted(path).unlink()
 
 
 def is_wanted(path: Path) -> bool:
-    """Whether somebody asked maintenance for the lease."""
+    """Whether a person asks for the lease."""
     return _wanted(path).exists()
 
 
@@ -269,7 +252,7 @@ def _wanted(path: Path) -> Path:
 
 
 def remove(lease: Lease) -> None:
-    """Give a lease up and delete its file, of a volume that is no more."""
+    """Give a lease up and delete its file; called when the volume is forgotten."""
     with contextlib.suppress(FileNotFoundError):
         lease.path.unlink()
     unwant(lease.path)
@@ -282,7 +265,7 @@ def with_kernel(holder: Holder, kernel: str) -> Holder:
 
 
 def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
-    """Return the holder with one kernel, and its process, fewer."""
+    """Return the holder without a kernel and its process."""
     return replace(
         holder,
         kernels=tuple(k for k in holder.kernels if k != kernel),
@@ -290,47 +273,19 @@ def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
     )
 
 
-def _try_to_take(path: Path, holder: Holder) -> Lease | None:
-    fd = _open_locked(path)
-    if fd is None:
-        return None
-    lease = Lease(path, fd, holder, previous=None)
+def _taken(path: Path, file: Descriptor, holder: Holder) -> Lease:
     try:
-        lease.previous = Holder.from_json(os.pread(fd, 65536, 0))
+        lease = Lease(path, file, holder, Holder.from_json(os.pread(file.number, 65536, 0)))
         lease.describe(holder)
     except BaseException:
-        lease.abandon()
+        file.close()
         raise
     return lease
 
 
-def _open_locked(path: Path) -> int | None:
-    """Open the lease's file and lock it; None if it is locked. The file may be unlinked and made anew meanwhile."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_same_file(fd, path):
-                return fd
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def _is_same_file(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _write(fd: int, content: bytes) -> None:
-    # A full disk must not keep anybody from their files: the content only informs. It is never empty in between, which
-    # would say of a process killed just then that it left all in good order.
+    # The content only informs, so a full disk must not keep a person from their files. The file is never empty in
+    # between: were the process killed then, the lease would look released.
     with contextlib.suppress(OSError):
         os.pwrite(fd, content, 0)
         os.ftruncate(fd, len(content))

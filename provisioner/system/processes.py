@@ -1,7 +1,7 @@
-"""Who lives in a volume: the processes that a kernel left behind.
+"""The processes that use a volume: those that a kernel left behind, and those that work in it.
 
-A kernel's children outlive it when they were put in the background. Most of them do not inherit the lease (Python's
-`subprocess` closes descriptors), but all inherit the environment, which names their volume.
+A kernel's children outlive the kernel if they were put in the background. Most of them do not inherit the lease
+(Python's `subprocess` closes descriptors), but all inherit the environment, which names their volume.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import psutil
 
 _PROC = Path("/proc")
-_LOOK_SECONDS = 0.2
-"""How often who waits for processes to end looks whether that is still wanted."""
+_POLL_SECONDS = 0.2
+"""How often `wait_until_gone` looks at `cancel`."""
 
 
-def occupants(volume: Path) -> list[psutil.Process]:
-    """Return the processes, other than this one, whose environment says that they live in `volume`.
+def processes_of(volume: Path) -> list[psutil.Process]:
+    """Return the processes, other than this one, whose environment names `volume`.
 
-    Processes of other users cannot be read and are passed over; a root belongs to one user.
+    Processes of other users are skipped, as they cannot be read; a root belongs to one user.
     """
-    pids = list(_linux_pids(volume) if (_PROC / "self" / "environ").exists() else _pids(volume))
+    pids = [pid for pid, of in _others(_volume_of, _volume_by_psutil) if of == str(volume)]
     if not pids:
         return []
     # An import of milliseconds, at the end of a kernel that mostly left nothing behind.
@@ -44,80 +44,20 @@ def occupants(volume: Path) -> list[psutil.Process]:
     return found
 
 
-def occupied() -> dict[str, tuple[int, ...]]:
-    """Return all volumes in which other processes live, with these; one look, however many volumes there are."""
-    import psutil
-
+def volumes_with_processes() -> dict[str, tuple[int, ...]]:
+    """Return the volumes that environments of other processes name, with these processes: one look for all volumes."""
     found: dict[str, tuple[int, ...]] = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            volume = process.environ().get(VOLUME_VARIABLE)
-            if volume and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found[volume] = (*found.get(volume, ()), process.pid)
+    for pid, volume in _others(_volume_of, _volume_by_psutil):
+        if volume:
+            found[volume] = (*found.get(volume, ()), pid)
     return found
 
 
-def _linux_pids(volume: Path) -> Iterator[int]:
-    """Look through /proc by hand: every shutdown of a kernel waits for this, and psutil took six times as long."""
-    wanted = b"\0" + os.fsencode(f"{VOLUME_VARIABLE}={volume}") + b"\0"
-    own = str(os.getpid())
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != own and wanted in b"\0" + _environment(name) + b"\0":
-            yield int(name)
-
-
-def dwellers(volume: Path) -> list[int]:
+def processes_working_in(volume: Path) -> list[int]:
     """Return the processes, other than this one, whose working directory lies in `volume`."""
-    volume = Path(os.path.realpath(volume))
-    if not (_PROC / "self" / "cwd").exists():
-        return list(_dwellers(volume))
-    own = str(os.getpid())
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != own:
-            with contextlib.suppress(OSError):
-                if _is_within(os.readlink(f"/proc/{name}/cwd"), volume):
-                    found.append(int(name))
-    return found
-
-
-def _dwellers(volume: Path) -> Iterator[int]:
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and _is_within(process.cwd(), volume):
-                yield process.pid
-
-
-def _is_within(directory: str, volume: Path) -> bool:
-    return directory == str(volume) or directory.startswith(f"{volume}{os.sep}")
-
-
-def _environment(pid: str) -> bytes:
-    """Return a process's environment as it was started with; nothing of one that is gone or another user's."""
-    try:
-        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 17):
-            parts.append(part)
-        return b"".join(parts)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
-def _pids(volume: Path) -> Iterator[int]:
-    import psutil
-
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(VOLUME_VARIABLE) == str(volume):
-                yield process.pid
+    real = os.path.realpath(volume)
+    working = _others(lambda entry: os.readlink(f"{entry}/cwd"), lambda process: process.cwd())
+    return [pid for pid, cwd in working if cwd == real or cwd.startswith(f"{real}{os.sep}")]
 
 
 def wait_until_gone(
@@ -131,5 +71,46 @@ def wait_until_gone(
         return list(psutil.wait_procs(left, timeout=timeout)[1])
     deadline = time.monotonic() + timeout
     while left and not cancel.is_set() and (seconds := deadline - time.monotonic()) > 0:
-        left = psutil.wait_procs(left, timeout=min(seconds, _LOOK_SECONDS))[1]
+        left = psutil.wait_procs(left, timeout=min(seconds, _POLL_SECONDS))[1]
     return left
+
+
+def _others(
+    read: Callable[[str], str], read_by_psutil: Callable[[psutil.Process], str]
+) -> Iterator[tuple[int, str]]:
+    """Yield what can be read of each process but this one.
+
+    On Linux, /proc is read directly: every shutdown of a kernel waits for this, and psutil took six times as long.
+
+    Parameters
+    ----------
+    read
+        Reads it from a process's directory in /proc.
+    read_by_psutil
+        Reads it elsewhere.
+    """
+    own = os.getpid()
+    if (_PROC / "self" / "environ").exists():
+        for name in os.listdir(_PROC):
+            if name.isdigit() and int(name) != own:
+                with contextlib.suppress(OSError):
+                    yield int(name), read(f"{_PROC}/{name}")
+        return
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
+                yield process.pid, read_by_psutil(process)
+
+
+def _volume_of(entry: str) -> str:
+    """Return the volume that a process's environment names, as it was started with; empty if it names none."""
+    with open(f"{entry}/environ", "rb", buffering=0) as file:
+        environment = b"\0" + file.readall()
+    _, _, rest = environment.partition(b"\0%s=" % VOLUME_VARIABLE.encode())
+    return os.fsdecode(rest.partition(b"\0")[0])
+
+
+def _volume_by_psutil(process: psutil.Process) -> str:
+    return process.environ().get(VOLUME_VARIABLE, "")

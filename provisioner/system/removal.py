@@ -1,4 +1,4 @@
-"""Deletes what is to go, whatever its depth and modes, without following a link."""
+"""Deletes files and trees of any depth and mode, without following a link."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TOP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link, or a directory with all in it.
+    """Delete a file, a link, or a directory with its content.
 
-    What cannot be deleted now, or is being deleted by another process, stays without an error: whoever comes by the
-    next time meets it again. It is not atomic; what somebody may look for goes under another name first.
+    What cannot be deleted, or is being deleted by another process, stays without an error; the next sweep tries again.
+    This is not atomic: the caller first renames what others may look for.
     """
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
@@ -26,7 +26,7 @@ def remove(path: Path) -> None:
 
 
 def remove_tree(top: Path) -> None:
-    """Delete a directory and all in it; nothing happens if it does not exist.
+    """Delete a directory with its content; does nothing if it does not exist.
 
     ``shutil.rmtree`` fails in read-only directories and in trees deeper than Python's stack.
 
@@ -65,7 +65,7 @@ def _empty(descent: Descent) -> None:
 
 
 def _unlink_files(directory: int) -> list[bytes]:
-    """Delete what is no directory; unlock and return the names of what is one."""
+    """Delete all but the directories; make these writable, and return their names."""
     if not os.fstat(directory).st_mode & stat.S_IWUSR:
         os.fchmod(directory, 0o700)
     children = []

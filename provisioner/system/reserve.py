@@ -1,7 +1,7 @@
-"""Space kept back under the root, given up when the disk is full so that the table can still be written.
+"""Disk space reserved under the root, freed when the disk is full so that the table can still be written.
 
-Without it a full disk would keep people from the very files that they want to delete: an acquire must be recorded,
-or a later sweep would take an old backup for a current one.
+Without it, people could not open a volume on a full disk to delete files: each acquire must be recorded, or a later
+sweep would take an old backup for a current one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import shutil
 from pathlib import Path
 
 SIZE = 2 * 1024 * 1024
-"""Bytes kept back: room for some hundred transactions of the table's write-ahead log."""
+"""Bytes reserved: room for some hundred transactions in the table's write-ahead log."""
 
 _AMPLE = 16
-"""The reserve is (re)made when this many times its size is free."""
+"""The reserve is made when this many times its size is free."""
 
 
 class Reserve:
@@ -25,18 +25,13 @@ class Reserve:
         self._path = root / "reserve"
 
     def fill(self) -> bool:
-        """Make the reserve if it is missing and the disk has ample space; return whether it is there."""
+        """Make the reserve if it is missing and the disk has ample space; return whether it exists."""
         try:
-            if self._path.stat().st_size == SIZE:
+            if self._path.exists() and self._path.stat().st_size == SIZE:
                 return True
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return False
-        try:
             if shutil.disk_usage(self._path.parent).free < _AMPLE * SIZE:
                 return False
-            # Random bytes: a file system that compresses would keep nothing back for zeros.
+            # Random bytes: a file system that compresses would reserve nothing for zeros.
             self._path.write_bytes(os.urandom(SIZE))
         except OSError:
             self.spend()
@@ -44,7 +39,7 @@ class Reserve:
         return True
 
     def spend(self) -> bool:
-        """Give the space up; return whether there was any."""
+        """Free the reserved space; return whether there was any."""
         with contextlib.suppress(OSError):
             self._path.unlink()
             return True

@@ -1,4 +1,4 @@
-"""Is this directory fit to hold volumes? Made where it is missing, refused with the reason where it is not fit."""
+"""Makes the root, or refuses a directory that cannot be one, with the reason and the cure."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def prepare(root: Path, *, allow_network: bool) -> Layout:
-    """Return the layout of a root that can be used; makes a root that is missing, where `missing_parent` finds none.
+    """Make a root unless it exists, check that it can hold volumes, and return its layout.
 
     Raises
     ------
     RootUnusable
-        With what is wrong and the cure.
+        With the reason and the cure.
     """
     layout = Layout(root)
     try:
@@ -53,10 +53,10 @@ def prepare(root: Path, *, allow_network: bool) -> Layout:
 
 
 def missing_parent(root: Path) -> Path | None:
-    """Return the directory that has to exist before `root` can be made; None if nothing is missing.
+    """Return the directory that the user must make before `root` can be made; None if nothing is missing.
 
-    Whoever names a root may leave one directory above it to us: two that are missing speak for a typing error. The
-    default root is nobody's typing; all that leads to it is made, as any Jupyter program makes its data directory.
+    One missing directory above a root is made. Two missing ones suggest a typing error. All directories above the
+    default root are made, as any Jupyter program makes its data directory.
     """
     if root.parent.exists() or root.parent.parent.exists() or _is_default(root):
         return None
@@ -75,7 +75,7 @@ def _make(root: Path) -> None:
             f"The root {root} cannot be made: {missing} does not exist; "
             "make it first, or correct VolumePool.root."
         )
-    # What leads to the default root belongs to this user alone (XDG); a parent that was named may be for others too.
+    # The directories above the default root belong to this user alone (XDG); others may use those above another root.
     mode = 0o700 if _is_default(root) else 0o777
     above = list(takewhile(lambda parent: not parent.exists(), root.parents))
     for directory in reversed(above):
@@ -129,7 +129,7 @@ def _require_own(root: Path) -> None:
 
 
 def holds_only_volumes(root: Path) -> bool:
-    """Whether a directory can be closed to others and nothing else is taken from them: it is empty, or was a root."""
+    """Whether closing a directory to other users takes nothing but volumes from them: it is empty, or a root."""
     layout = Layout(root)
     return not any(root.iterdir()) or all(path.is_dir() for path in layout.directories)
 
@@ -141,7 +141,7 @@ def network_file_system(path: Path) -> str | None:
 
 
 def file_system(path: Path) -> str | None:
-    """Return the type of the file system that `path` lies on (`ext4`, `nfs4`, …); None where it cannot be told."""
+    """Return the type of the file system that `path` lies on (`ext4`, `nfs4`, …); None if it cannot be found out."""
     if Path(_MOUNTS).exists():
         return _linux_file_system(path)
     import psutil

@@ -31,7 +31,7 @@ CENTURY = timedelta(days=36525)
         (CENTURY, 36525 * 86400),
     ],
 )
-def test_what_people_write_is_understood(written: object, seconds: float) -> None:
+def test_durations_are_read_in_every_accepted_form(written: object, seconds: float) -> None:
     assert parse_duration(written) == timedelta(seconds=seconds)
 
 
@@ -78,21 +78,21 @@ def test_never_is_spelled_never(written: object) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_duration_is_refused_with_what_would_be(written: object) -> None:
+def test_other_values_are_refused_with_the_accepted_forms(written: object) -> None:
     with pytest.raises(ValueError, match="a positive number") as caught:
         parse_duration(written)
     assert str(caught.value) == EXPECTED
 
 
 @given(st.timedeltas(min_value=timedelta(microseconds=1), max_value=CENTURY))
-def test_what_is_written_is_read_back_to_the_second(duration: timedelta) -> None:
+def test_a_formatted_duration_is_read_back_to_the_second(duration: timedelta) -> None:
     again = parse_duration(format_duration(duration))
     assert again is not None
     assert abs(again - duration) <= timedelta(seconds=0.5)
 
 
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.binary()))
-def test_whatever_is_given_is_read_or_refused_and_always_fits_a_calendar(value: object) -> None:
+def test_any_value_is_read_or_refused_and_the_result_can_be_added_to_a_date(value: object) -> None:
     try:
         duration = parse_duration(value)
     except ValueError:
@@ -114,5 +114,5 @@ def test_whatever_is_given_is_read_or_refused_and_always_fits_a_calendar(value: 
         (timedelta(seconds=0.25), "0.25s"),
     ],
 )
-def test_a_duration_is_written_short(duration: timedelta | None, written: str) -> None:
+def test_a_duration_is_formatted_short(duration: timedelta | None, written: str) -> None:
     assert format_duration(duration) == written

@@ -1,4 +1,4 @@
-"""Addresses are shown without what only their owner may know."""
+"""Logins and secrets are removed from addresses before they are shown."""
 
 from __future__ import annotations
 

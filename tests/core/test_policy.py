@@ -1,4 +1,4 @@
-"""What is due when, decided from values alone."""
+"""What is due for a volume, decided from values alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_next_action_follows_from_the_record_and_the_time(
     assert next_action(record, POLICY, NOW + age) is expected
 
 
-def test_what_is_to_be_pruned_is_backed_up_first_even_if_backups_are_never_due() -> None:
+def test_a_volume_is_backed_up_before_it_is_pruned_even_if_backups_are_never_due() -> None:
     never = replace(POLICY, backup_after=None)
     assert due(STOPPED, never).backup == NOW + 10 * DAY
     assert next_action(STOPPED, never, NOW + 10 * DAY) is Action.BACK_UP
@@ -65,19 +65,19 @@ def test_never_means_never() -> None:
     assert next_action(BACKED_UP, never, NOW + 10_000 * DAY) is None
 
 
-def test_a_listing_tells_that_pruning_waits_for_a_backup_that_is_tried_again_later() -> None:
+def test_pruning_is_due_no_earlier_than_the_backup_that_is_retried() -> None:
     failing = replace(STOPPED, retry=NOW + 12 * DAY)
     assert due(failing, POLICY).prune == NOW + 12 * DAY
 
 
-def test_a_failed_backup_is_tried_again_later_and_later_but_every_day() -> None:
+def test_a_failed_backup_is_retried_at_growing_intervals_of_a_day_at_most() -> None:
     waits = [retry_at(NOW, failures) - NOW for failures in range(20)]
     assert waits[:3] == [timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=4)]
     assert waits[-1] == DAY
     assert waits == sorted(waits)
 
 
-def test_the_longest_stopped_go_first_but_those_backed_up_before_the_others() -> None:
+def test_backed_up_volumes_are_evicted_first_and_of_those_the_longest_stopped() -> None:
     old = replace(STOPPED, id="old", stopped=NOW - 9 * DAY)
     new = replace(BACKED_UP, id="new")
     newer = replace(BACKED_UP, id="newer", stopped=NOW + DAY)
@@ -109,7 +109,7 @@ def backup(days_old: float, *, partial: bool = False, verified: bool = True) -> 
         ([backup(1, partial=True), backup(2, partial=True)], Keep(1, None), ["b2"]),
     ],
 )
-def test_older_backups_go_only_after_a_newer_whole_one(
+def test_older_backups_are_deleted_only_after_a_newer_complete_one(
     backups: list[BackupRecord], keep: Keep, gone: list[str]
 ) -> None:
     assert [b.name for b in superfluous(backups, keep, NOW)] == gone

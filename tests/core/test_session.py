@@ -1,4 +1,4 @@
-"""Which session a kernel belongs to, decided from what is known of it."""
+"""The session of a kernel, chosen from what is known when it starts."""
 
 from __future__ import annotations
 
@@ -106,22 +106,22 @@ def test_a_name_that_cannot_be_stored_or_shown_is_refused_in_one_line(name: obje
         " leading and trailing ",
     ],
 )
-def test_any_name_that_a_file_may_well_have_is_taken_as_it_is(name: str) -> None:
+def test_any_usual_file_name_is_accepted_unchanged(name: str) -> None:
     assert checked(name, "the caller") == name
 
 
-def test_what_a_surrounding_kernel_left_in_the_environment_is_no_request() -> None:
+def test_a_session_inherited_from_a_surrounding_kernel_is_ignored() -> None:
     assert caller_session({SESSION_VARIABLE: "outer"}, {"outer", "earlier"}) is None
     assert caller_session({SESSION_VARIABLE: "earlier"}, {"outer", "earlier"}) is None
 
 
-def test_another_name_set_inside_a_kernel_is_a_request() -> None:
+def test_another_session_named_inside_a_kernel_is_used() -> None:
     assert caller_session({SESSION_VARIABLE: "mine"}, {"outer"}) == "mine"
     assert caller_session({SESSION_VARIABLE: "mine"}, ()) == "mine"
     assert caller_session({}, {"outer"}) is None
 
 
-def test_an_inherited_notebook_path_is_not_taken_for_the_kernels_own() -> None:
+def test_an_inherited_notebook_path_is_ignored() -> None:
     inherited = {SERVER_VARIABLE: "/n.ipynb", VOLUME_VARIABLE: "/v"}
     assert server_path({SERVER_VARIABLE: "/n.ipynb"}, inherited) is None
     assert server_path({SERVER_VARIABLE: "/other.ipynb"}, inherited) == "/other.ipynb"

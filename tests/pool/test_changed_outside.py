@@ -18,7 +18,7 @@ from provisioner.maintenance.sweep import sweep
 from provisioner.pool.fingerprint import has_changed
 from provisioner.pool.pool import Pool
 from provisioner.system.layout import state_directory
-from provisioner.system.processes import dwellers
+from provisioner.system.processes import processes_working_in
 from tests.support.world import World, content_of
 
 
@@ -348,7 +348,7 @@ def test_somebody_who_came_through_a_link_is_seen_working_there(tmp_path: Path) 
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert dwellers(tmp_path / "link" / "volume") == [process.pid]
+        assert processes_working_in(tmp_path / "link" / "volume") == [process.pid]
         process.communicate(b"\n")
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from provisioner.pool.pool import Pool
-from provisioner.system import layout as volume
-from provisioner.system.layout import VolumeRecord
+from provisioner.system import layout, volume_record
+from provisioner.system.volume_record import VolumeRecord
 from tests.support.children import Child
 from tests.support.pools import acquire
 from tests.support.tables import NOW
@@ -41,7 +41,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(pool: Pool) -> None:
         with Child(write_and_die) as child:
             assert child.said() == ""
         names = names_in(acquired.state_directory)
-        assert len([name for name in names if name.endswith(".tmp")]) == count, names
+        assert len([name for name in names if name.endswith(".new")]) == count, names
     pool.release(acquire(pool))
     assert names_in(acquired.state_directory) == ["record.json"]
 
@@ -49,13 +49,13 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(pool: Pool) -> None:
 def test_what_is_being_written_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volume.make(tmp_path / "v")
-    state = volume.state_directory(tmp_path / "v")
+    layout.make(tmp_path / "v")
+    state = layout.state_directory(tmp_path / "v")
     replace = Path.replace
 
     def write(number: int) -> None:
         record = VolumeRecord("v", "a", "python3", number, NOW)
-        volume.write_record(tmp_path / "v", lambda: record)
+        volume_record.write(tmp_path / "v", lambda: record)
 
     def write_slowly(pause: Pause) -> None:
         def replace_slowly(self: Path, target: Any) -> Path:
@@ -66,7 +66,7 @@ def test_what_is_being_written_is_never_removed(
             patch.setattr(Path, "replace", replace_slowly)
             write(1)
 
-    monkeypatch.setattr(volume, "_PATIENCE", timedelta(0))
+    monkeypatch.setattr(volume_record, "_PATIENCE", timedelta(0))
     with Held(write_slowly) as writer:
         (written,) = names_in(state)
         with pytest.raises(TimeoutError, match="another process"):
@@ -75,7 +75,7 @@ def test_what_is_being_written_is_never_removed(
         writer.let_go()
         assert writer.error is None
     assert names_in(state) == ["record.json"]
-    read = volume.read_record(tmp_path / "v")
+    read = volume_record.read(tmp_path / "v")
     assert read is not None
     assert read.generation == 1
 
@@ -84,21 +84,21 @@ def test_whoever_writes_last_writes_what_the_table_says(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquired = acquire(pool)
-    write_record = volume.write_record
+    write_record = volume_record.write
 
     def rename_slowly(pause: Pause) -> None:
         def write_slowly(*arguments: Any) -> None:
             pause()
             write_record(*arguments)
 
-        monkeypatch.setattr(volume, "write_record", write_slowly)
+        monkeypatch.setattr(volume_record, "write", write_slowly)
         pool.rename("a", "first")
 
     with Held(rename_slowly) as slow:
-        monkeypatch.setattr(volume, "write_record", write_record)
+        monkeypatch.setattr(volume_record, "write", write_record)
         assert pool.rename("first", "second") is not None
         slow.let_go()
-    own = volume.read_record(acquired.path)
+    own = volume_record.read(acquired.path)
     assert own is not None
     assert own.session == "second"
     pool.release(acquired)
@@ -109,7 +109,7 @@ def test_a_kernel_that_locks_its_volumes_record_keeps_nobody_out(
 ) -> None:
     acquired = acquire(pool)
     pool.release(acquired)
-    monkeypatch.setattr(volume, "_PATIENCE", timedelta(0))
+    monkeypatch.setattr(volume_record, "_PATIENCE", timedelta(0))
     fd = os.open(acquired.state_directory, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -125,9 +125,9 @@ def test_a_kernel_that_locks_its_volumes_record_keeps_nobody_out(
 def test_a_record_that_cannot_be_written_leaves_the_older_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volume.make(tmp_path / "v")
+    layout.make(tmp_path / "v")
     first, second = (VolumeRecord("v", name, "python3", 1, NOW) for name in "ab")
-    volume.write_record(tmp_path / "v", lambda: first)
+    volume_record.write(tmp_path / "v", lambda: first)
 
     def fail(self: Path, target: Any) -> Path:
         raise OSError("input/output error")
@@ -135,16 +135,16 @@ def test_a_record_that_cannot_be_written_leaves_the_older_one_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fail)
         with pytest.raises(OSError, match="input/output"):
-            volume.write_record(tmp_path / "v", lambda: second)
-    assert volume.read_record(tmp_path / "v") == first
-    assert names_in(volume.state_directory(tmp_path / "v")) == ["record.json"]
+            volume_record.write(tmp_path / "v", lambda: second)
+    assert volume_record.read(tmp_path / "v") == first
+    assert names_in(layout.state_directory(tmp_path / "v")) == ["record.json"]
 
 
 def test_a_record_is_not_read_through_a_link(tmp_path: Path) -> None:
-    volume.make(tmp_path / "v")
+    layout.make(tmp_path / "v")
     elsewhere = tmp_path / "elsewhere"
-    volume.write_record(tmp_path / "v", lambda: VolumeRecord("v", "a", "python3", 1, NOW))
-    own = volume.state_directory(tmp_path / "v") / "record.json"
+    volume_record.write(tmp_path / "v", lambda: VolumeRecord("v", "a", "python3", 1, NOW))
+    own = layout.state_directory(tmp_path / "v") / "record.json"
     own.rename(elsewhere)
     own.symlink_to(elsewhere)
-    assert volume.read_record(tmp_path / "v") is None
+    assert volume_record.read(tmp_path / "v") is None

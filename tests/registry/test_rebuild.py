@@ -22,8 +22,8 @@ from provisioner.registry.rebuild import ensure_registry
 from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.registry.schema import MIGRATIONS
 from provisioner.settings.pool import VolumePool
-from provisioner.system import layout as volume
 from provisioner.system import lease as leases
+from provisioner.system import volume_record
 from provisioner.system.lease import Holder, Purpose
 from tests.support.children import Child
 from tests.support.world import Clock, World, content_of
@@ -331,14 +331,14 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
     path, trash = world.path("../../etc"), world.pool.files.trash
     world.pool.close()
     remove(table(world.pool))
-    read_record = volume.read_record
+    read_record = volume_record.read
 
-    def prune_and_read(directory: Path) -> volume.VolumeRecord | None:
+    def prune_and_read(directory: Path) -> volume_record.VolumeRecord | None:
         if directory == path:
             trash.take(path)
         return read_record(directory)
 
-    monkeypatch.setattr("provisioner.registry.rebuild.read_record", prune_and_read)
+    monkeypatch.setattr(volume_record, "read", prune_and_read)
     pool = world.new_pool()
     found = pool.storage.registry.names.find("../../etc")
     assert found is not None

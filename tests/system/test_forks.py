@@ -1,4 +1,4 @@
-"""A process that forks while its threads are at work: neither side waits for ever, and nothing is lost."""
+"""A process that forks while its threads are at work: neither side waits forever, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import contextlib
 import fcntl
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
+from provisioner.registry import sqlite_forks
 from provisioner.registry.rebuild import _rebuilding
 from provisioner.registry.registry import FILE_NAME, Registry
-from provisioner.system import forks
 from provisioner.system import lease as leases
 from provisioner.system.lease import Purpose
 from tests.support.children import Child
@@ -23,8 +22,6 @@ from tests.support.processes import line_of, running
 from tests.support.tables import NOW
 from tests.support.threads import Held, Pause
 from tests.support.world import World
-
-LONG = timedelta(seconds=60)
 
 
 @pytest.fixture
@@ -37,8 +34,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that is slow, a fork may have to wait for more than a second for a write."""
-    monkeypatch.setattr(forks.gate, "_patience", LONG)
+    """Let forks wait for longer: on a slow machine a write may take more than a second."""
+    monkeypatch.setattr(sqlite_forks, "_PATIENCE_SECONDS", 60.0)
 
 
 # -- while a table is being rebuilt --------------------------------------------------------------------------------
@@ -54,7 +51,7 @@ def world(root: Path) -> World:
 
 
 def rebuilding(world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Held:
-    """Return a thread that is in the midst of rebuilding the table of `world` for `pool`."""
+    """Return a thread that stands still while it rebuilds the table of `world` for `pool`."""
     (world.pool.storage.layout.root / FILE_NAME).unlink()
 
     def begin(pause: Pause) -> object:
@@ -71,7 +68,7 @@ def rebuilding(world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Hel
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("is_open", [True, False])
-def test_a_fork_in_the_midst_of_a_rebuild_waits_for_nothing_and_both_sides_find_the_new_table(
+def test_a_fork_during_a_rebuild_does_not_wait_and_both_sides_find_the_new_table(
     world: World, monkeypatch: pytest.MonkeyPatch, is_open: bool
 ) -> None:
     pool = world.new_pool()
@@ -90,7 +87,7 @@ def test_a_fork_in_the_midst_of_a_rebuild_waits_for_nothing_and_both_sides_find_
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_child_forked_in_the_midst_of_a_rebuild_keeps_nobody_from_the_next(
+def test_a_child_forked_during_a_rebuild_does_not_prevent_the_next_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = world.new_pool()
@@ -104,9 +101,7 @@ def test_a_child_forked_in_the_midst_of_a_rebuild_keeps_nobody_from_the_next(
     pool.close()
 
 
-def test_a_child_has_no_part_in_the_lock_of_a_rebuild(
-    tmp_path: Path,
-) -> None:
+def test_a_child_does_not_hold_the_lock_of_a_rebuild(tmp_path: Path) -> None:
     path = tmp_path / "rebuild.lock"
     with contextlib.ExitStack() as children, open(path, "wb") as another:
         with _rebuilding(path):
@@ -121,7 +116,7 @@ def test_a_child_has_no_part_in_the_lock_of_a_rebuild(
 
 
 def writing(registry: Registry) -> Held:
-    """Return a thread that is in the midst of a transaction."""
+    """Return a thread that stands still in a transaction."""
 
     def begin(pause: Pause) -> object:
         def work(connection: object) -> str:
@@ -135,7 +130,7 @@ def writing(registry: Registry) -> Held:
 
 
 def refusals(registry: Registry, other: Path) -> str:
-    """Return what is said to whoever uses a table in this process, by any way there is; a line each."""
+    """Use a table in this process in every way there is, and return the outcomes, a line each."""
     said = []
     for use in (
         lambda: registry.volumes.all(),
@@ -146,15 +141,15 @@ def refusals(registry: Registry, other: Path) -> str:
     ):
         try:
             said.append(str(use()))
-        except Exception as error:  # noqa: BLE001 - told to the parent, which knows what it expects
+        except Exception as error:  # noqa: BLE001 - reported to the parent, which knows what it expects
             said.append(f"{type(error).__name__}: {error}")
     return "\n".join(said)
 
 
-def test_a_child_forked_in_the_midst_of_a_write_is_refused_plainly_and_its_parent_goes_on(
+def test_a_child_forked_during_a_write_is_refused_plainly_and_its_parent_goes_on(
     registry: Registry, tmp_path: Path
 ) -> None:
-    """SQLite's locks would be as the other thread held them: the child could neither read nor close anything."""
+    """SQLite's mutexes are as the other thread held them: the child could neither read nor close anything."""
 
     def child_and_grandchild() -> str:
         first = refusals(registry, tmp_path / "other")
@@ -178,6 +173,22 @@ def test_a_child_forked_in_the_midst_of_a_write_is_refused_plainly_and_its_paren
     assert registry.check_all() == []
     with Child(lambda: len(registry.volumes.all())) as later:
         assert later.said() == "1", "only that one child is refused"
+
+
+def test_a_child_forked_by_the_thread_that_writes_is_refused_and_its_parent_goes_on(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """The fork cannot wait for the thread that makes it."""
+
+    def fork(connection: object) -> str:
+        with Child(lambda: refusals(registry, tmp_path / "other")) as child:
+            return child.said()
+
+    lines = registry._database.write(fork).splitlines()
+    assert [line.split(":")[0] for line in lines] == [*["RegistryUnusable"] * 4, "None"]
+    assert registry.check_all() == []
+    with Child(lambda: len(registry.volumes.all())) as later:
+        assert later.said() == "0", "only that one child is refused"
 
 
 ENDS = """
@@ -219,7 +230,7 @@ def test_the_end_of_such_a_child_undoes_nothing_of_what_its_parent_writes(tmp_pa
 
 
 @pytest.mark.usefixtures("patient")
-def test_many_threads_that_fork_while_others_write_get_children_that_can_read(
+def test_children_forked_by_many_threads_while_others_write_can_read(
     registry: Registry,
 ) -> None:
     over = threading.Event()
@@ -256,7 +267,7 @@ def test_many_threads_that_fork_while_others_write_get_children_that_can_read(
 
 
 def test_a_child_forked_during_an_acquire_can_acquire_the_same_volume_later(world: World) -> None:
-    """The other thread's lock on the volume's door would be locked in the child for ever."""
+    """A lock that the other thread holds on the volume would never be released in the child."""
 
     def use() -> None:
         pool.release(world.acquire("a", pool))
@@ -306,10 +317,10 @@ def test_a_child_forked_during_maintenance_does_not_keep_the_volume_in_use(
         world.pool.release(world.acquire("a"))
 
 
-def test_a_child_forked_while_its_parent_looks_at_a_lease_does_not_keep_it(
+def test_a_child_forked_while_its_parent_checks_a_lease_does_not_keep_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look takes a shared lock; a fork waits until it is over."""
+    """The check takes a shared lock for a moment, which the child must not keep."""
     path = tmp_path / "lease"
     path.touch()
     asked = threading.Event()
@@ -326,15 +337,15 @@ def test_a_child_forked_while_its_parent_looks_at_a_lease_does_not_keep_it(
         flock(fd, operation)
         forker.start()
         assert asked.wait(60)
-        # Long enough for a fork that does not wait: it would be the mistake, not the test, that this decides.
+        # Long enough for the fork to happen while the lock is held.
         forker.join(0.2)
 
     with monkeypatch.context() as patch:
-        patch.setattr("provisioner.system.lease.fcntl.flock", locks_while_another_thread_forks)
+        patch.setattr("provisioner.system.locks.fcntl.flock", locks_while_another_thread_forks)
         assert not leases.is_held(path)
     forker.join()
     with children[0] as child:
         assert child.said() == "up"
         with monkeypatch.context() as patch:
-            patch.setattr("provisioner.system.lease.fcntl.LOCK_SH", fcntl.LOCK_EX)
-            assert not leases.is_held(path), "nobody, not even a looker, has a lock on it"
+            patch.setattr("provisioner.system.locks.fcntl.LOCK_SH", fcntl.LOCK_EX)
+            assert not leases.is_held(path), "the child does not even have a shared lock on it"

@@ -1,4 +1,4 @@
-"""Who may use a volume: a lock that processes inherit and that the OS frees."""
+"""The right to use a volume: a lock that processes inherit and that the OS frees."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from provisioner.core.errors import Cancelled
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
+from tests.support.children import Child
 from tests.support.processes import kill, line_of, running, tell
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -75,7 +76,7 @@ def test_a_lease_is_taken_once(path: Path, lease: Lease) -> None:
         assert line_of(other) == "refused"
 
 
-def test_a_released_lease_is_free_at_once_and_left_in_good_order(path: Path) -> None:
+def test_a_released_lease_is_free_at_once_and_names_no_holder(path: Path) -> None:
     taken(path).release()
     assert not leases.is_held(path)
     assert leases.holder_of(path) is None
@@ -99,13 +100,13 @@ def test_a_lease_that_cannot_be_read_is_not_kept(
     taken(path).release()
 
 
-def test_looking_makes_no_file_and_takes_nothing(path: Path) -> None:
+def test_a_check_makes_no_file_and_takes_nothing(path: Path) -> None:
     assert not leases.is_held(path)
     assert leases.holder_of(path) is None
     assert not path.exists()
 
 
-def test_many_lookers_never_take_one_another_for_a_holder(path: Path) -> None:
+def test_many_checks_at_once_never_take_one_another_for_a_holder(path: Path) -> None:
     path.touch()
     seen: list[bool] = []
 
@@ -120,7 +121,7 @@ def test_many_lookers_never_take_one_another_for_a_holder(path: Path) -> None:
     assert not any(seen)
 
 
-def test_a_look_keeps_nobody_from_taking_a_lease(path: Path) -> None:
+def test_a_check_never_prevents_an_acquire(path: Path) -> None:
     path.touch()
     over = threading.Event()
 
@@ -128,8 +129,8 @@ def test_a_look_keeps_nobody_from_taking_a_lease(path: Path) -> None:
         while not over.is_set():
             leases.is_held(path)
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    checker = threading.Thread(target=look)
+    checker.start()
     try:
         for _ in range(200):
             lease = take(path)
@@ -137,13 +138,13 @@ def test_a_look_keeps_nobody_from_taking_a_lease(path: Path) -> None:
             lease.release()
     finally:
         over.set()
-        looker.join()
+        checker.join()
 
 
 # -- inherited -----------------------------------------------------------------------------------------------------
 
 
-def test_a_child_that_inherited_it_keeps_it_after_the_taker_let_go(path: Path) -> None:
+def test_a_process_that_inherited_the_lease_keeps_it_after_the_taker_closed_it(path: Path) -> None:
     lease = taken(path)
     with running(HOLD, pass_fds=(lease.fd,)) as child:
         lease.abandon()
@@ -156,7 +157,7 @@ def test_a_child_that_inherited_it_keeps_it_after_the_taker_let_go(path: Path) -
     again.release()
 
 
-def test_a_child_that_did_not_inherit_it_keeps_nothing(path: Path) -> None:
+def test_a_process_that_did_not_inherit_the_lease_keeps_nothing(path: Path) -> None:
     lease = taken(path)
     with running(HOLD):
         lease.release()
@@ -184,13 +185,13 @@ def test_the_lease_of_killed_processes_is_free_at_once(path: Path) -> None:
         while leases.is_held(path):
             assert time.monotonic() < deadline, "both are gone, yet the lease is held"
         again = taken(path)
-    assert again.previous is not None, "it was not left in good order, and that must show"
+    assert again.previous is not None, "it was never released, and that must show"
     assert again.previous.pid == server.pid
     assert again.previous.kernels == ("theirs",)
     again.release()
 
 
-def test_a_forked_child_keeps_it_and_its_end_says_nothing_for_the_parent(path: Path) -> None:
+def test_a_forked_child_that_releases_the_lease_changes_nothing_for_the_parent(path: Path) -> None:
     lease = taken(path)
     child = os.fork()
     if child == 0:
@@ -205,20 +206,15 @@ def test_a_forked_child_keeps_it_and_its_end_says_nothing_for_the_parent(path: P
     assert not leases.is_held(path)
 
 
-def test_a_forked_child_that_lives_on_keeps_the_lease(path: Path) -> None:
-    lease = taken(path)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(write)
-        os.read(read, 1)
-        os._exit(0)
-    os.close(read)
-    lease.release()
-    assert leases.is_held(path)
-    os.close(write)
-    os.waitpid(child, 0)
-    assert not leases.is_held(path)
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_forked_child_that_lives_on_does_not_keep_the_lease(path: Path, purpose: Purpose) -> None:
+    lease = take(path, purpose=purpose)
+    assert lease is not None
+    with Child(lambda: lease.is_ours, stays=True) as child:
+        assert child.said() == "False"
+        assert leases.is_held(path)
+        lease.release()
+        assert not leases.is_held(path)
 
 
 # -- waiting -------------------------------------------------------------------------------------------------------
@@ -244,7 +240,7 @@ def test_a_wait_can_be_cancelled(path: Path, lease: Lease) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_patience_is_asked_again_with_whoever_holds_it_now(path: Path, lease: Lease) -> None:
+def test_patience_is_called_again_with_the_present_holder(path: Path, lease: Lease) -> None:
     asked: list[Holder | None] = []
 
     def patience(holder: Holder | None) -> float:
@@ -260,7 +256,7 @@ def test_patience_is_asked_again_with_whoever_holds_it_now(path: Path, lease: Le
 
 
 def test_a_file_unlinked_under_a_holder_is_made_anew_and_the_lock_follows(path: Path) -> None:
-    """The holder of the unlinked file holds nothing that anybody can see; a new one excludes again."""
+    """The holder of the unlinked file excludes nobody any more; the new file does again."""
     old = taken(path)
     path.unlink()
     new = taken(path)
@@ -270,7 +266,7 @@ def test_a_file_unlinked_under_a_holder_is_made_anew_and_the_lock_follows(path: 
     new.release()
 
 
-def test_whoever_waited_for_a_removed_lease_gets_the_file_that_others_see(path: Path) -> None:
+def test_a_waiter_for_a_removed_lease_gets_the_file_that_others_see(path: Path) -> None:
     for _ in range(50):
         lease = taken(path)
         got: list[Lease | None] = []
@@ -300,7 +296,7 @@ def test_whoever_waited_for_a_removed_lease_gets_the_file_that_others_see(path: 
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_whatever_the_file_holds_only_the_lock_decides(path: Path, content: bytes) -> None:
+def test_only_the_lock_decides_whatever_the_file_contains(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert leases.holder_of(path) is None
     assert not leases.is_held(path)
@@ -312,7 +308,7 @@ def test_whatever_the_file_holds_only_the_lock_decides(path: Path, content: byte
 
 
 @given(st.binary())
-def test_no_content_is_more_than_not_understood(content: bytes) -> None:
+def test_any_content_is_read_without_an_error(content: bytes) -> None:
     assert Holder.from_json(content) is None or b'"purpose"' in content
 
 
@@ -331,15 +327,15 @@ def test_a_holder_is_read_back_as_written(holder: Holder) -> None:
     assert Holder.from_json(holder.to_json()) == holder
 
 
-def test_a_description_is_readable_at_whatever_instant_its_writer_is_killed(lease: Lease) -> None:
-    """A shorter one is written over a longer one: before it is cut, the old end still stands there."""
+def test_a_description_is_readable_at_any_instant_its_writer_is_killed(lease: Lease) -> None:
+    """A shorter one overwrites a longer one: until the file is cut, the old end still stands there."""
     lease.describe(leases.with_kernel(lease.holder, "k" * 500))
     shorter = leases.without_kernel(lease.holder, "k" * 500, None)
     os.pwrite(lease.fd, shorter.to_json(), 0)
     assert leases.holder_of(lease.path) == shorter
 
 
-def test_a_full_disk_keeps_nobody_from_a_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_can_be_taken_on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -356,7 +352,7 @@ def test_a_lease_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> N
         take(path)
 
 
-def test_the_descriptor_is_not_inherited_by_whoever_is_not_given_it(lease: Lease) -> None:
+def test_a_process_inherits_the_descriptor_only_if_it_is_passed(lease: Lease) -> None:
     assert fcntl.fcntl(lease.fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     assert (lease.path.stat().st_mode & 0o777) == 0o600
 
@@ -376,7 +372,7 @@ def test_kernels_come_and_go_in_the_description(lease: Lease) -> None:
     assert json.loads(lease.path.read_bytes())["purpose"] == "kernel"
 
 
-def test_a_holder_is_told_with_process_host_kernel_and_since_when() -> None:
+def test_a_holder_is_described_with_process_host_kernel_and_time() -> None:
     holder = Holder(4711, "hub-3", Purpose.KERNEL, NOW, ("k1", "k2"), (4712,))
     said = str(holder)
     for part in ("4711", "hub-3", "k1, k2", f"{NOW.astimezone():%Y-%m-%d %H:%M:%S}"):
@@ -385,7 +381,7 @@ def test_a_holder_is_told_with_process_host_kernel_and_since_when() -> None:
     assert "4712, 4713" in left
 
 
-def test_a_person_who_asks_is_seen_until_the_word_is_taken_back(path: Path) -> None:
+def test_a_request_for_the_lease_is_seen_until_it_is_withdrawn(path: Path) -> None:
     assert not leases.is_wanted(path)
     leases.want(path)
     leases.want(path)
@@ -395,7 +391,7 @@ def test_a_person_who_asks_is_seen_until_the_word_is_taken_back(path: Path) -> N
     assert not leases.is_wanted(path)
 
 
-def test_only_what_can_be_done_again_later_gives_way() -> None:
+def test_only_work_that_can_be_repeated_yields_to_a_person() -> None:
     yields = {purpose for purpose in Purpose if purpose.yields}
     assert {Purpose.BACKUP, Purpose.PRUNE} <= yields
     assert yields.isdisjoint({Purpose.KERNEL, Purpose.SHELL, Purpose.RESTORE, Purpose.LEFT_BEHIND})

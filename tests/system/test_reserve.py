@@ -1,4 +1,4 @@
-"""Space kept back for the table."""
+"""Disk space reserved for the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     disk.unmount()
 
 
-def test_what_was_kept_back_is_there_when_the_disk_is_full(disk: SmallDisk) -> None:
+def test_the_reserve_can_be_spent_when_the_disk_is_full(disk: SmallDisk) -> None:
     reserve = Reserve(disk.path)
     assert reserve.fill()
     disk.fill()
@@ -45,7 +45,7 @@ def test_a_reserve_that_was_cut_short_is_made_whole(disk: SmallDisk) -> None:
     assert Reserve(disk.path).fill()
 
 
-def test_a_reserve_that_cannot_be_made_harms_nobody(tmp_path: Path) -> None:
+def test_a_reserve_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     assert not Reserve(tmp_path / "none").fill()
     (tmp_path / "reserve").mkdir()
     assert not Reserve(tmp_path).fill()

@@ -1,4 +1,4 @@
-"""Is a directory fit to hold volumes?"""
+"""Roots are made, or refused with a reason and a cure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOBODY = 65534
 
 
 def refusal(root: Path, *, allow_network: bool = False) -> str:
-    """Return the one line with which a root is refused."""
+    """Return the message with which a root is refused, which must be one line."""
     with pytest.raises(RootUnusable) as caught:
         prepare(root, allow_network=allow_network)
     said = str(caught.value)
@@ -29,7 +29,7 @@ def refusal(root: Path, *, allow_network: bool = False) -> str:
 
 
 def as_nobody(work: Callable[[], object]) -> str:
-    """Do `work` in a child that is an ordinary user; return what was refused, or nothing."""
+    """Do `work` in a child that is an ordinary user; return the refusal, or nothing."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -152,7 +152,7 @@ def test_a_root_open_to_others_is_refused_with_the_command_that_closes_it(
     assert f"chmod 700 {root}" in refusal(root)
 
 
-def test_a_directory_of_other_things_is_no_root_and_nobody_is_told_to_close_it(
+def test_a_directory_of_other_files_is_refused_without_the_advice_to_close_it(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "homepage").mkdir()
@@ -199,7 +199,7 @@ def test_a_root_on_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
         disk.unmount()
 
 
-def test_a_name_that_no_directory_can_have_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_no_directory_can_have_is_refused(tmp_path: Path) -> None:
     for name in ("a\0b", "a" * 300):
         with pytest.raises(RootUnusable) as caught:
             prepare(tmp_path / name, allow_network=False)
@@ -208,7 +208,7 @@ def test_a_name_that_no_directory_can_have_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("taken", ["volumes", "leases", "staging", "trash"])
-def test_a_file_in_the_place_of_a_directory_is_told(tmp_path: Path, taken: str) -> None:
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path, taken: str) -> None:
     root = tmp_path / "volumes"
     root.mkdir(mode=0o700)
     (root / taken).touch()
@@ -230,7 +230,7 @@ def mounts_with(kind: str, device: int) -> str:
 
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make `tmp_path` lie on a file system of some kind, as far as the table of mounts tells."""
+    """Make the table of mounts show `tmp_path` on a file system of the given kind."""
 
     def mount(kind: str) -> None:
         table = tmp_path / "mountinfo"
@@ -262,7 +262,7 @@ def test_a_local_root_is_taken(tmp_path: Path, mounted: Callable[[str], None], k
 
 
 @pytest.mark.parametrize("table", ["", "nonsense\n", "1 2 3\n", "26 1 0:1 / / rw\n\n"])
-def test_a_table_of_mounts_that_tells_nothing_stands_in_nobodys_way(
+def test_an_unreadable_table_of_mounts_prevents_no_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     (tmp_path / "mountinfo").write_text(table)
@@ -271,7 +271,7 @@ def test_a_table_of_mounts_that_tells_nothing_stands_in_nobodys_way(
     prepare(tmp_path / "volumes", allow_network=False)
 
 
-def test_where_there_is_no_table_of_mounts_the_system_is_asked(
+def test_without_a_table_of_mounts_the_file_system_comes_from_psutil(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = file_system(tmp_path)

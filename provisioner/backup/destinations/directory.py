@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import threading
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from provisioner.backup.destinations.destination import PARTIAL, Stored
-from provisioner.backup.flush import flush_directory
 from provisioner.backup.format.name import BackupName
 from provisioner.backup.space import free_bytes
 from provisioner.core.errors import BackupFailed, BackupMissing, DiskFull
-from provisioner.system.descriptor import Descriptor
+from provisioner.system.files import sync_directory
+from provisioner.system.forks import Descriptor
+from provisioner.system.locks import try_lock
 
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FLUSH_EVERY = 64 << 20
@@ -84,7 +84,7 @@ class DirectoryDestination:
                 except BaseException:
                     partial.unlink(missing_ok=True)
                     raise
-            flush_directory(self._path)
+            sync_directory(self._path)
         on_step("put:done")
         return written
 
@@ -114,7 +114,7 @@ class DirectoryDestination:
             contextlib.suppress(FileNotFoundError),
         ):
             (self._path / str(name)).unlink()
-            flush_directory(self._path)
+            sync_directory(self._path)
 
     def free_bytes(self) -> int | None:
         """Tell how many bytes this user may still write; None if that cannot be told."""
@@ -135,13 +135,9 @@ class DirectoryDestination:
     def _create(self, name: BackupName) -> tuple[Path, Descriptor]:
         while True:
             partial = self._path / f"{PARTIAL}{secrets.token_hex(8)}-{name}"
-            descriptor = _opened(partial, _CREATE)
-            # A sweep between the two calls finds it unheld: then it is gone, and another is made.
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(descriptor.number).st_nlink:
-                    return partial, descriptor
-            descriptor.close()
+            # None if a sweep found the new file before it was locked, and is about to delete it.
+            if (descriptor := try_lock(partial, _CREATE)) is not None:
+                return partial, descriptor
 
     def _fill(self, file: int, write: Callable[[BinaryIO], T], on_step: Callable[[str], None]) -> T:
         with _FlushedFile(file) as stream:
@@ -188,17 +184,13 @@ class _FlushedFile(FileIO):
             os.fsync(self.fileno())
 
 
-def _opened(partial: Path, flags: int) -> Descriptor:
-    """Open a partial file. Its lock is to end with it: no child that is forked meanwhile may keep it."""
-    return Descriptor(lambda: os.open(partial, flags, 0o600))
-
-
 def _unlink_unheld(partial: Path) -> bool:
     try:
-        with _opened(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (lock := try_lock(partial, os.O_RDWR)) is None:
+            return False
+        with lock:
             partial.unlink()
-    except OSError:  # gone, held by a live writer, or renamed by it meanwhile
+    except OSError:  # deleted, or renamed by its writer meanwhile
         return False
     return True
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import warnings
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+
+from provisioner.system.files import replacing
 
 
 class NotebookUnusable(Exception):
@@ -108,15 +109,10 @@ def write(notebook: NotebookNode, path: Path) -> None:
         It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    with replacing(path, many_writers=True) as aside:
         with open(aside, "x", encoding="utf-8") as file:
             nbformat.write(notebook, file)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
             shutil.copymode(path, aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise

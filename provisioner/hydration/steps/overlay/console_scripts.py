@@ -11,7 +11,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from provisioner.hydration.pieces import replace_file
+from provisioner.system.files import replace_file
 
 # The second form is for paths that are too long, or have spaces: to `sh` a command, to Python a string.
 _HEADS = (

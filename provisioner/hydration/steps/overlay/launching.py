@@ -20,10 +20,11 @@ from provisioner.core.errors import HydrationFailed
 from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import run_hook
 from provisioner.hydration.interpreter import interpreter
-from provisioner.hydration.pieces import replace_file, writing
+from provisioner.hydration.pieces import writing
 from provisioner.hydration.records import digest_file, digest_text, read_record
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import introspection
+from provisioner.system.files import replace_file
 
 if TYPE_CHECKING:
     from provisioner.hydration.steps.overlay.introspection import Description

@@ -23,7 +23,7 @@ from provisioner.hydration.environments import (
 )
 from provisioner.hydration.hooks.variables import tool_environment
 from provisioner.hydration.interpreter import interpreter, runs_python
-from provisioner.hydration.pieces import replace_file, writing
+from provisioner.hydration.pieces import writing
 from provisioner.hydration.records import digest, digest_text, write_record
 from provisioner.hydration.requires import check_python
 from provisioner.hydration.step import Launch, Place
@@ -44,6 +44,7 @@ from provisioner.hydration.steps.uv.tree import (
     site_packages,
     swap,
 )
+from provisioner.system.files import replace_file
 from provisioner.system.removal import remove
 
 _SCHEMA = "1"  # of the key and the record; count up when the same inputs should be installed again

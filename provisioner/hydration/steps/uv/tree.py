@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from pathlib import Path
+
+from provisioner.system.files import replace_file
 
 _HEAD = 4096  # bytes of a script in which its interpreter is named
 
@@ -72,10 +74,8 @@ def relocate(directory: Path, before: Path, after: Path) -> None:
         content = script.read_bytes()
         head, rest = content[:_HEAD], content[_HEAD:]
         if head.startswith(b"#!") and old in head:
-            aside = script.with_name(f"{script.name}.new")
-            aside.write_bytes(head.replace(old, new) + rest)
-            shutil.copymode(script, aside)
-            aside.replace(script)
+            mode = stat.S_IMODE(script.stat().st_mode)
+            replace_file(script, head.replace(old, new) + rest, mode)
 
 
 def site_packages(environment: Path) -> Path | None:

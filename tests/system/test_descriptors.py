@@ -1,4 +1,4 @@
-"""Open files, and locks on them, in which forked children have no part."""
+"""Open files, and locks on them, that forked children do not share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.system.descriptor import Descriptor
+from provisioner.system.forks import Descriptor
 from tests.support.children import Child
 
 
 def locked(path: Path) -> Callable[[], int]:
-    """Return what opens a file and locks it."""
+    """Return a function that opens a file and locks it."""
 
     def opened() -> int:
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
@@ -54,8 +54,8 @@ def test_the_parents_lock_outlives_the_child(tmp_path: Path) -> None:
     assert not is_locked(path)
 
 
-def test_a_child_closes_nothing_else_of_that_number(tmp_path: Path) -> None:
-    """The block that it was forked in ends there as well."""
+def test_a_child_never_closes_another_file_of_the_same_number(tmp_path: Path) -> None:
+    """In the child, too, the block that it was forked in comes to its end."""
     descriptor = Descriptor(locked(tmp_path / "lock"))
     number = descriptor.number
 
@@ -70,7 +70,7 @@ def test_a_child_closes_nothing_else_of_that_number(tmp_path: Path) -> None:
         assert child.said() == "written"
 
 
-def test_a_started_process_that_is_given_it_keeps_the_lock(tmp_path: Path) -> None:
+def test_a_started_process_that_is_passed_the_descriptor_keeps_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with Descriptor(locked(path)) as number:
         holder = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[number])
@@ -80,7 +80,7 @@ def test_a_started_process_that_is_given_it_keeps_the_lock(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("preexec_fn", [None, os.getpid])
-def test_what_is_passed_on_is_kept_by_the_process_that_this_thread_starts_and_by_no_other(
+def test_a_descriptor_that_is_passed_on_is_kept_by_the_process_this_thread_starts_and_by_no_other(
     tmp_path: Path, preexec_fn: Callable[[], int] | None
 ) -> None:
     path = tmp_path / "lock"
@@ -99,7 +99,7 @@ def test_what_is_passed_on_is_kept_by_the_process_that_this_thread_starts_and_by
         assert not is_locked(path)
 
 
-def test_where_it_cannot_be_opened_nothing_is_held(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_leaves_nothing_held(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Descriptor(locked(tmp_path / "missing" / "lock"))
     with Child(lambda: "up") as child:
