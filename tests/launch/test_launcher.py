@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -330,15 +331,18 @@ def test_a_launcher_that_wraps_the_command_line_starts_the_volumes_environment(
 def test_a_launcher_that_chooses_the_interpreter_starts_the_volumes_environment_of_that_one(
     here: Pool, launchers: None, tmp_path: Path
 ) -> None:
-    other = tmp_path / "python3.99"
-    other.symlink_to(sys.executable)
-    options = {"launcher": "otherpython", "launcher_config": {"interpreter": str(other)}}
-    install("snake", PYTHON, "python", overlay=False, **options)
+    prefix = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    config = {"interpreter": str(prefix / "bin" / "python")}
+    sleeping = ["python", "-c", "import time; time.sleep(600)"]
+    install("snake", sleeping, "python", launcher="otherpython", launcher_config=config)
     with kernel("snake") as manager:
-        assert process_of(manager).cmdline()[0] == str(other)
-        manager.restart_kernel(now=True)
-        assert process_of(manager).cmdline()[0] == str(other)
-        assert process_of(manager).cwd() == provisioner_of(manager).volume
+        state = Path(str(provisioner_of(manager).volume)) / ".volume"
+        for _ in range(2):
+            program = Path(process_of(manager).cmdline()[0])
+            assert state in program.parents
+            assert program.parents[1] != state / "env", "that is the declared interpreter's"
+            manager.restart_kernel(now=True)
 
 
 def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_the_volumes_variables(
