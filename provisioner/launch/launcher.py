@@ -1,4 +1,4 @@
-"""The launcher: the provisioner that really starts a kernel. It is wrapped, and asked all that concerns the process."""
+"""The launcher: the provisioner that really starts a kernel, and the wrapper that delegates to it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from provisioner.core.errors import LauncherUnusable
 from provisioner.hydration.kernelspec import PROVISIONER
+from provisioner.hydration.step import Launch
 
 
 class LauncherWrapper(KernelProvisionerBase):
-    """A provisioner whose kernel another one starts, signals and ends.
+    """A provisioner that delegates to another one: the launcher, which starts, signals and ends the kernel.
 
-    It passes on what only the launcher can do or tell. `pre_launch`, `launch_kernel`, `post_launch` and `cleanup`, in
-    which there is something to add, are left to the subclass.
+    The subclass implements what it adds something to: `pre_launch`, `launch_kernel`, `post_launch` and `cleanup`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        """Make no launcher yet: what is wrong with it is told by the start, which can clean up."""
+        """Make no launcher yet: the start does, because it can clean up if that fails."""
         self._wrapped: KernelProvisionerBase | None = None
         super().__init__(**kwargs)
 
     @abstractmethod
     def _make_launcher(self) -> KernelProvisionerBase:
-        """Called once, when the launcher is needed first (`LauncherUnusable` if there is none)."""
+        """Called once, when the launcher is first needed; raises `LauncherUnusable` if there is none."""
 
     @property
     def _launcher(self) -> KernelProvisionerBase:
@@ -38,14 +38,36 @@ class LauncherWrapper(KernelProvisionerBase):
         return self._wrapped
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on what a launcher has beyond the common face, such as `pid` and `process` of a local one."""
+        """Return what a launcher has beyond the base class, such as `pid` and `process` of a local one."""
         if name.startswith("_") or self._wrapped is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
 
     @property
+    def kernelspec_name(self) -> str:
+        """The name of the kernelspec, for messages and for the volume's record."""
+        name = getattr(self.parent, "kernel_name", "") or getattr(self.kernel_spec, "name", "")
+        return str(name)
+
+    async def _declared_launch(self, **kwargs: Any) -> Launch:
+        """Return the launch that the kernelspec declares, before the launcher prepares anything.
+
+        Parameters
+        ----------
+        kwargs
+            What the manager gave to `pre_launch`.
+        """
+        extra = kwargs.get("extra_arguments", [])
+        if self.parent is None:
+            argv = [*self.kernel_spec.argv, *extra]
+        else:
+            argv = self.parent.format_kernel_cmd(extra_arguments=extra)
+        prepared = await super().pre_launch(**kwargs)
+        return Launch(tuple(argv), prepared["env"])
+
+    @property
     def has_process(self) -> bool:
-        """Asked by `KernelManager` after the launch and at shutdown; the launcher's answer."""
+        """Read by `KernelManager` after the launch and at shutdown; False without a launcher."""
         return self._wrapped is not None and self._wrapped.has_process
 
     @property
@@ -59,79 +81,78 @@ class LauncherWrapper(KernelProvisionerBase):
             self._wrapped.connection_info = value
 
     async def poll(self) -> int | None:
-        """Called by `KernelManager.is_alive`; the launcher's answer, 0 where nothing was started."""
+        """Called by `KernelManager.is_alive`; returns 0 where nothing was started."""
         return 0 if self._wrapped is None else await self._wrapped.poll()
 
     async def wait(self) -> int | None:
-        """Called by `KernelManager` while it shuts a kernel down; the launcher waits."""
+        """Called by `KernelManager` while it shuts a kernel down; returns 0 where nothing was started."""
         return 0 if self._wrapped is None else await self._wrapped.wait()
 
     async def send_signal(self, signum: int) -> None:
-        """Called by `KernelManager.signal_kernel`; the launcher sends it."""
+        """Called by `KernelManager.signal_kernel`."""
         await self._launcher.send_signal(signum)
 
     async def kill(self, restart: bool = False) -> None:
-        """Called by `KernelManager.kill_kernel`; the launcher kills."""
+        """Called by `KernelManager.kill_kernel`."""
         if self._wrapped is not None:
             await self._wrapped.kill(restart=restart)
 
     async def terminate(self, restart: bool = False) -> None:
-        """Called by `KernelManager.finish_shutdown`; the launcher terminates."""
+        """Called by `KernelManager.finish_shutdown`."""
         if self._wrapped is not None:
             await self._wrapped.terminate(restart=restart)
 
     async def shutdown_requested(self, restart: bool = False) -> None:
-        """Called by `KernelManager.request_shutdown`, before the kernel is told; passed on."""
+        """Called by `KernelManager.request_shutdown`, after it sent the kernel a shutdown request."""
         if self._wrapped is not None:
             await self._wrapped.shutdown_requested(restart=restart)
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:
-        """Asked by `KernelManager.finish_shutdown`, also of a start that never came to its launcher; its answer."""
+        """Called by `KernelManager.finish_shutdown`, also where a start failed before it had a launcher."""
         if self._wrapped is None:
             return recommended
         return self._wrapped.get_shutdown_wait_time(recommended)
 
     def get_stable_start_time(self, recommended: float = 10.0) -> float:
-        """Asked by `KernelRestarter`; the launcher's answer."""
+        """Called by `KernelRestarter`."""
         return self._launcher.get_stable_start_time(recommended)
 
     def resolve_path(self, path: str) -> str | None:
-        """Asked by debuggers for a file relative to the kernel's working directory; the launcher's answer."""
+        """Called by debuggers for a file relative to the kernel's working directory."""
         return self._launcher.resolve_path(path)
 
     async def get_provisioner_info(self) -> dict[str, Any]:
-        """Called by applications that persist kernels; what there is to tell, and the launcher's information."""
+        """Called by applications that persist kernels; the launcher's information is nested in the wrapper's."""
         info = await super().get_provisioner_info()
         info["launcher"] = await self._launcher.get_provisioner_info()
         return info
 
     async def load_provisioner_info(self, provisioner_info: dict[str, Any]) -> None:
-        """Called by applications that take a persisted kernel over: its process still holds the lease."""
+        """Called by applications that take over a persisted kernel, whose process still holds the lease."""
         await super().load_provisioner_info(provisioner_info)
         await self._launcher.load_provisioner_info(provisioner_info["launcher"])
 
 
 def make_launcher(
-    wrapper: LauncherWrapper, name: str, config: Mapping[str, Any], kernelspec: str
+    wrapper: LauncherWrapper, name: str, config: Mapping[str, Any]
 ) -> KernelProvisionerBase:
-    """Make the provisioner that `wrapper` is to wrap.
+    """Make the provisioner that `wrapper` delegates to.
 
-    It has a copy of the kernelspec, which the manager shares among kernels.
+    It gets a copy of the kernelspec, because the manager shares the original among kernels.
 
     Parameters
     ----------
     wrapper
-        Whose kernel it will start.
+        The wrapper.
     name, config
         The name of the launcher's entry point, and its `config` stanza.
-    kernelspec
-        The kernelspec's name, for messages.
 
     Raises
     ------
     LauncherUnusable
         If it is not installed, or gives volumes itself.
     """
+    kernelspec = wrapper.kernelspec_name
     if name == PROVISIONER:
         raise LauncherUnusable(
             f"The launcher of kernelspec {kernelspec!r} is {PROVISIONER!r} itself; "

@@ -1,4 +1,4 @@
-"""Blocking work on behalf of an event loop: in a thread of its own, which can be told to end."""
+"""Blocking work on behalf of an event loop: it runs in a thread of its own and can be cancelled."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.2
-"""How often whoever waits for a thread looks around."""
+"""How often a coroutine that waits for a thread calls its `look`."""
 
 
 class Work(Generic[T]):
-    """A piece of blocking work, begun when this is made.
+    """A piece of blocking work, which starts when this object is made.
 
-    Not in the loop's executor: a few long hydrations would fill it, and all that a server does in threads would wait.
-    And a process forked from one that used it (papermill or nbclient under multiprocessing) inherits the loop, and
-    an executor whose threads were not forked: what is submitted to it never runs.
+    It does not run in the loop's executor. A few long hydrations would fill that, and everything else that a server
+    does in threads would wait. And in a process forked from one that used it (papermill or nbclient under
+    multiprocessing), the inherited executor has no threads: what is submitted to it never runs.
 
     Parameters
     ----------
     do
-        The work. It ends soon after the event that it is given was set.
+        The work. It ends soon after the event that it is given is set.
     after
-        Earlier work, which has to be over first: pieces that follow one another so need no lock among them.
+        Earlier work, which must be over first: so pieces that follow one another need no lock.
     """
 
     def __init__(self, do: Callable[[threading.Event], T], after: Work[Any] | None = None) -> None:
         self._cancel = threading.Event()
         self._result: concurrent.futures.Future[T] = concurrent.futures.Future()
-        # Apart from the result: an exception that nobody came to fetch is logged by asyncio, and nobody comes to those
-        # who cancelled.
+        # Apart from the result: asyncio logs an exception that no caller retrieves, and a caller that was cancelled
+        # retrieves nothing.
         self._over: concurrent.futures.Future[None] = concurrent.futures.Future()
         for future in (self._result, self._over):
             future.set_running_or_notify_cancel()
         threading.Thread(target=self._run, args=(do, after), name="volume", daemon=True).start()
 
     def cancel(self) -> None:
-        """Tell the work to end."""
+        """Set the event that ends the work."""
         self._cancel.set()
 
     @property
     def is_over(self) -> bool:
-        """Whether the thread has done its work, or failed."""
+        """Whether the work has ended, with a result or an error."""
         return self._over.done()
 
     async def over(self, look: Callable[[], object] = lambda: None) -> None:
-        """Wait until the thread has done its work, or failed; raises neither's error.
+        """Wait until the work has ended; does not raise the work's error.
 
         Parameters
         ----------
         look
-            Called a few times a second meanwhile.
+            Called a few times a second meanwhile; what it raises ends the waiting.
 
         Raises
         ------
@@ -63,8 +63,8 @@ class Work(Generic[T]):
         """
         over = asyncio.wrap_future(self._over)
         try:
-            # Looking from time to time also where nothing is looked for: a forked process shares the pipe that wakes
-            # an inherited loop up, so what wakes it may go to its parent.
+            # With a timeout even where `look` does nothing: a forked process shares the pipe that wakes an inherited
+            # loop, so the byte that should wake this loop may go to the parent's.
             while not over.done():
                 await asyncio.wait({over}, timeout=LOOK_SECONDS)
                 look()
@@ -72,11 +72,11 @@ class Work(Generic[T]):
             over.cancel()
 
     def join(self) -> None:
-        """Block until the thread has done its work, or failed."""
+        """Block until the work has ended."""
         self._over.result()
 
     def result(self) -> T:
-        """Return what came of it, or raise what it failed with; blocks until it is over."""
+        """Return the work's result or raise its error; blocks until it has ended."""
         return self._result.result()
 
     def _run(self, do: Callable[[threading.Event], T], after: Work[Any] | None) -> None:
@@ -84,7 +84,7 @@ class Work(Generic[T]):
             after.join()
         try:
             self._result.set_result(do(self._cancel))
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - `result` raises it
             self._result.set_exception(error)
         finally:
             self._over.set_result(None)

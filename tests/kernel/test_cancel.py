@@ -1,4 +1,4 @@
-"""Kernels whose start nobody wants any more: it ends as jupyter_client expects, and gives the volume back."""
+"""Starts that are cancelled, or whose notebook is closed: they end without an error and give the volume back."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from tests.support.kernels import MUTE, REAL, environment, install, require_free
 from tests.support.pools import wait_for
 
 SOON = 20.0
-"""Seconds within which what was cancelled must be over; on an idle machine it takes less than one."""
+"""Seconds within which a cancelled start must end; on an idle machine it takes less than one."""
 
 
 @pytest.fixture
 def errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged as an error, by us, by jupyter_client or by asyncio."""
+    """Return the errors that this package, jupyter_client and asyncio have logged."""
     return lambda: [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
 
 
 def several(*, pending: bool = True) -> AsyncMultiKernelManager:
-    """Return the manager of a server's kernels; its log is what `errors` listens to."""
+    """Return the manager of a server's kernels; `errors` sees what it logs."""
     config = Config({"AsyncMultiKernelManager": {"use_pending_kernels": pending}})
     return AsyncMultiKernelManager(config=config, log=logging.getLogger("kernels"))
 
 
 async def until(what: Callable[[], bool]) -> None:
-    """Let the loop run until something is so."""
+    """Let the event loop run until `what` returns True."""
 
     async def look() -> None:
         while not what():
@@ -50,7 +50,7 @@ async def until(what: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def hydrating(here: Pool, tmp_path: Path) -> Callable[[], bool]:
-    """Install the kernelspec `slow`, which hydrates for ever; return whether it is at it."""
+    """Install the kernelspec `slow`, which hydrates for ever; return a function: has the hydration begun?"""
     begun = tmp_path / "begun"
     install("slow", MUTE, bootstrap_command=["sh", "-c", f"touch {begun}; sleep 300"])
     return begun.exists
@@ -60,7 +60,7 @@ def hydrating(here: Pool, tmp_path: Path) -> Callable[[], bool]:
 async def pending(
     kernelspec: str, begun: Callable[[], bool]
 ) -> AsyncIterator[tuple[AsyncMultiKernelManager, str, AsyncKernelManager]]:
-    """Begin the start of a pending kernel, as a server does; wait until it is as far as wanted."""
+    """Begin the start of a pending kernel, as a server does; wait until `begun` returns True."""
     kernels = several()
     kernel_id = await kernels.start_kernel(kernel_name=kernelspec, env=environment("a"))
     kernel = kernels.get_kernel(kernel_id)
@@ -79,7 +79,7 @@ def test_a_notebook_that_is_closed_while_its_kernel_hydrates_is_no_error(
 ) -> None:
     async def run() -> None:
         async with pending("slow", hydrating) as (kernels, kernel_id, kernel):
-            # What jupyter_server does at DELETE: it cancels what waits for `ready`, and so `ready`.
+            # At DELETE, jupyter_server cancels the task that waits for `ready`, and with it `ready`.
             kernel.ready.cancel()
             await asyncio.wait_for(kernels.shutdown_kernel(kernel_id), SOON)
             await until(lambda: kernel_id not in kernels)
@@ -120,7 +120,7 @@ def test_a_shutdown_that_is_itself_cancelled_ends_the_start_and_is_no_error(
             shutdown.cancel()
             await asyncio.wait_for(shutdown, SOON)
             await until(lambda: kernel_id not in kernels)
-            assert kernel.ready.done(), "whoever waits for it would wait for ever"
+            assert kernel.ready.done(), "a caller that awaits `ready` would wait for ever"
 
     asyncio.run(run())
     require_free(here)
@@ -149,7 +149,7 @@ def test_a_kernel_that_is_closed_once_its_volume_is_ready_is_not_launched(
     assert errors() == []
 
 
-def test_a_kernel_that_is_shut_down_while_its_restart_hydrates_is_over_soon(here: Pool) -> None:
+def test_a_kernel_that_is_shut_down_while_its_restart_hydrates_ends_soon(here: Pool) -> None:
     hydrates = asyncio.Event()
 
     async def run() -> None:
@@ -182,11 +182,11 @@ def test_a_kernel_that_is_shut_down_while_its_restart_hydrates_is_over_soon(here
 
 
 async def cancelled_twice(start: asyncio.Future[None]) -> None:
-    """Cancel a start, and again before it is over."""
+    """Cancel a start, and once more before it has ended."""
     start.cancel()
     for _ in range(5):
         await asyncio.sleep(0.01)
-        assert not start.done(), "it waits for its thread"
+        assert not start.done(), "the start must wait for its thread"
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(start), SOON)
@@ -194,7 +194,7 @@ async def cancelled_twice(start: asyncio.Future[None]) -> None:
 
 @contextlib.contextmanager
 def held_at(pool: Pool, step: str) -> Iterator[threading.Event]:
-    """Hold whoever acquires or releases a volume at one step; tell when somebody is there."""
+    """Hold the threads that acquire or release a volume at one step; yield an event that says that one is there."""
     there, on = threading.Event(), threading.Event()
 
     def hold(name: str) -> None:
@@ -223,7 +223,7 @@ def test_a_start_cancelled_twice_while_it_acquires_gives_the_volume_back(
         await until(lambda: not another_process.leases.is_held(another_process.find("a")))
         return manager
 
-    # The manager lives on: it is no collected provisioner that gives the volume back.
+    # The manager lives on, so the start gave the volume back, and not the garbage collector.
     manager = asyncio.run(run())
     wait_for(lambda: here.find("a").state.value == "stopped")
     require_free(here)
@@ -238,8 +238,8 @@ def test_a_start_cancelled_twice_while_it_hydrates_keeps_the_volume_until_its_th
         with writing:
             start = asyncio.ensure_future(manager.start_kernel(env=environment("a")))
             await until(lambda: here.storage.registry.names.find("a") is not None)
-            lock = here.path(here.find("a")) / ".volume" / "hydration.lock"
-            await until(lock.exists)
+            record = here.path(here.find("a")) / ".volume" / "hydration.json"
+            await until(lambda: record.is_file() and "begun" in record.read_text())
             await cancelled_twice(start)
             assert another_process.leases.is_held(another_process.find("a")), (
                 "a thread writes in it"
@@ -251,7 +251,7 @@ def test_a_start_cancelled_twice_while_it_hydrates_keeps_the_volume_until_its_th
     require_free(here)
 
 
-def test_a_start_cancelled_while_it_gives_up_has_given_the_volume_back(here: Pool) -> None:
+def test_a_start_cancelled_while_it_gives_the_volume_back_has_given_it_back(here: Pool) -> None:
     install("failing", MUTE, bootstrap_command=["false"])
 
     async def run() -> None:
@@ -275,7 +275,7 @@ def test_a_start_cancelled_while_it_gives_up_has_given_the_volume_back(here: Poo
 def test_a_kernel_can_be_started_again_at_once_after_its_start_was_cancelled_twice(
     here: Pool,
 ) -> None:
-    """With the same provisioner, as a restart has: what is late is not mixed up with what is new."""
+    """The same provisioner serves both starts: the late work of the first does not disturb the second."""
 
     async def run() -> None:
         manager = AsyncKernelManager(kernel_name="mute")
@@ -298,7 +298,7 @@ def test_a_kernel_can_be_started_again_at_once_after_its_start_was_cancelled_twi
     require_free(here)
 
 
-def test_a_failure_that_nobody_cancelled_is_told_as_what_it_is(
+def test_a_start_that_fails_raises_its_own_error(
     here: Pool, errors: Callable[[], list[str]]
 ) -> None:
     install("failing", MUTE, bootstrap_command=["false"])

@@ -1,4 +1,4 @@
-"""A kernel's life never blocks the event loop that it is started from: what touches the disk is done in threads."""
+"""Starting, restarting and ending a kernel never blocks the event loop: all disk access is in threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLOCKING = {
     "subprocess.Popen",
     "time.sleep",
 }
-"""Audit events of what may take as long as a disk, another process or a sleeper likes."""
+"""Audit events of calls that may block on a disk, on another process or by sleeping."""
 
 _watched: dict[int, list[str]] = {}
 
@@ -47,7 +47,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_ours(frame: FrameType | None) -> bool:
-    """Whether our code asked, directly or through the standard library; a launcher answers for itself."""
+    """Whether this package made the call, directly or through the standard library, and not a launcher."""
     while frame is not None and "site-packages" not in frame.f_code.co_filename:
         if frame.f_code.co_filename.startswith(PACKAGE):
             return True
@@ -60,7 +60,7 @@ sys.addaudithook(_note)  # there is no way to take one away
 
 @pytest.fixture
 def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done, that may block, in this test's own thread, which is the event loop's."""
+    """The calls that may block and were made in the event loop's thread, which is the test's own."""
     found: list[str] = []
 
     def noted(name: str) -> Callable[..., Any]:
@@ -78,7 +78,7 @@ def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_a_kernel_starts_restarts_and_ends_without_a_look_at_the_disk_on_the_event_loop(
+def test_a_kernel_starts_restarts_and_ends_without_disk_access_on_the_event_loop(
     here: Pool, on_the_loop: list[str]
 ) -> None:
     async def live() -> None:
@@ -96,9 +96,7 @@ def test_a_kernel_starts_restarts_and_ends_without_a_look_at_the_disk_on_the_eve
     require_free(here)
 
 
-def test_a_look_at_the_disk_on_the_event_loop_would_be_seen(
-    here: Pool, on_the_loop: list[str]
-) -> None:
+def test_disk_access_on_the_event_loop_would_be_noticed(here: Pool, on_the_loop: list[str]) -> None:
     _watched[threading.get_ident()] = on_the_loop
     try:
         here.volumes()

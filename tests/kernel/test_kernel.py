@@ -108,12 +108,10 @@ def test_a_kernel_that_is_killed_is_restarted_in_its_volume(
             first = pid_of(manager)
             os.kill(first, signal.SIGKILL)
             deadline = time.monotonic() + 30
-            # It says so when it has restarted the kernel, not while it is at it.
+            # `_restarting` is set once the kernel was restarted, not while that goes on.
             while pid_of(manager) == first or not manager._restarter._restarting:
                 assert time.monotonic() < deadline, "it was not restarted"
-                assert another_process.leases.is_held(another_process.find("a")), (
-                    "nobody may slip in"
-                )
+                assert another_process.leases.is_held(another_process.find("a")), "it stays leased"
                 await asyncio.sleep(0.02)
             manager.stop_restarter()
             assert Path(process_of(manager).cwd()) == here.path(here.find("a"))
@@ -188,7 +186,7 @@ def test_a_start_that_is_cancelled_ends_soon_and_gives_the_volume_back(
             ready.cancel()
         else:
             start.cancel()
-        # jupyter_client then wants to tell the cancelled `ready` what went wrong, and trips over that.
+        # jupyter_client sets the error on the cancelled `ready`, which fails (InvalidStateError).
         with pytest.raises((asyncio.CancelledError, asyncio.InvalidStateError)):
             await start
         return time.monotonic() - began
@@ -225,7 +223,7 @@ def test_a_kernel_that_dies_at_every_start_does_not_keep_its_volume(
     for _ in range(2):
         manager.restart_kernel(now=True)
     assert another_process.leases.is_held(another_process.find("a"))
-    # What is given up is dropped: nobody calls cleanup(restart=False).
+    # jupyter_client drops a kernel that it gives up, and never calls cleanup(restart=False).
     manager.context.destroy(linger=0)
     manager = None
     gc.collect()
@@ -233,7 +231,7 @@ def test_a_kernel_that_dies_at_every_start_does_not_keep_its_volume(
     wait_for(lambda: here.storage.registry.volumes.all()[0].state is State.STOPPED)
 
 
-# -- ends that nobody planned --------------------------------------------------------------------------------------
+# -- servers and kernels that are killed ---------------------------------------------------------------------------
 
 
 SERVER = """
@@ -285,12 +283,12 @@ def test_cleaning_up_twice_or_before_a_start_is_harmless(here: Pool) -> None:
         manager = AsyncKernelManager(kernel_name="mute")
         await manager.start_kernel(env=environment("a"))
         provisioner = provisioner_of(manager)
-        (Path(str(provisioner.system.layout)) / "file").write_text("kept")
+        (Path(str(provisioner.volume)) / "file").write_text("kept")
         await manager.shutdown_kernel(now=True)
         await provisioner.cleanup(restart=False)
         await provisioner.cleanup(restart=True)
         assert provisioner.session is None
-        assert provisioner.system.layout is None
+        assert provisioner.volume is None
 
     asyncio.run(run())
     assert (here.path(here.find("a")) / "file").read_text() == "kept"

@@ -1,4 +1,4 @@
-"""The lease that a kernel's process inherits, however it is started."""
+"""A kernel's process inherits the lease of its volume, however it is started."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_kernel_holds_its_lease_however_its_process_is_started(
     require_free(here)
 
 
-def test_descriptors_that_the_caller_passes_on_come_along(here: Pool) -> None:
+def test_a_kernel_also_inherits_the_descriptors_that_the_caller_passes(here: Pool) -> None:
     ours, theirs = os.pipe()
     with kernel(pass_fds=(theirs,), preexec_fn=os.getpid) as manager:
         os.close(theirs)
@@ -63,6 +63,6 @@ def test_a_launch_that_fails_leaves_no_descriptor_and_no_lease_behind(here: Pool
     assert leases(psutil.Process(), here) == 0
 
 
-def test_a_child_that_this_process_forks_has_no_part_in_it(here: Pool) -> None:
+def test_a_forked_child_of_the_server_does_not_hold_the_lease(here: Pool) -> None:
     with kernel(preexec_fn=os.getpid), Child(lambda: leases(psutil.Process(), here)) as child:
         assert child.said() == "0"

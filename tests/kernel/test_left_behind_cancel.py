@@ -1,4 +1,4 @@
-"""Starts that wait for processes which a killed server left behind, and that nobody wants any more."""
+"""Starts that wait for processes which a killed server left behind, and are cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def left_behind(pool: Pool) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def test_a_start_that_waits_for_those_left_behind_ends_when_it_is_cancelled(
+def test_a_start_that_waits_for_processes_left_behind_ends_when_it_is_cancelled(
     pool: Pool, left_behind: subprocess.Popen[bytes]
 ) -> None:
     patient = Pool(VolumePool(root=pool.settings.root, acquire_timeout="1h"))
@@ -50,11 +50,11 @@ def test_a_start_that_waits_for_those_left_behind_ends_when_it_is_cancelled(
     thread.start()
     assert leased.wait(60)
     thread.join(0.3)
-    assert thread.is_alive(), "it waits"
+    assert thread.is_alive(), "the start waits"
     cancel.set()
     thread.join(30)
     assert len(said) == 1
-    # Whoever comes next is told of them: nothing was left in good order.
+    # The next start is refused, and the refusal names the processes.
     assert f"processes {left_behind.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
     left_behind.kill()
     left_behind.wait()
@@ -62,7 +62,7 @@ def test_a_start_that_waits_for_those_left_behind_ends_when_it_is_cancelled(
     patient.close()
 
 
-def test_a_start_that_waits_goes_on_as_soon_as_they_have_ended(
+def test_a_start_goes_on_as_soon_as_the_processes_left_behind_have_ended(
     pool: Pool, left_behind: subprocess.Popen[bytes]
 ) -> None:
     pool.settings.acquire_timeout = timedelta(hours=1)
@@ -70,7 +70,7 @@ def test_a_start_that_waits_goes_on_as_soon_as_they_have_ended(
     pool.release(acquire(pool))
 
 
-def test_the_wait_ends_with_those_who_are_left_when_its_time_is_over(
+def test_waiting_for_processes_returns_those_that_remain_after_the_timeout(
     left_behind: subprocess.Popen[bytes],
 ) -> None:
     process = psutil.Process(left_behind.pid)

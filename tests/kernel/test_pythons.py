@@ -1,4 +1,4 @@
-"""Kernels of two Pythons in one volume: at once, as when JupyterLab changes a notebook's kernel, and in turn."""
+"""Kernels of two Pythons in one volume: at once, as when JupyterLab changes a notebook's kernel, and later."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def other(here: Pool, tmp_path: Path) -> Path:
 
 
 def child(client: BlockingKernelClient) -> list[object]:
-    """Return what a process is that a kernel starts of its own Python: its prefix, and whether it sees `otherside`."""
+    """Let a kernel start its own Python; return that process's prefix, and whether it can import `otherside`."""
     code = f"import importlib.util, sys; print([sys.prefix, {FIND.format('otherside')}])"
     asked = f"subprocess.check_output([sys.executable, '-c', {code!r}], text=True)"
     found = ask(client, f"eval({asked})", "import subprocess, sys")

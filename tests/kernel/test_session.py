@@ -1,4 +1,4 @@
-"""Whose volume a kernel gets, however it is started."""
+"""Which session's volume a kernel gets, however it is started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def notebook(path: Path, session: object = None) -> Path:
     return path
 
 
-def test_the_session_is_named_by_the_first_who_can(
+def test_the_caller_names_the_session_before_the_notebook_and_the_notebook_before_the_kernel(
     here: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = notebook(tmp_path / "plain.ipynb")
@@ -72,7 +72,7 @@ def test_a_notebook_renamed_while_its_kernel_runs_takes_its_volume_along(
 def test_a_shared_volume_is_not_renamed_after_one_of_its_notebooks(
     here: Pool, tmp_path: Path
 ) -> None:
-    """Its name was asked for; that a notebook no longer asks for it is no word of the others."""
+    """The notebook named the session; other notebooks may still ask for it when this one no longer does."""
     asking = notebook(tmp_path / "asking.ipynb", "shared work")
     env = environment(**{SERVER_VARIABLE: str(asking)})
     with kernel(env=env, session=None) as manager:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from jupyter_client.manager import AsyncKernelManager, KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from provisioner.core.errors import ConfigError, LauncherUnusable
-from provisioner.kernel.turn import Turns
 from provisioner.pool.pool import Pool
 from tests.support.kernels import (
     MUTE,
@@ -29,7 +29,6 @@ from tests.support.kernels import (
     provisioner_of,
     require_free,
 )
-from tests.support.starters import NEVER
 
 # -- what kernel.json declares -------------------------------------------------------------------------------------
 
@@ -137,13 +136,15 @@ def test_a_default_provisioner_gives_volumes_to_kernelspecs_that_know_nothing_of
 
 LAUNCHERS = '''
 import asyncio, os, subprocess
+from jupyter_client.connect import port_names
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from provisioner.kernel.provisioner import VolumeProvisioner
 from traitlets import Unicode
 
 
 class Distant(KernelProvisionerBase):
-    """Starts processes in its own way, and passes on nothing but what it knows."""
+    """Starts processes itself and accepts no arguments of Popen."""
 
     process = None
     queue = Unicode("default").tag(config=True)
@@ -187,7 +188,56 @@ class Distant(KernelProvisionerBase):
 
 class Nested(VolumeProvisioner):
     pass
+
+
+class Wrapping(LocalProvisioner):
+    """Starts the command line under another program."""
+
+    async def pre_launch(self, **kwargs):
+        prepared = await super().pre_launch(**kwargs)
+        return {**prepared, "cmd": ["env", "WRAPPED=yes", *prepared["cmd"], "--Wrapping=yes"]}
+
+
+class OtherPython(LocalProvisioner):
+    """Chooses the interpreter itself."""
+
+    interpreter = Unicode().tag(config=True)
+
+    async def pre_launch(self, **kwargs):
+        prepared = await super().pre_launch(**kwargs)
+        return {**prepared, "cmd": [self.interpreter, *prepared["cmd"][1:]]}
+
+
+class OwnEnvironment(LocalProvisioner):
+    """Ignores the environment that the caller gives."""
+
+    async def pre_launch(self, **kwargs):
+        return await super().pre_launch(**{**kwargs, "env": {"PATH": os.environ["PATH"], "OWN": "yes"}})
+
+
+class OwnPath(LocalProvisioner):
+    """Changes a variable that hydration changes, too."""
+
+    async def pre_launch(self, **kwargs):
+        prepared = await super().pre_launch(**kwargs)
+        prepared["env"]["PATH"] = "/own/bin:" + prepared["env"]["PATH"]
+        return prepared
+
+
+class OwnPorts(LocalProvisioner):
+    """Chooses the ports in its own way."""
+
+    async def pre_launch(self, **kwargs):
+        for number, name in enumerate(port_names):
+            setattr(self.parent, name, 4700 + number)
+        self.ports_cached = True
+        return await super().pre_launch(**kwargs)
 '''
+
+
+LAUNCHER_NAMES = (
+    "Distant", "Nested", "Wrapping", "OtherPython", "OwnEnvironment", "OwnPath", "OwnPorts",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -199,27 +249,9 @@ def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "launchers-1.0.dist-info" / "METADATA").write_text("Name: launchers\nVersion: 1.0\n")
     (package / "launchers-1.0.dist-info" / "entry_points.txt").write_text(
         "[jupyter_client.kernel_provisioners]\n"
-        "distant = launchers:Distant\nnested = launchers:Nested\n"
+        + "".join(f"{name.lower()} = launchers:{name}\n" for name in LAUNCHER_NAMES)
     )
     monkeypatch.syspath_prepend(str(package))
-
-
-def test_a_launcher_of_other_machines_waits_for_no_core_of_this_one(
-    here: Pool, launchers: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install("far", MUTE, launcher="distant")
-    turns = Turns(1, longest=NEVER, patience=NEVER)
-    monkeypatch.setattr("provisioner.kernel.turns", turns)
-
-    async def start() -> None:
-        manager = AsyncKernelManager(kernel_name="far")
-        async with turns.turn():
-            await manager.start_kernel(env=environment("a"))
-            await manager.restart_kernel(now=True)
-            await manager.shutdown_kernel(now=True)
-
-    asyncio.run(asyncio.wait_for(start(), 60))
-    require_free(here)
 
 
 def test_another_packages_launcher_starts_the_process_and_the_volume_is_the_same(
@@ -258,7 +290,9 @@ def test_a_launcher_that_cannot_start_a_process_is_refused_and_nothing_is_kept(
     require_free(here)
 
 
-def test_what_is_kept_of_a_kernel_names_its_session_and_its_launchers_process(here: Pool) -> None:
+def test_the_information_for_persisting_a_kernel_names_its_session_and_its_launchers_process(
+    here: Pool,
+) -> None:
     async def run() -> None:
         manager = AsyncKernelManager(kernel_name="mute")
         await manager.start_kernel(env=environment("a"))
@@ -270,3 +304,110 @@ def test_what_is_kept_of_a_kernel_names_its_session_and_its_launchers_process(he
             await manager.shutdown_kernel(now=True)
 
     asyncio.run(run())
+
+
+# -- launchers that change what the kernelspec declares --------------------------------------------------------------
+
+
+PYTHON = ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+
+
+def test_a_launcher_that_wraps_the_command_line_starts_the_volumes_environment(
+    here: Pool, launchers: None
+) -> None:
+    install("snake", PYTHON, "python", launcher="wrapping")
+    with kernel("snake") as manager:
+        for _ in range(2):
+            with client_of(manager) as client:
+                prefix = f"{provisioner_of(manager).volume}/.volume/env"
+                assert ask(client, "sys.prefix", "import os, sys") == prefix
+                assert ask(client, "os.environ['WRAPPED']") == "yes"
+                path = ask(client, "os.environ['PATH']").split(os.pathsep)
+                assert path.count(f"{prefix}/bin") == 1
+            assert process_of(manager).cmdline()[-1] == "--Wrapping=yes"
+            manager.restart_kernel(now=True)
+
+
+def test_a_launcher_that_chooses_the_interpreter_starts_the_volumes_environment_of_that_one(
+    here: Pool, launchers: None, tmp_path: Path
+) -> None:
+    prefix = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    config = {"interpreter": str(prefix / "bin" / "python")}
+    sleeping = ["python", "-c", "import time; time.sleep(600)"]
+    install("snake", sleeping, "python", launcher="otherpython", launcher_config=config)
+    with kernel("snake") as manager:
+        state = Path(str(provisioner_of(manager).volume)) / ".volume"
+        for _ in range(2):
+            program = Path(process_of(manager).cmdline()[0])
+            assert state in program.parents
+            assert program.parents[1] != state / "env", "that is the declared interpreter's"
+            manager.restart_kernel(now=True)
+
+
+def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_the_volumes_variables(
+    here: Pool, launchers: None
+) -> None:
+    install("own", MUTE, launcher="ownenvironment")
+    with kernel("own", env=environment("a", GIVEN="yes")) as manager:
+        found = process_of(manager).environ()
+        assert found["OWN"] == "yes"
+        assert "GIVEN" not in found
+        assert found["JUPYTER_VOLUME"] == provisioner_of(manager).volume
+        assert found["JUPYTER_VOLUME_SESSION"] == "a"
+
+
+def test_a_variable_that_launcher_and_hydration_both_change_has_both_changes(
+    here: Pool, launchers: None
+) -> None:
+    install("both", MUTE, launcher="ownpath", env={"PATH": "/declared/bin:${PATH}"})
+    with kernel("both") as manager:
+        path = process_of(manager).environ()["PATH"]
+        assert path == f"/declared/bin:/own/bin:{os.environ['PATH']}"
+
+
+def test_a_launcher_that_chooses_ports_in_its_own_way_does(here: Pool, launchers: None) -> None:
+    install("own", MUTE, launcher="ownports")
+    with kernel("own") as manager:
+        assert manager.shell_port in range(4700, 4705)
+
+
+def test_ports_are_chosen_after_the_environment_was_built(here: Pool, tmp_path: Path) -> None:
+    connection = tmp_path / "connection.json"
+    install("slow", MUTE, bootstrap_command=["test", "!", "-e", str(connection)])
+    manager = KernelManager(kernel_name="slow", connection_file=str(connection))
+    manager.start_kernel(env=environment("a"))
+    manager.shutdown_kernel(now=True)
+    assert manager.shell_port
+
+
+def test_ports_that_the_user_has_chosen_are_left_alone(here: Pool) -> None:
+    manager = KernelManager(kernel_name="mute", cache_ports=False, shell_port=4711)
+    manager.start_kernel(env=environment("a"))
+    try:
+        assert manager.shell_port == 4711
+    finally:
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_kernel_that_its_launcher_refuses_can_be_shut_down(here: Pool) -> None:
+    """jupyter_client recognizes local addresses by their numbers, and refuses this one."""
+    manager = KernelManager(kernel_name="mute", ip="localhost")
+    with pytest.raises(RuntimeError, match="local interface"):
+        manager.start_kernel(env=environment("a"))
+    require_free(here)
+    manager.shutdown_kernel(now=True)
+
+
+def test_the_kernelspecs_templates_and_further_arguments_reach_the_kernel(here: Pool) -> None:
+    templates = ["{prefix}", "{resource_dir}", "{connection_file}"]
+    path = install("templates", ["bash", "-c", "sleep 600; :", *templates])
+    content = {**json.loads(path.read_bytes()), "env": {"SPEC": "${GIVEN}:spec"}}
+    path.write_text(json.dumps(content))
+    env = environment("a", GIVEN="given")
+    with kernel("templates", env=env, extra_arguments=["--further"]) as manager:
+        for _ in range(2):
+            expected = [sys.prefix, str(path.parent), os.path.realpath(manager.connection_file)]
+            assert process_of(manager).cmdline()[3:] == [*expected, "--further"]
+            assert process_of(manager).environ()["SPEC"] == "given:spec"
+            manager.restart_kernel(now=True)

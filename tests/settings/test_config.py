@@ -409,21 +409,21 @@ def test_kernel_json_beats_the_configuration(root: Path) -> None:
     config = Config({"VolumeProvisioner": {"workdir": "notebook", "overlay": False}})
     provisioner = options_of(config, workdir="volume")
     assert provisioner._fault is None
-    assert (provisioner.workdir, provisioner.overlay) == ("volume", False)
+    assert (provisioner.options.workdir, provisioner.options.overlay) == ("volume", False)
 
 
 def test_the_command_line_sets_what_kernelspecs_declare(root: Path) -> None:
     given = command_line("--VolumeProvisioner.overlay=False", "--VolumeProvisioner.env=A=1")
     provisioner = options_of(given)
     assert provisioner._fault is None
-    assert (provisioner.overlay, provisioner.env) == (False, {"A": "1"})
+    assert (provisioner.options.overlay, provisioner.options.env) == (False, {"A": "1"})
 
 
 def test_a_file_may_add_to_what_kernelspecs_declare(user: Path) -> None:
     write_py(user, "c.VolumeProvisioner.env.update({'A': '1'})")
     provisioner = options_of(Config())
     assert provisioner._fault is None
-    assert provisioner.env == {"A": "1"}
+    assert provisioner.options.env == {"A": "1"}
 
 
 @pytest.mark.parametrize(

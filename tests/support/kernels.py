@@ -1,4 +1,4 @@
-"""Kernels for tests: real ones that answer, and mute ones that only run, for what concerns their process alone."""
+"""Kernels for tests: real ones that answer, and mute ones for tests that only need a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REAL = "python3-volume"
 """The kernelspec of a real kernel."""
 
 MUTE = ["sleep", "600"]
-"""The command line of a kernel that runs and says nothing."""
+"""The command line of a kernel that runs and never answers."""
 
 
 def install(name: str, argv: list[str], language: str = "none", /, **options: object) -> Path:
@@ -57,7 +57,7 @@ def provisioner_of(manager: KernelManager) -> VolumeProvisioner:
 
 
 def pid_of(manager: KernelManager) -> int:
-    """Return the number of the process that a kernel has, or had last."""
+    """Return the id of the process that a kernel has, or had last."""
     pid = getattr(provisioner_of(manager)._launcher, "pid", None)
     assert isinstance(pid, int)
     return pid
@@ -72,7 +72,7 @@ def process_of(manager: KernelManager) -> psutil.Process:
 def kernel(
     name: str = "mute", session: str | None = "a", **options: Any
 ) -> Iterator[KernelManager]:
-    """Run a kernel; at the end it is shut down, if that has not been done."""
+    """Run a kernel within the block; shut it down at the end unless the test has."""
     manager = KernelManager(kernel_name=name)
     options.setdefault("env", environment(session))
     manager.start_kernel(**options)
@@ -86,7 +86,7 @@ def kernel(
 
 @contextlib.contextmanager
 def client_of(manager: KernelManager) -> Iterator[BlockingKernelClient]:
-    """Talk to a real kernel, which is waited for."""
+    """Yield a client of a real kernel that is up."""
     client = manager.client()
     assert isinstance(client, BlockingKernelClient)
     client.start_channels()
@@ -98,7 +98,7 @@ def client_of(manager: KernelManager) -> Iterator[BlockingKernelClient]:
 
 
 def ask(client: BlockingKernelClient, expression: str, code: str = "") -> Any:
-    """Run code in a kernel, then return the value of an expression, which must be a literal."""
+    """Run code in a kernel, then return the value of an expression; its `repr` must be a literal."""
     reply: Mapping[str, Any] = client.execute(
         code, user_expressions={"value": expression}, reply=True, timeout=60
     )
@@ -109,7 +109,7 @@ def ask(client: BlockingKernelClient, expression: str, code: str = "") -> Any:
 
 
 def session_with(**options: Any) -> str | None:
-    """Return the session of a kernel that is started so."""
+    """Return the session of a kernel that is started with these options."""
     with kernel(session=None, **options) as manager:
         return provisioner_of(manager).session
 

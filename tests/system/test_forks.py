@@ -219,7 +219,7 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 over.set()
 thread.join()
-print(len(other.volumes()), registry.check_all(), flush=True)
+print(len(other.volumes.all()), registry.check_all(), flush=True)
 """
 
 

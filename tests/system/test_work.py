@@ -1,4 +1,4 @@
-"""Blocking work in threads that an event loop waits for."""
+"""Blocking work that runs in a thread while an event loop waits for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from provisioner.system.work import Work
 
 
-def test_work_gives_its_result_or_its_error() -> None:
+def test_work_returns_its_result_or_raises_its_error() -> None:
     def fail(_: threading.Event) -> None:
         raise ValueError("no")
 
@@ -29,7 +29,7 @@ def test_work_gives_its_result_or_its_error() -> None:
     asyncio.run(run())
 
 
-def test_work_ends_when_it_is_told_to() -> None:
+def test_work_ends_when_it_is_cancelled() -> None:
     async def run() -> bool:
         work = Work(lambda cancel: cancel.wait(60))
         await asyncio.sleep(0)
@@ -41,7 +41,7 @@ def test_work_ends_when_it_is_told_to() -> None:
     assert asyncio.run(run()) is True
 
 
-def test_pieces_of_work_follow_one_another_also_after_one_that_fails() -> None:
+def test_pieces_of_work_run_one_after_the_other_even_if_one_fails() -> None:
     order: list[str] = []
     go = threading.Event()
 
@@ -59,7 +59,7 @@ def test_pieces_of_work_follow_one_another_also_after_one_that_fails() -> None:
     assert order == ["first", "second", "third"]
 
 
-def test_who_waits_may_look_around_meanwhile() -> None:
+def test_look_is_called_while_work_goes_on() -> None:
     seen, go = list[bool](), threading.Event()
 
     async def run() -> None:
@@ -75,7 +75,7 @@ def test_who_waits_may_look_around_meanwhile() -> None:
     assert seen[0] is False
 
 
-def test_work_that_nobody_waits_for_any_more_goes_on_and_its_error_is_nobodys_noise(
+def test_work_goes_on_when_its_waiter_is_cancelled_and_its_error_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     go = threading.Event()

@@ -1,4 +1,4 @@
-"""What became of each test of a run, read from pytest's JUnit XML."""
+"""The outcome of each test of a run, read from pytest's JUnit XML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 
 class Verdict(IntEnum):
-    """What became of a test; where it has several (a teardown that fails), the greatest counts."""
+    """How a test ended; where it ended twice (a teardown that fails), the greatest value counts."""
 
     PASSED = 0
     SKIPPED = 1
@@ -28,7 +28,7 @@ _ABOUT_THE_DEFAULT = re.compile(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one test.
+    """How one test ended.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ class Outcome:
     def is_about_the_default(self) -> bool:
         """Whether the test failed in asserting that the default provisioner is the local one.
 
-        Such a test runs, but what it says of the default is untrue as soon as JUPYTER_DEFAULT_PROVISIONER_NAME
-        names any other provisioner. Only the failing line counts, so another failure of the same test is a failure.
+        Such a test cannot pass when JUPYTER_DEFAULT_PROVISIONER_NAME names any other provisioner. Only
+        the failing line counts, so another failure of the same test is a failure.
         """
         return self.verdict is Verdict.FAILED and bool(_ABOUT_THE_DEFAULT.search(self.detail))
 
     @property
     def reason(self) -> str:
-        """The lines of the traceback that say what went wrong, at most five."""
+        """The error lines of the traceback, at most five."""
         said = [line for line in self.detail.splitlines() if line.startswith("E ")]
         return "\n".join(said[:5]) or "\n".join(self.detail.splitlines()[-5:])
 
@@ -72,7 +72,7 @@ def read_outcomes(report: Path) -> dict[str, Outcome]:
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
-    """Return the counts in pytest's words."""
+    """Return the number of tests for each verdict, in pytest's words."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     return ", ".join(
         f"{counts[verdict]} {verdict.name.lower()}"
@@ -92,7 +92,7 @@ def _outcome(case: ElementTree.Element) -> Outcome:
 
 
 def _node_id(case: ElementTree.Element) -> str:
-    """Put the node id together: the class name begins with the module's, which the file name has already."""
+    """Return the node id of a test; the report repeats the module's name in that of the class."""
     file, name = case.get("file", ""), case.get("name", "")
     module = file.removesuffix(".py").replace("/", ".")
     classes = case.get("classname", "").removeprefix(module).strip(".").replace(".", "::")

@@ -5,7 +5,7 @@
 The suites come from the source distributions of the versions that are installed here, fetched by pip. Each runs
 twice: with `local-provisioner`, and with volumes for every kernel (`JUPYTER_DEFAULT_PROVISIONER_NAME`, and the
 notebook's directory as the working directory, as these suites expect). A test that passes only without volumes is
-a difference, and makes this exit with 1. A test that fails is run once more, alone, before that is said of it.
+a difference, and makes this exit with 1. A test that fails is run once more on its own before it is reported.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mode(Enum):
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a suite is run, and with what.
+    """The directory and the interpreter with which a suite is run.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Workplace:
         return self.directory / f"{self.suite.distribution}-volumes"
 
     def run(self, mode: Mode, name: str, *arguments: str) -> dict[str, Outcome]:
-        """Run pytest with further arguments; return what became of each test."""
+        """Run pytest with further arguments; return the outcome of each test."""
         stem = self.directory / f"{self.suite.distribution}-{mode.value}{name}"
         report = stem.with_suffix(".xml")
         command = (
@@ -84,7 +84,7 @@ class Workplace:
         return read_outcomes(report)
 
     def _run_to_end(self, command: Sequence[str], env: dict[str, str], log: Path) -> int | None:
-        """Return the exit code; None if it took too long. Neither then nor at Ctrl-C is a process left behind."""
+        """Return the exit code, None after a timeout; at a timeout and at Ctrl-C all processes are killed."""
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -105,13 +105,13 @@ class Workplace:
             return None
 
     def _environment(self, mode: Mode) -> dict[str, str]:
-        """Return the environment of a run: this one without what would decide how Python and Jupyter behave."""
+        """Return this environment without the variables that change how Python and Jupyter behave."""
         foreign = ("JUPYTER", "JPY", "IPYTHON", "PYTEST", "PYTHON", "COVERAGE")
         env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         path = [str(self.python.parent), scripts(), env.get("PATH", os.defpath)]
         env.update(PATH=os.pathsep.join(path), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         if mode is Mode.VOLUME:
-            # Of all that says where Jupyter's files are, these suites leave this variable alone.
+            # The only variable for Jupyter's directories that these suites do not set themselves.
             config = self.directory / "config"
             config.mkdir(exist_ok=True)
             (config / "jupyter_volumes_config.json").write_text(json.dumps(_CONFIG))
@@ -124,7 +124,7 @@ class Workplace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run the suites that the command line names; return the exit code."""
     options = _parser().parse_args(arguments)
     take_back_signals()
     chosen = [suite for suite in SUITES if options.suite in {suite.distribution, "all"}]
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_patiently(workplace: Workplace, mode: Mode, jobs: int) -> dict[str, Outcome]:
-    """Run a suite, its failures once more and alone; print the result."""
+    """Run a suite, run each failed test once more on its own, and print the result."""
     begin = time.monotonic()
     parallel = ("-p", "xdist", "-n", str(jobs)) if jobs > 1 else ()
     outcomes = workplace.run(mode, "", *parallel)

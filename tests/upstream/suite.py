@@ -42,14 +42,14 @@ class Suite:
 
 
 RUNNERS = ("pytest-timeout", "pytest-xdist")
-"""What we run any suite with, besides what it requires itself."""
+"""The requirements for running any suite, besides its own."""
 
 SUITES = (
     Suite("jupyter_client", ("-p", "pytest_timeout")),
     Suite(
         "nbclient",
         (
-            # It has no limit of its own, and what is wrong with a kernel often shows as waiting.
+            # The suite sets no timeout, and a broken kernel often shows as a test that hangs.
             *("-p", "pytest_timeout", "--timeout=100"),
             *("-p", "pytest_asyncio.plugin"),
             *("-p", "flaky.flaky_pytest_plugin"),
@@ -100,7 +100,7 @@ def scripts() -> str:
 
 
 def pip(*arguments: str) -> None:
-    """Run this environment's pip; it says itself what fails."""
+    """Run this environment's pip, which prints its own errors."""
     subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, stdin=subprocess.DEVNULL)
 
 

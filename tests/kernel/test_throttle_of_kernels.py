@@ -1,8 +1,9 @@
-"""Kernels with volumes that start at once do so in turn."""
+"""Kernels with volumes that start at once wait for one another."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,26 +11,45 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 from provisioner.kernel import provisioner as kernel
-from provisioner.kernel.turn import Turns
+from provisioner.launch import throttle as throttling
+from provisioner.launch.throttle import Slot, Throttle
 from provisioner.pool.pool import Pool
 from tests.support.kernels import environment, install, pid_of, require_free
-from tests.support.starters import BUSY, NEVER
 
 SOON = 60.0
 
 
+BUSY = "while True: pass"
+LONG = 10_000.0
+
+
+class Watched(Throttle):
+    """A throttle that shows whether a start waits."""
+
+    is_awaited = False
+
+    async def slot(self, look: Callable[[], object]) -> Slot:
+        self.is_awaited = True
+        try:
+            return await super().slot(look)
+        finally:
+            self.is_awaited = False
+
+
 @pytest.fixture
-def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Turns:
-    """One turn, which no time ends."""
-    turns = Turns(1, longest=NEVER, patience=NEVER)
-    monkeypatch.setattr(kernel, "turns", turns)
-    return turns
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """One slot, which no time ends."""
+    monkeypatch.setattr(throttling, "LONGEST_SECONDS", LONG)
+    monkeypatch.setattr(throttling, "PATIENCE_SECONDS", LONG)
+    throttle = Watched(1)
+    monkeypatch.setattr(kernel, "throttle", throttle)
+    return throttle
 
 
 async def _waits(start: asyncio.Future[Any], manager: AsyncKernelManager) -> None:
-    """Wait until a start has its volume and waits for nothing but its turn."""
+    """Wait until a start has its volume and waits for nothing but a slot."""
     provisioner = None
-    while provisioner is None or provisioner.system.layout is None:  # type: ignore[attr-defined]  # ours
+    while provisioner is None or provisioner.volume is None:  # type: ignore[attr-defined]  # ours
         await asyncio.sleep(0.01)
         provisioner = manager.provisioner
     for _ in range(20):
@@ -38,7 +58,7 @@ async def _waits(start: asyncio.Future[Any], manager: AsyncKernelManager) -> Non
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-def test_a_kernel_is_launched_when_the_one_before_needs_its_core_no_more(here: Pool) -> None:
+def test_a_kernel_is_launched_when_the_kernel_before_needs_its_core_no_more(here: Pool) -> None:
     install("busy", ["python", "-c", BUSY])
 
     async def start_two() -> None:
@@ -59,7 +79,7 @@ def test_a_kernel_is_launched_when_the_one_before_needs_its_core_no_more(here: P
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-def test_a_start_that_is_cancelled_while_it_waits_for_its_turn_gives_its_volume_back(
+def test_a_start_that_is_cancelled_while_it_waits_for_a_slot_gives_its_volume_back(
     here: Pool,
 ) -> None:
     install("busy", ["python", "-c", BUSY])
@@ -83,7 +103,7 @@ def test_a_start_that_is_cancelled_while_it_waits_for_its_turn_gives_its_volume_
 
 @pytest.mark.parametrize("now", [True, False])
 def test_a_kernel_that_is_shut_down_while_its_restart_waits_is_not_launched_without_its_volume(
-    here: Pool, one_at_a_time: Turns, now: bool
+    here: Pool, one_at_a_time: Watched, now: bool
 ) -> None:
     install("busy", ["python", "-c", BUSY])
 
@@ -92,7 +112,7 @@ def test_a_kernel_that_is_shut_down_while_its_restart_waits_is_not_launched_with
         await second.start_kernel(env=environment("b"))
         await first.start_kernel(env=environment("a"))
         restart = asyncio.ensure_future(second.restart_kernel(now=True))
-        while not one_at_a_time._waiting:
+        while not one_at_a_time.is_awaited:
             await asyncio.sleep(0.01)
             assert not restart.done()
         await second.shutdown_kernel(now=now)
