@@ -14,7 +14,7 @@ def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_given_back(here: 
     served = {"k"}
     found = VolumeKernels(here, served.__contains__)
     acquired = here.acquire("a", "mute", kernel="k")
-    assert [occupant.kernel for occupant in found.all()] == ["k"]
+    assert [kernel.kernel for kernel in found.all()] == ["k"]
     served.clear()
     assert found.all() == []
     wait_for(lambda: not here.is_in_use(acquired.record))
@@ -28,7 +28,7 @@ def test_the_volume_of_a_kernel_that_another_extension_started_in_the_server_sta
     found = VolumeKernels(here, {"k"}.__contains__)
     ours = here.acquire("a", "mute", kernel="k")
     theirs = here.acquire("b", "mute", kernel="voila")
-    assert [occupant.kernel for occupant in found.all()] == ["k"]
+    assert [kernel.kernel for kernel in found.all()] == ["k"]
     # What would be given back is given back by a thread; the one that is waited for here would have come after it.
     here.release(ours)
     wait_for(lambda: not here.is_in_use(ours.record))

@@ -12,7 +12,7 @@ import pytest
 
 from provisioner.pool.pool import Pool
 from provisioner.server.background.maintenance import Maintenance
-from provisioner.server.background.thread import Background
+from provisioner.server.background.threads import Background
 from provisioner.server.background.warming import Warming
 from provisioner.settings.pool import VolumePool
 

@@ -20,11 +20,11 @@ LONG = timedelta(minutes=5)
 AT_ONCE = timedelta(milliseconds=10)
 
 
-def spared(judge: Judge | str, patience: timedelta = LONG) -> bool:
+def spared(judge: Judge | str, timeout: timedelta = LONG) -> bool:
     """Whether a kernel is spared by an arbiter that is asked once."""
 
     async def ask() -> bool:
-        arbiter = Arbiter(lambda: judge, logging.getLogger("test"), patience)
+        arbiter = Arbiter(lambda: judge, logging.getLogger("test"), timeout)
         return await arbiter.spares("a.ipynb", "k", HOUR)
 
     return asyncio.run(ask())
@@ -118,7 +118,7 @@ def test_an_arbiter_that_answers_again_is_asked_again(stuck: threading.Event) ->
         stuck.set()
         assert arbiter._last is not None
         await arbiter._last.over()
-        arbiter._patience = LONG
+        arbiter._timeout = LONG
         assert not await arbiter.spares("s", "second", HOUR)
 
     asyncio.run(look())

@@ -11,10 +11,10 @@ from provisioner.server.culling.decision import (
     Cull,
     KernelState,
     Memory,
+    NotebookLimit,
     Phase,
     Rules,
     Warn,
-    Wish,
     Withdraw,
     cull_due,
     decide,
@@ -71,7 +71,7 @@ CULLED = [Warn("k", NOON + HOUR), Cull("k", NOON, HOUR)]
         pytest.param(replace(IDLE, phase=Phase.STARTING), RULES, CULLED, id="hangs while starting"),
         pytest.param(
             replace(IDLE, phase=Phase.STARTING),
-            replace(RULES, patience=2 * HOUR),
+            replace(RULES, start_time=2 * HOUR),
             [],
             id="starting",
         ),
@@ -94,12 +94,12 @@ def test_the_warning_comes_exactly_its_time_before_the_limit() -> None:
     assert run(IDLE, NOON + 55 * MINUTE)[0] == [Warn("k", NOON + HOUR)]
 
 
-def test_the_next_look_is_at_the_warning_and_then_at_the_cull() -> None:
+def test_the_next_check_is_at_the_warning_and_then_at_the_cull() -> None:
     first = decide([IDLE], Memory(), RULES, NOON)
-    assert first.next_look == NOON + 55 * MINUTE
-    second = decide([IDLE], first.memory, replace(RULES, gap=HOUR), first.next_look)
-    assert second.next_look == NOON + HOUR
-    assert decide([replace(IDLE, limit=None)], Memory(), RULES, NOON).next_look is None
+    assert first.next_check == NOON + 55 * MINUTE
+    second = decide([IDLE], first.memory, replace(RULES, gap=HOUR), first.next_check)
+    assert second.next_check == NOON + HOUR
+    assert decide([replace(IDLE, limit=None)], Memory(), RULES, NOON).next_check is None
 
 
 def test_a_limit_shorter_than_the_warning_leaves_half_of_it_for_the_warning() -> None:
@@ -176,26 +176,26 @@ def test_activity_in_the_future_counts_as_now_and_not_as_idle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "wish", "longest", "expected"),
+    ("policy", "notebook", "longest", "expected"),
     [
         (HOUR, None, None, HOUR),
         (None, None, MINUTE, None),
-        (HOUR, Wish(MINUTE), None, MINUTE),
-        (MINUTE, Wish(HOUR), None, HOUR),
-        (MINUTE, Wish(2 * HOUR), HOUR, HOUR),
-        (MINUTE, Wish(HOUR), HOUR, HOUR),
-        (HOUR, Wish(None), None, None),
-        (MINUTE, Wish(None), HOUR, HOUR),
-        (None, Wish(MINUTE), HOUR, MINUTE),
+        (HOUR, NotebookLimit(MINUTE), None, MINUTE),
+        (MINUTE, NotebookLimit(HOUR), None, HOUR),
+        (MINUTE, NotebookLimit(2 * HOUR), HOUR, HOUR),
+        (MINUTE, NotebookLimit(HOUR), HOUR, HOUR),
+        (HOUR, NotebookLimit(None), None, None),
+        (MINUTE, NotebookLimit(None), HOUR, HOUR),
+        (None, NotebookLimit(MINUTE), HOUR, MINUTE),
     ],
 )
 def test_a_notebooks_wish_counts_up_to_the_administrators_limit(
     policy: timedelta | None,
-    wish: Wish | None,
+    notebook: NotebookLimit | None,
     longest: timedelta | None,
     expected: timedelta | None,
 ) -> None:
-    assert idle_limit(policy, wish, longest) == expected
+    assert idle_limit(policy, notebook, longest) == expected
 
 
 def test_the_time_shown_is_the_time_of_the_cull() -> None:

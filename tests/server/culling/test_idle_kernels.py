@@ -153,7 +153,7 @@ def test_a_notebook_may_ask_for_a_time_of_its_own_up_to_the_limit(quick: Server)
         since = _moment(volume["idle_shutdown_at"]) - _moment(volume["acquired"])
         assert limit <= since < limit + timedelta(minutes=1)
     quick.start("zero.ipynb")
-    eventually(lambda: "is not heeded" in quick.log, what="the wrong wish is told")
+    eventually(lambda: "is ignored" in quick.log, what="the wrong wish is told")
 
 
 def test_a_notebook_keeps_its_time_when_its_folder_is_renamed_while_nobody_has_it_open(

@@ -80,9 +80,9 @@ def test_the_same_is_not_done_twice_at_a_time(jobs: Jobs) -> None:
 
 def test_what_is_asked_for_otherwise_is_another_job(jobs: Jobs) -> None:
     newest = jobs.start("restore", until_cancelled, volume="v")
-    older = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    older = jobs.start("restore", until_cancelled, volume="v", backup="an older backup")
     assert older.id != newest.id
-    again = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    again = jobs.start("restore", until_cancelled, volume="v", backup="an older backup")
     assert again.id == older.id
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import yaml
 from openapi_spec_validator import validate
 
-from provisioner.server.rest.handlers import OPENAPI, handlers
+from provisioner.server.rest.endpoints import OPENAPI, api_handlers
 from tests.support.serving import TOKEN, Place, Server, served
 
 EXAMPLES = "12"
@@ -45,7 +45,7 @@ def test_every_operation_described_is_there_and_every_one_there_is_described() -
         if method != "parameters"
     }
     there = set()
-    for pattern, handler, _ in handlers(None):  # type: ignore[arg-type]  # never called
+    for pattern, handler, _ in api_handlers(None, None, None):  # type: ignore[arg-type]  # never called
         path = pattern.replace("([^/]+)", "{id}").replace("jobs/{id}", "jobs/{job}")
         own = {m for m in ("get", "put", "post", "delete", "patch") if m in vars(handler)}
         for form in ("json", "yaml") if "(json|yaml)" in path else ("",):

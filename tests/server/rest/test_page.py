@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from provisioner.server.rest.wording import size, span
+from provisioner.server.rest.formatting import size, span
 from tests.support.serving import TOKEN, Server, eventually
 
 

@@ -14,7 +14,7 @@ from jupyter_events import EventLogger
 
 from provisioner.core.event import Event, Kind
 from provisioner.server.telemetry import events
-from provisioner.server.telemetry.snapshot import Snapshot
+from provisioner.server.telemetry.metrics import Cached
 from tests.server.culling.test_idle_kernels import listening
 from tests.support.serving import Place, Server, eventually, served
 
@@ -110,7 +110,7 @@ def test_servers_of_one_root_sweep_it_one_at_a_time_and_stop_at_once(place: Plac
         assert "Traceback" not in first.log + second.log
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.UNTOLD])
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.NOT_EMITTED])
 def test_every_event_of_the_pool_fits_its_schema_and_no_detail_slips_through(kind: Kind) -> None:
     logger = EventLogger()
     events.register_schemas(logger)
@@ -149,12 +149,12 @@ def test_looking_at_metrics_never_waits_for_the_table() -> None:
         release.wait(10)
         return "new"
 
-    snapshot = Snapshot(slow, "old", every=15.0, clock=lambda: seconds[0])
+    totals = Cached(slow, "old", max_age=15.0, clock=lambda: seconds[0])
     began = time.monotonic()
-    assert [snapshot.show() for _ in range(100)] == ["old"] * 100
+    assert [totals.get() for _ in range(100)] == ["old"] * 100
     assert time.monotonic() - began < 5
     release.set()
-    eventually(lambda: snapshot.show() == "new", 5)
+    eventually(lambda: totals.get() == "new", 5)
 
 
 def test_a_picture_that_gets_no_thread_is_taken_at_a_later_look(
@@ -163,8 +163,8 @@ def test_a_picture_that_gets_no_thread_is_taken_at_a_later_look(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    snapshot = Snapshot(lambda: "new", "old", clock=lambda: 0.0)
+    totals = Cached(lambda: "new", "old", clock=lambda: 0.0)
     with monkeypatch.context() as system:
         system.setattr(threading.Thread, "start", refuse)
-        assert snapshot.show() == "old"
-    eventually(lambda: snapshot.show() == "new")
+        assert totals.get() == "old"
+    eventually(lambda: totals.get() == "new")
