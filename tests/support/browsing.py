@@ -193,7 +193,7 @@ class Laboratory:
 
 def place_with_lab(home: Path, **settings: Any) -> Place:
     """Return a place whose servers offer the labextension as it is in this checkout."""
-    place = Place(home, settings=settings)
+    place = Place(home, settings=settings, extensions=True)
     shutil.copytree(LABEXTENSION, home / "share" / "labextensions" / "jupyter-volumes")
     # JupyterLab asks newcomers whether it may fetch news, in the corner where notifications appear; and it asks the
     # registry whether there is a newer one.
