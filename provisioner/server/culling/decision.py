@@ -155,12 +155,12 @@ def decide(kernels: Iterable[KernelState], memory: Memory, rules: Rules, now: da
             known = None
         if due is None or state.limit is None:
             continue
-        lead = _lead(state.limit, rules)
-        if known is None and now < due - lead:
-            checks.append(due - lead)
+        ahead = _warning_time(state.limit, rules)
+        if known is None and now < due - ahead:
+            checks.append(due - ahead)
             continue
-        if lead and (known is None or slept):
-            known = GivenWarning(state.last_activity, max(due, now + lead))
+        if ahead and (known is None or slept):
+            known = GivenWarning(state.last_activity, max(due, now + ahead))
             actions.append(Warn(state.kernel, known.at))
         at = due if known is None else known.at
         if now >= at:
@@ -207,5 +207,5 @@ def idle_limit(
     return longest if notebook.limit is None else min(notebook.limit, longest)
 
 
-def _lead(limit: timedelta, rules: Rules) -> timedelta:
+def _warning_time(limit: timedelta, rules: Rules) -> timedelta:
     return timedelta(0) if rules.warning is None else min(rules.warning, limit / 2)

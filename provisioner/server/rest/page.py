@@ -15,8 +15,9 @@ from tornado import web
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import State
 from provisioner.server.rest.base import AUTH_RESOURCE
-from provisioner.server.rest.formatting import short_name, size, span, timestamp
+from provisioner.server.rest.formatting import size, span
 from provisioner.server.rest.jobs import Jobs
+from provisioner.server.rest.models import volume_model
 from provisioner.server.rest.operations import Operations
 from provisioner.server.rest.refusals import NotFound, status_of
 from provisioner.server.rest.volumes import View, Volumes
@@ -122,26 +123,12 @@ class SweepActionHandler(ActionHandler):
 
 
 def row(view: View, now: datetime) -> dict[str, Any]:
-    """Return the values that the page shows of one volume."""
-    record = view.record
-    return {
-        "id": record.id,
-        "session": record.session,
-        "name": short_name(record.session),
-        "state": record.state.value,
-        "note": record.note,
-        "pinned": record.pinned,
-        "is_active": record.state is State.ACTIVE,
-        "is_stopped": record.state is State.STOPPED,
-        "is_pruned": record.state is State.PRUNED,
-        "kernels": len(view.running.kernels),
-        "holder": None if view.holder is None else str(view.holder),
-        "size": "" if record.bytes is None else size(record.bytes),
-        "expiry": _expiry(view, now),
-        "backup": "none" if view.backup is None else f"{span(now - view.backup.created)} ago",
-        "backup_time": None if view.backup is None else timestamp(view.backup.created),
-        "backup_is_current": record.is_backed_up,
-    }
+    """Return the values that the page shows of one volume: those of the REST interface, and texts."""
+    model = volume_model(view)
+    if view.backup is not None:
+        model["backup"]["age"] = span(now - view.backup.created)
+    size_text = "" if view.record.bytes is None else size(view.record.bytes)
+    return {**model, "size": size_text, "expiry": _expiry(view, now)}
 
 
 def _expiry(view: View, now: datetime) -> str:

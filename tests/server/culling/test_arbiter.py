@@ -31,16 +31,16 @@ def spared(judge: Judge | str, timeout: timedelta = LONG) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("said", "is_spared"),
+    ("answer", "is_spared"),
     [(False, True), (True, False), (None, False), (0, True), (1, False), ("", True)],
 )
-def test_false_spares_a_kernel_and_none_does_not(said: Any, is_spared: bool) -> None:
-    assert spared(lambda session, kernel, idle: said) is is_spared
+def test_false_spares_a_kernel_and_none_does_not(answer: Any, is_spared: bool) -> None:
+    assert spared(lambda session, kernel, idle: answer) is is_spared
 
 
 def test_it_receives_the_session_the_kernel_and_the_idle_time() -> None:
     heard: list[Any] = []
-    spared(lambda *told: heard.extend(told))
+    spared(lambda *arguments: heard.extend(arguments))
     assert heard == ["a.ipynb", "k", HOUR]
 
 
@@ -64,9 +64,9 @@ class _Vague:
         ("os.path.no_such_name", "no_such_name"),
         ("os.sep", "not callable"),
         (lambda: True, "positional"),
-        (lambda *told: sys.exit("enough"), "SystemExit: enough"),
-        (lambda *told: exec("raise KeyboardInterrupt"), "KeyboardInterrupt"),
-        (lambda *told: _Vague(), "neither"),
+        (lambda *arguments: sys.exit("enough"), "SystemExit: enough"),
+        (lambda *arguments: exec("raise KeyboardInterrupt"), "KeyboardInterrupt"),
+        (lambda *arguments: _Vague(), "neither"),
         (_later, "coroutine"),
     ],
 )
