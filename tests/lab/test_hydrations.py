@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.support.browsing import Laboratory, laboratory, matching, place_with_lab
+from tests.support.browsing import Laboratory, matching
 from tests.support.serving import KERNELSPEC, Place
 
 SLOW = "for part in one two three; do echo part $part; sleep 1; done; echo prepared > made.txt"
@@ -24,14 +24,15 @@ COUNT_TOASTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """A server with a kernel whose hydration is slow, and one whose hydration fails."""
-    place = place_with_lab(tmp_path_factory.mktemp("hydrations") / "home")
-    add_kernelspec(place, "slow", SLOW)
-    add_kernelspec(place, "failing", FAILING)
-    with laboratory(browser, place) as opened:
-        yield opened
+@pytest.fixture(scope="module", autouse=True)
+def kernelspecs(lab: Laboratory) -> Iterator[None]:
+    """Install a kernel whose hydration is slow, and one whose hydration fails."""
+    add_kernelspec(lab.server.place, "slow", SLOW)
+    add_kernelspec(lab.server.place, "failing", FAILING)
+    yield
+    # JupyterLab itself reports failed starts as errors on the console.
+    lab.page.goto("about:blank")
+    lab.complaints.clear()
 
 
 def add_kernelspec(place: Place, name: str, script: str) -> None:

@@ -45,16 +45,11 @@ class RenameFollower:
 
     async def on_contents_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
         """Called by the server's event logger for each action in the file browser; never fails."""
-        action, path = data.get("action"), data.get("path")
-        if (
-            action == "rename"
-            and isinstance(path, str)
-            and isinstance(data.get("source_path"), str)
-        ):
-            self.on_moved(data["source_path"], path)
-            await self.moved(data["source_path"], path)
-        elif action == "delete" and isinstance(path, str):
-            await self.deleted(path)
+        if data["action"] == "rename" and "source_path" in data:
+            self.on_moved(data["source_path"], data["path"])
+            await self.moved(data["source_path"], data["path"])
+        elif data["action"] == "delete":
+            await self.deleted(data["path"])
 
     async def moved(self, old: str, new: str) -> None:
         """Relabel the volumes of a notebook, or of all notebooks in a folder, at an API path. Never fails."""

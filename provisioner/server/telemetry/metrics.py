@@ -41,41 +41,27 @@ class Metrics(Collector):
     def __init__(self, pool: Pool, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         self._totals: Cached[Totals] = Cached(lambda: totals_of(pool), Totals())
-        own = CollectorRegistry()
-        self._own = own
-        self.hydration = Histogram(
-            "jupyter_volumes_hydration_seconds",
-            "How long kernels waited for their environment",
-            buckets=_BUCKETS,
-            registry=own,
+        self._own = own = CollectorRegistry()
+
+        def counter(name: str, help_: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"jupyter_volumes_{name}", help_, labels, registry=own)
+
+        def seconds(name: str, help_: str) -> Histogram:
+            name = f"jupyter_volumes_{name}_seconds"
+            return Histogram(name, help_, buckets=_BUCKETS, registry=own)
+
+        self.hydration = seconds("hydration", "How long kernels waited for their environment")
+        self.hydration_hits = counter(
+            "hydration_cache_hits", "Starts that found their environment in the volume"
         )
-        self.hydration_hits = prometheus.Counter(
-            "jupyter_volumes_hydration_cache_hits",
-            "Starts that found their environment in the volume",
-            registry=own,
+        self.waits = seconds(
+            "lease_wait", "How long kernels waited for a volume that another process held"
         )
-        self.waits = Histogram(
-            "jupyter_volumes_lease_wait_seconds",
-            "How long kernels waited for a volume that another process held",
-            buckets=_BUCKETS,
-            registry=own,
-        )
-        self.refusals = prometheus.Counter(
-            "jupyter_volumes_refusals", "Kernels that got no volume", ["code"], registry=own
-        )
-        self.backups = prometheus.Counter("jupyter_volumes_backups", "Backups made", registry=own)
-        self.backup_failures = prometheus.Counter(
-            "jupyter_volumes_backup_failures", "Backups that failed", registry=own
-        )
-        self.sweeps = Histogram(
-            "jupyter_volumes_sweep_seconds",
-            "How long sweeps took",
-            buckets=_BUCKETS,
-            registry=own,
-        )
-        self.culls = prometheus.Counter(
-            "jupyter_volumes_culls", "Kernels shut down for idleness", registry=own
-        )
+        self.refusals = counter("refusals", "Kernels that got no volume", "code")
+        self.backups = counter("backups", "Backups made")
+        self.backup_failures = counter("backup_failures", "Backups that failed")
+        self.sweeps = seconds("sweep", "How long sweeps took")
+        self.culls = counter("culls", "Kernels shut down for idleness")
         self._unsubscribe: Callable[[], None] = pool.events.subscribe(self._on_event)
         registry.register(self)
 

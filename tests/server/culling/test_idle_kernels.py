@@ -15,6 +15,14 @@ import pytest
 from tests.support.listening import CULL, listening
 from tests.support.serving import Place, Server, eventually, execute, send_code, served
 
+WORK = """
+import os, time
+while not os.path.exists("go"):
+    time.sleep(0.05)
+open("done", "w").close()
+"""
+"""Keeps a kernel busy until the test makes a file."""
+
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -79,7 +87,7 @@ def test_a_busy_kernel_one_with_an_open_notebook_and_one_without_volume_are_left
         listener = stack.enter_context(listening(quick))
         busy = quick.start("busy.ipynb")["kernel"]["id"]
         with quick.listening(f"/api/kernels/{busy}/channels") as channel:
-            send_code(channel, "import time; time.sleep(14); open('done', 'w').close()")
+            send_code(channel, WORK)
         watched = quick.start("open.ipynb")["kernel"]["id"]
         open_notebook = stack.enter_context(quick.listening(f"/api/kernels/{watched}/channels"))
         plain = quick.start("plain.ipynb", kernel="python3")["kernel"]["id"]
@@ -91,6 +99,9 @@ def test_a_busy_kernel_one_with_an_open_notebook_and_one_without_volume_are_left
         culled = {e["kernel_id"] for e in listener.heard if e.get("action") == "culled"}
         assert culled == {idle}
         # When its work is done, the busy one is idle like any other.
+        volume = quick.volume("busy.ipynb")
+        assert volume is not None
+        Path(volume["path"], "go").touch()
         path = listener.cull("culled", busy, 60)["path"]
         assert Path(path, "done").exists()
     assert _is_running(quick, plain)
@@ -229,7 +240,7 @@ def _install_hanging_launcher(place: Place) -> None:
 def test_a_hydrating_kernel_is_not_idle_and_the_two_cullers_do_not_disturb_each_other(
     place: Place,
 ) -> None:
-    slow = place.kernelspec("slow", bootstrap_command=["sleep", "9"])
+    slow = place.kernelspec("slow", bootstrap_command=["sleep", "6"])
     place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
     theirs = (
         "--MappingKernelManager.cull_idle_timeout=4",

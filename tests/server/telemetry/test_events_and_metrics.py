@@ -26,7 +26,7 @@ def of(action: str, schema: str = events.VOLUME) -> Callable[[dict[str, Any]], b
 
 
 def test_each_step_in_the_life_of_a_volume_emits_its_event(place: Place) -> None:
-    place.configure(backup_after="1s", sweep_interval="10s", prune_after="5s")
+    place.configure(backup_after="1s", sweep_interval="2s", prune_after="2s")
     place.notebook("a.ipynb")
     with served(place) as server, listening(server) as listener:
         session = server.start("a.ipynb")
