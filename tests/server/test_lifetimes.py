@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -288,10 +289,14 @@ def _state_on_disk(place: Place, path: str) -> State:
 def _fill(place: Place, count: int) -> None:
     settings = VolumePool(root=str(place.root), max_volumes=5000)
     pool = Pool(settings, clock=lambda: datetime.now(timezone.utc))
-    for n in range(count):
-        made = pool.acquire(f"many/{n}.ipynb", KERNEL, kernel=f"k{n}")
+
+    def make(number: int) -> None:
+        made = pool.acquire(f"many/{number}.ipynb", KERNEL, kernel=f"k{number}")
         Path(made.path, "data").write_text("x")
         pool.release(made)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(make, range(count)))
     pool.close()
 
 

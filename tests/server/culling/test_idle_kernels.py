@@ -187,7 +187,9 @@ def test_a_server_whose_arbiter_hangs_still_stops(place: Place) -> None:
 @pytest.mark.parametrize("pending", [True, False])
 def test_a_server_stops_while_it_shuts_an_idle_kernel_down(place: Place, pending: bool) -> None:
     place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
-    server = Server(place, f"--AsyncMappingKernelManager.use_pending_kernels={pending}")
+    # The kernel never ends by itself; the server kills it after this time instead of after five seconds.
+    wait = "--KernelManager.shutdown_wait_time=1"
+    server = Server(place, f"--AsyncMappingKernelManager.use_pending_kernels={pending}", wait)
     try:
         kernel = server.start("slow.ipynb")["kernel"]["id"]
         server.run(kernel, "import atexit, time; atexit.register(time.sleep, 40_000)")
