@@ -1,7 +1,7 @@
-"""The server extension: with it a Jupyter server looks after its volumes.
+"""The server extension, with which a Jupyter server looks after its volumes.
 
 It culls idle kernels after a warning, sweeps the root, serves `/api/volumes` and the page `/volumes`, emits events
-and metrics, and tells kernels which notebook is theirs. May import: every room but the other faces.
+and metrics, and tells each kernel its notebook. May import: every room but the other faces.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
-    """Called by jupyter_server to find the extension named `provisioner.server`."""
+    """Called by jupyter_server to find the extension of the package `provisioner.server`."""
+    # Here, so that importing the package stays cheap.
     from provisioner.server.extension import VolumesExtension
 
     return [{"module": "provisioner.server.extension", "app": VolumesExtension}]

@@ -1,4 +1,4 @@
-"""Which kernels of this server have volumes: told by the pool, kernel ids to volume ids."""
+"""The kernels of this server that have volumes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from provisioner.system.work import Work
 
 
 @dataclass(frozen=True)
-class Occupant:
+class VolumeKernel:
     """A kernel of this server and the volume it has.
 
     Parameters
     ----------
     kernel
-        Its id.
+        The kernel's id.
     volume
         The volume's id.
     session
         The volume's session.
     is_served
-        Whether the server's own manager started it; other extensions, such as Voilà, start kernels of their own.
+        Whether the server's own kernel manager started it; extensions such as Voilà have managers of their own.
     """
 
     kernel: str
@@ -36,77 +36,73 @@ class Occupant:
 
 
 class VolumeKernels:
-    """The kernels that acquired a volume of the pool and have not released it; also while they are still pending.
+    """The kernels that have acquired a volume of the pool and not released it, pending ones included.
 
     Parameters
     ----------
     pool
-        The pool, whose events tell.
+        The pool, whose events are followed.
     is_known
-        Whether the server knows a kernel, as running or as starting.
+        Whether the server's kernel manager runs or starts a kernel.
     """
 
     def __init__(self, pool: Pool, is_known: Callable[[str], bool]) -> None:
         self._pool = pool
         self._is_known = is_known
         self.on_new: Callable[[], None] = lambda: None
-        """Called, in any thread, when there is one more."""
-        self._occupants: dict[str, Occupant] = {}
-        self._asking: set[str] = set()
+        """Called in any thread when a kernel has acquired a volume."""
+        self._kernels: dict[str, VolumeKernel] = {}
+        self._acquiring: set[str] = set()
         self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop following the pool's events."""
         self._unsubscribe()
 
-    def all(self) -> list[Occupant]:
-        """Return all kernels with volumes."""
+    def all(self) -> list[VolumeKernel]:
+        """Return all kernels with volumes; release the volumes of those that the server has dropped."""
         # A copy first: other threads start and end kernels meanwhile.
-        for occupant in list(self._occupants.values()):
-            if not self._is_known(occupant.kernel):
-                self._occupants.pop(occupant.kernel, None)
-                if occupant.is_served:
-                    self._give_back(occupant)
-        return list(self._occupants.values())
+        for kernel in list(self._kernels.values()):
+            if not self._is_known(kernel.kernel):
+                self._kernels.pop(kernel.kernel, None)
+                if kernel.is_served:
+                    self._release(kernel)
+        return list(self._kernels.values())
 
-    def find(self, kernel: str) -> Occupant | None:
+    def find(self, kernel_id: str) -> VolumeKernel | None:
         """Return a kernel if it has a volume."""
-        return self._occupants.get(kernel)
+        return self._kernels.get(kernel_id)
 
-    def is_ours(self, kernel: str) -> bool:
+    def is_ours(self, kernel_id: str) -> bool:
         """Whether a kernel has a volume or waits for one."""
-        return kernel in self._occupants or kernel in self._asking
+        return kernel_id in self._kernels or kernel_id in self._acquiring
 
-    def of_volume(self, volume: str) -> list[str]:
-        """Return the ids of this server's kernels in a volume; two for a moment when a notebook changes its kernel."""
-        return [occupant.kernel for occupant in self.all() if occupant.volume == volume]
+    def _release(self, dropped: VolumeKernel) -> None:
+        """Release the volume of a kernel that the server has dropped, in the background.
 
-    def _give_back(self, gone: Occupant) -> None:
-        """Give the volume of a kernel back that the server has dropped, in the background.
-
-        One that dies at every start is dropped without a word to its provisioner (jupyter_server 2.21), which then
-        gives the volume back when it is garbage: on a quiet server in hours.
+        The server does not tell the kernel's provisioner (`upstream.is_known`), which then releases the volume only
+        when it is garbage-collected: on a quiet server after hours.
         """
 
         def work(cancel: threading.Event) -> None:
-            record = self._pool.storage.registry.volumes.get(gone.volume)
+            record = self._pool.catalog.get(dropped.volume)
             if record is not None:
-                self._pool.release(Acquired(record, self._pool.path(record), -1, gone.kernel))
+                self._pool.release(Acquired(record, self._pool.path(record), -1, dropped.kernel))
 
-        # No thread to be had now: then it is given back when the kernel's provisioner is garbage.
+        # Without a free thread the garbage collection remains.
         with contextlib.suppress(RuntimeError):
             Work(work)
 
     def _on_event(self, event: Event) -> None:
-        """Called in the thread in which it happens; single dictionary operations need no lock."""
+        """Called in the thread of the event; single operations on a dictionary or set need no lock."""
         if event.kind is Kind.ASKED:
-            self._asking.add(event.kernel)
+            self._acquiring.add(event.kernel)
         elif event.kind in {Kind.ACQUIRED, Kind.REFUSED}:
-            self._asking.discard(event.kernel)
+            self._acquiring.discard(event.kernel)
         if event.kind is Kind.ACQUIRED:
-            self._occupants[event.kernel] = Occupant(
+            self._kernels[event.kernel] = VolumeKernel(
                 event.kernel, event.volume, event.session, self._is_known(event.kernel)
             )
             self.on_new()
         elif event.kind is Kind.RELEASED:
-            self._occupants.pop(event.kernel, None)
+            self._kernels.pop(event.kernel, None)

@@ -1,4 +1,4 @@
-"""Kernels shut down for idleness: people are warned, may keep them, and are told what has become of their files."""
+"""Kernels shut down for idleness: the warning, the button that keeps them, and the notice about the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.browsing import Laboratory, laboratory, matching, place_with_
 
 @pytest.fixture(scope="module")
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """A server that soon finds a kernel idle, open notebook or not."""
+    """A server that soon shuts idle kernels down, with an open notebook too."""
     place = place_with_lab(
         tmp_path_factory.mktemp("culls") / "home",
         idle_shutdown="8s",
@@ -30,7 +30,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 WARNING = "idle.ipynb is idle: its kernel is shut down at"
 
 
-def test_a_warned_kernel_that_is_kept_runs_on_and_is_warned_again_when_it_is_idle_again(
+def test_a_kept_kernel_runs_on_and_the_next_warning_comes_when_it_is_idle_again(
     lab: Laboratory,
 ) -> None:
     warning = lab.toast(WARNING)
@@ -40,7 +40,7 @@ def test_a_warned_kernel_that_is_kept_runs_on_and_is_warned_again_when_it_is_idl
     warning.get_by_role("button", name="Keep running").click()
     expect(warning).to_have_count(0)
 
-    # The next warning comes after the time at which the kernel would have been gone.
+    # The next warning comes after the time of the first cull.
     expect(warning).to_have_count(1)
     after = lab.server.volume("idle.ipynb")
     assert after is not None
@@ -48,7 +48,7 @@ def test_a_warned_kernel_that_is_kept_runs_on_and_is_warned_again_when_it_is_idl
     assert after["idle_shutdown_at"] > before["idle_shutdown_at"]
 
 
-def test_a_warning_goes_when_the_kernel_begins_to_work(lab: Laboratory) -> None:
+def test_a_warning_disappears_when_the_kernel_runs_a_cell(lab: Laboratory) -> None:
     expect(lab.toast(WARNING)).to_have_count(1)
     before = lab.server.volume("idle.ipynb")
     assert before is not None
@@ -61,7 +61,7 @@ def test_a_warning_goes_when_the_kernel_begins_to_work(lab: Laboratory) -> None:
     assert after["idle_shutdown_at"] > before["idle_shutdown_at"]
 
 
-def test_after_the_cull_people_are_told_that_variables_are_gone_and_where_files_stayed(
+def test_after_the_cull_a_notice_shows_that_variables_are_gone_and_where_the_files_are(
     lab: Laboratory,
 ) -> None:
     notice = lab.toast("idle kernel shut down after")

@@ -1,4 +1,4 @@
-"""Starts that take their time: how far they are is seen, cells wait for them, and why they fail is said plainly."""
+"""Long kernel starts: their progress is shown, cells wait for them, and the reason of a failure is shown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.support.browsing import Laboratory, laboratory, matching, place_with_lab
+from tests.support.browsing import Laboratory, matching
 from tests.support.serving import KERNELSPEC, Place
 
 SLOW = "for part in one two three; do echo part $part; sleep 1; done; echo prepared > made.txt"
@@ -24,18 +24,19 @@ COUNT_TOASTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    """A server with a kernel that is prepared slowly, and one whose preparation fails."""
-    place = place_with_lab(tmp_path_factory.mktemp("hydrations") / "home")
-    add_kernelspec(place, "slow", SLOW)
-    add_kernelspec(place, "failing", FAILING)
-    with laboratory(browser, place) as opened:
-        yield opened
+@pytest.fixture(scope="module", autouse=True)
+def kernelspecs(lab: Laboratory) -> Iterator[None]:
+    """Install a kernel whose hydration is slow, and one whose hydration fails."""
+    add_kernelspec(lab.server.place, "slow", SLOW)
+    add_kernelspec(lab.server.place, "failing", FAILING)
+    yield
+    # JupyterLab itself reports failed starts as errors on the console.
+    lab.page.goto("about:blank")
+    lab.complaints.clear()
 
 
 def add_kernelspec(place: Place, name: str, script: str) -> None:
-    """Offer a kernel with volumes that a shell script prepares."""
+    """Install a kernelspec whose volumes a shell script hydrates."""
     spec = json.loads((KERNELSPEC / "kernel.json").read_text())
     spec["display_name"] = name
     spec["metadata"]["kernel_provisioner"]["config"] = {"bootstrap_command": ["sh", "-c", script]}
@@ -44,7 +45,7 @@ def add_kernelspec(place: Place, name: str, script: str) -> None:
     (path / "kernel.json").write_text(json.dumps(spec))
 
 
-def test_one_notification_follows_a_slow_start_and_the_cell_that_was_run_meanwhile_runs(
+def test_one_notification_follows_a_slow_start_and_a_cell_run_meanwhile_is_executed(
     lab: Laboratory,
 ) -> None:
     lab.notebook("slow.ipynb", "print(open('made.txt').read())", kernel="slow")
@@ -61,7 +62,7 @@ def test_one_notification_follows_a_slow_start_and_the_cell_that_was_run_meanwhi
     expect(cell.locator(".jp-InputPrompt")).to_have_text("[1]:")
 
 
-def test_closing_the_notebook_ends_its_start_without_a_word(lab: Laboratory) -> None:
+def test_closing_the_notebook_ends_its_start_without_a_message(lab: Laboratory) -> None:
     lab.notebook("closed.ipynb", kernel="slow")
     lab.open("closed.ipynb")
     lab.toast("Preparing closed.ipynb").wait_for()
@@ -75,13 +76,13 @@ def test_closing_the_notebook_ends_its_start_without_a_word(lab: Laboratory) -> 
     lab.volume_once("closed.ipynb", lambda volume: volume["state"] == "stopped")
 
 
-def test_a_start_that_fails_says_why_and_shows_what_the_command_said(lab: Laboratory) -> None:
+def test_a_failed_start_shows_the_reason_and_the_output_of_the_command(lab: Laboratory) -> None:
     lab.notebook("failing.ipynb", kernel="failing")
     lab.open("failing.ipynb")
     lab.toast("Preparing failing.ipynb").wait_for()
     lab.page.evaluate(COUNT_TOASTS)
     lab.toast("Preparing failing.ipynb").get_by_title("Hide notification").click()
-    # JupyterLab's own word on it.
+    # JupyterLab's own dialog.
     expect(lab.dialog).to_contain_text("the licence server does not answer")
     lab.dialog.get_by_role("button").last.click()
 
@@ -89,7 +90,7 @@ def test_a_start_that_fails_says_why_and_shows_what_the_command_said(lab: Labora
     expect(error).to_have_class(matching("Toastify__toast--error"))
     expect(error).to_contain_text("the licence server does not answer")
     expect(lab.toast("Preparing")).to_have_count(0)
-    # What went on after somebody had hidden it did not show it again; that it failed did.
+    # Progress did not show the hidden notification again; the failure did.
     assert lab.page.evaluate("window.countToasts()") == 2
     error.get_by_role("button", name="Show Details").click()
     output = lab.page.locator(".jp-Volumes-output")

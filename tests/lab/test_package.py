@@ -1,4 +1,4 @@
-"""What is installed: the labextension, whole, without a build."""
+"""The installed labextension: complete, and without a build step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ window._JUPYTERLAB = new Proxy({}, {
     }
 });
 """
-"""Run before JupyterLab: this extension finds neither the status bar's module nor a sound one of the panel's."""
+"""Runs before JupyterLab: hides the module of the status bar from this extension, and breaks the panel's."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_labextension_has_the_version_of_the_package() -> None:
     assert PACKAGE["jupyterlab"]["_build"]["load"].endswith(f"?v={provisioner.__version__}")
 
 
-def test_every_module_that_is_imported_is_there_and_every_module_is_imported() -> None:
+def test_the_modules_that_exist_are_exactly_those_imported() -> None:
     imported = {PACKAGE["jupyterlab"]["_build"]["load"].split("?")[0].removeprefix("static/")}
     for module in STATIC.glob("*.js"):
         imported |= set(re.findall(r'(?:from "\./|new URL\(")([\w.]+)"', module.read_text()))
@@ -56,8 +56,8 @@ def test_every_module_that_is_imported_is_there_and_every_module_is_imported() -
 
 
 def test_without_the_server_extension_there_is_no_section_and_no_error(bare: Laboratory) -> None:
-    asked: list[str] = []
-    bare.page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    bare.page.on("request", lambda request: requested.append(request.url))
     bare.notebook("plain.ipynb", kernel="python3")
     bare.open_idle("plain.ipynb")
     bare.page.locator('.lm-TabBar-tab[data-id="jp-running-sessions"]').click()
@@ -65,11 +65,13 @@ def test_without_the_server_extension_there_is_no_section_and_no_error(bare: Lab
     titles.filter(has_text="Kernels").wait_for()
     assert titles.filter(has_text="Volumes").count() == 0
     assert bare.page.evaluate("'jupyter-volumes' in window._JUPYTERLAB")
-    assert [url for url in asked if "api/volumes" in url] == []
+    assert [url for url in requested if "api/volumes" in url] == []
     assert bare.complaints == []
 
 
-def test_a_module_that_is_missing_or_broken_disables_only_what_needs_it(lab: Laboratory) -> None:
+def test_a_missing_or_broken_module_disables_only_the_features_that_need_it(
+    lab: Laboratory,
+) -> None:
     lab.notebook("partly.ipynb")
     page = lab.page.context.new_page()
     page.add_init_script(WITHOUT_TWO)

@@ -1,4 +1,4 @@
-"""The section of volumes in the panel of what runs, and what can be done there."""
+"""The section of volumes in the panel of running sessions, and its actions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WRITE = "open('kept.bin', 'wb').write(b'x' * 3_000_000)"
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(lab: Laboratory) -> None:
-    """Open JupyterLab with a notebook that runs, and the panel in sight."""
+    """Open JupyterLab with a running notebook, and the panel."""
     lab.notebook("analysis.ipynb")
     lab.open_idle("analysis.ipynb")
     lab.show_running()
 
 
-def test_the_panel_says_of_each_volume_its_state_size_expiry_and_the_age_of_its_backup(
+def test_the_panel_shows_each_volumes_state_size_expiry_and_age_of_backup(
     lab: Laboratory,
 ) -> None:
     volume = lab.stopped_row("old.ipynb", WRITE)
@@ -35,10 +35,10 @@ def test_the_panel_says_of_each_volume_its_state_size_expiry_and_the_age_of_its_
     assert lab.server.place.session("old.ipynb") in title
 
 
-def test_a_volume_appears_by_itself_as_soon_as_a_kernel_elsewhere_gets_it(lab: Laboratory) -> None:
+def test_a_volume_appears_by_itself_when_a_kernel_elsewhere_acquires_it(lab: Laboratory) -> None:
     lab.notebook("elsewhere.ipynb")
     lab.server.start("elsewhere.ipynb")
-    # Well before the panel looks of its own accord.
+    # Well before the panel polls.
     expect(lab.row("elsewhere.ipynb")).to_contain_text("active", timeout=10_000)
 
 
@@ -54,7 +54,7 @@ def test_a_click_pins_a_volume_and_another_unpins_it(lab: Laboratory) -> None:
     lab.volume_once("pinned.ipynb", lambda volume: volume["pinned"] is False)
 
 
-def test_actions_can_be_reached_and_done_with_the_keyboard_alone(lab: Laboratory) -> None:
+def test_actions_work_with_the_keyboard_alone(lab: Laboratory) -> None:
     lab.stopped_row("keyboard.ipynb")
     row = lab.row("keyboard.ipynb")
     row.focus()
@@ -74,7 +74,7 @@ def test_a_stopped_volume_is_backed_up_by_a_click(lab: Laboratory) -> None:
     assert volume["backup"]["current"] is True
 
 
-def test_deleting_takes_the_name_typed_and_the_backup_brings_the_files_back(
+def test_a_deletion_needs_the_typed_name_and_the_backup_restores_the_files(
     lab: Laboratory,
 ) -> None:
     volume = lab.stopped_row("deleted.ipynb", WRITE)
@@ -105,9 +105,9 @@ def test_deleting_takes_the_name_typed_and_the_backup_brings_the_files_back(
     expect(lab.row("deleted.ipynb")).to_contain_text("stopped")
 
 
-def test_a_refusal_is_shown_in_the_servers_words(lab: Laboratory) -> None:
+def test_a_refusal_shows_the_servers_message(lab: Laboratory) -> None:
     volume = lab.stopped_row("taken.ipynb")
-    # Unknown to the page: the row is as it was when the dialog opens.
+    # The page does not know yet: the dialog opens for the old row.
     lab.act("taken.ipynb", "Delete the files of taken.ipynb")
     lab.page.keyboard.type("taken.ipynb")
     lab.server.start("taken.ipynb")
@@ -116,7 +116,7 @@ def test_a_refusal_is_shown_in_the_servers_words(lab: Laboratory) -> None:
     assert Path(volume["path"]).exists()
 
 
-def test_a_row_has_the_commands_in_its_context_menu(lab: Laboratory) -> None:
+def test_the_context_menu_of_a_row_has_the_commands(lab: Laboratory) -> None:
     volume = lab.stopped_row("menu.ipynb")
     lab.row("menu.ipynb").click(button="right")
     lab.page.locator(".lm-Menu-item").filter(has_text="Show Details").click()
@@ -144,5 +144,5 @@ def test_the_name_of_a_volume_opens_its_notebook(lab: Laboratory) -> None:
     lab.page.locator(".lm-TabBar-tab.lm-mod-current").filter(has_text="opened.ipynb").wait_for()
 
 
-def test_nothing_of_this_puts_an_error_on_the_console(lab: Laboratory) -> None:
+def test_the_console_shows_no_error(lab: Laboratory) -> None:
     assert lab.complaints == []

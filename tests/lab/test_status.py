@@ -1,4 +1,4 @@
-"""What is said of the notebook in front, and the commands that are about it."""
+"""The status bar and the commands for the notebook in front."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tests.support.serving import eventually
 
 @pytest.fixture(scope="module", autouse=True)
 def opened(lab: Laboratory) -> None:
-    """Open JupyterLab with a notebook that runs in front."""
+    """Open JupyterLab with a running notebook in front."""
     lab.notebook("front.ipynb")
     lab.open_idle("front.ipynb")
 
 
-def test_the_status_bar_says_what_the_volume_of_the_notebook_in_front_is(lab: Laboratory) -> None:
+def test_the_status_bar_shows_the_volume_of_the_notebook_in_front(lab: Laboratory) -> None:
     expect(lab.status).to_have_text("Volume front.ipynb: active")
     expect(lab.status).to_have_attribute("title", re.compile("Backup: no backup"))
 
 
-def test_a_click_on_the_status_bar_shows_all_of_it(lab: Laboratory) -> None:
+def test_a_click_on_the_status_bar_shows_the_details(lab: Laboratory) -> None:
     volume = lab.server.volume("front.ipynb")
     assert volume is not None
     lab.status.click()
-    for said in (volume["session"], volume["path"], "python3-volume", "no backup"):
-        expect(lab.dialog).to_contain_text(said)
+    for text in (volume["session"], volume["path"], "python3-volume", "no backup"):
+        expect(lab.dialog).to_contain_text(text)
     lab.page.keyboard.press("Escape")
     expect(lab.dialog).to_have_count(0)
 
 
-def test_the_status_bar_is_silent_where_no_notebook_is_in_front(lab: Laboratory) -> None:
+def test_the_status_bar_shows_nothing_if_no_notebook_is_in_front(lab: Laboratory) -> None:
     lab.run_command("New Launcher")
     expect(lab.status).to_be_hidden()
     lab.page.locator(".lm-TabBar-tab").filter(has_text="front.ipynb").first.click()
@@ -72,7 +72,7 @@ def test_a_terminal_opens_in_the_volume(lab: Laboratory) -> None:
     lab.page.locator(".lm-TabBar-tab").filter(has_text="front.ipynb").first.click()
 
 
-def test_a_running_notebook_is_backed_up_once_its_person_agrees_to_end_its_kernel(
+def test_a_running_notebook_is_backed_up_after_the_user_agrees_to_shut_its_kernel_down(
     lab: Laboratory,
 ) -> None:
     lab.run_command("Back Up This Notebook's Volume")
@@ -86,5 +86,5 @@ def test_a_running_notebook_is_backed_up_once_its_person_agrees_to_end_its_kerne
     expect(lab.status).to_have_attribute("title", re.compile("Backup: backed up"))
 
 
-def test_nothing_of_this_puts_an_error_on_the_console(lab: Laboratory) -> None:
+def test_the_console_shows_no_error(lab: Laboratory) -> None:
     assert lab.complaints == []

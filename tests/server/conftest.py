@@ -1,4 +1,4 @@
-"""Servers for the tests of this folder: started when first asked for, stopped at the end."""
+"""One server with the default settings for all tests of this folder that need no other, and homes for those that do."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.serving import Place, Server, served
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A home of its own, with a root of volumes, for servers that a test starts."""
+    """A home of its own, with a root of volumes, for the servers that a test starts."""
     return Place(tmp_path / "home")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of a module."""
+    """The server that tests share: each uses names of its own for notebooks and kernelspecs."""
     with served(Place(tmp_path_factory.mktemp("server") / "home")) as server:
         yield server

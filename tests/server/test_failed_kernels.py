@@ -1,4 +1,4 @@
-"""Kernels that do not come to life: whoever asks is told why, and their volumes are free again."""
+"""Kernels that fail to start: the reason is shown, and their volumes are free again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an option that is none": ({"nonsense": 3}, {}, "config.nonsense is not an option"),
     "a launcher that is not there": ({"launcher": "no-such"}, {}, "'no-such'"),
 }
-"""What is wrong with a kernelspec's options or a notebook's metadata, and what is said of it."""
+"""Wrong options of a kernelspec or wrong metadata of a notebook, and the reason shown."""
 
 
 @pytest.mark.parametrize(("options", "metadata", "reason"), FAILING.values(), ids=FAILING)
@@ -32,14 +32,14 @@ def test_a_kernel_that_is_refused_is_shown_as_dead_with_the_reason(
 
 
 @pytest.mark.parametrize("launched_by", ["volume-provisioner", "local-provisioner"])
-def test_a_kernel_whose_program_is_not_there_is_shown_as_dead_with_or_without_a_volume(
+def test_a_kernel_whose_program_is_missing_is_shown_as_dead_with_or_without_a_volume(
     server: Server, launched_by: str
 ) -> None:
     kernelspec = _kernelspec(server.place, f"{launched_by}-none", ["/no/such/program"], launched_by)
     assert "/no/such/program" in _reason(server, f"{launched_by}.ipynb", kernelspec)
 
 
-def test_the_volume_of_a_kernel_that_dies_at_every_start_is_free_again(place: Place) -> None:
+def test_the_volume_of_a_kernel_that_dies_at_every_start_is_released(place: Place) -> None:
     dies = _kernelspec(place, "dies", ["/bin/sh", "-c", "exit 3"])
     soon = ("--KernelRestarter.time_to_dead=0.2", "--KernelRestarter.restart_limit=1")
     with served(place, *soon) as server:
@@ -50,7 +50,7 @@ def test_the_volume_of_a_kernel_that_dies_at_every_start_is_free_again(place: Pl
             volume = server.volume("a.ipynb")
             return volume is not None and (volume["state"], volume["kernels"]) == ("stopped", [])
 
-        eventually(free, 60, "its volume is given back")
+        eventually(free, 60, "its volume is released")
 
 
 def _reason(server: Server, notebook: str, kernelspec: str) -> str:

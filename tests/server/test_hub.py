@@ -121,7 +121,7 @@ c.JupyterHub.cleanup_servers = True
 
 
 class User:
-    """Somebody with a server on the hub."""
+    """A user with a server on the hub."""
 
     def __init__(self, hub: Hub, name: str, server: str = "") -> None:
         self.hub = hub
@@ -190,7 +190,7 @@ def bob(hub: Hub) -> User:
     return User(hub, "bob")
 
 
-def test_each_user_has_volumes_of_their_own_and_cannot_reach_anothers(
+def test_users_have_their_own_volumes_and_cannot_reach_those_of_others(
     alice: User, bob: User
 ) -> None:
     for user in (alice, bob):
@@ -204,7 +204,7 @@ def test_each_user_has_volumes_of_their_own_and_cannot_reach_anothers(
     assert stranger.status_code == 403 or "login" in stranger.url
 
 
-def test_a_second_server_of_a_user_is_told_which_kernel_has_the_volume(
+def test_a_second_server_of_a_user_is_refused_with_the_kernel_that_holds_the_volume(
     hub: Hub, alice: User
 ) -> None:
     first = alice.begin("shared.ipynb")
@@ -221,11 +221,11 @@ def test_a_second_server_of_a_user_is_told_which_kernel_has_the_volume(
     assert "kept" in second.run(second.begin("shared.ipynb"), "import os; print(os.listdir())")
 
 
-def test_the_hubs_tokens_reach_no_hook_no_volume_no_backup_and_no_log(hub: Hub, bob: User) -> None:
+def test_no_hook_volume_backup_or_log_contains_a_token_of_the_hub(hub: Hub, bob: User) -> None:
     session = bob.begin("secret.ipynb", kernel="nosy")
     code = "import os; print(os.environ.get('JUPYTERHUB_API_TOKEN', ''), end='')"
     token = bob.run(session, code)
-    # JupyterHub gives it to kernels; what follows would show nothing without it.
+    # JupyterHub passes it to kernels; without it the checks below would prove nothing.
     assert len(token) >= 16
     bob.ask("DELETE", f"/api/sessions/{session['id']}")
     eventually(lambda: _backed_up(bob, "secret.ipynb"), 60, "the managed service backs it up")
@@ -248,7 +248,7 @@ def test_the_hubs_tokens_reach_no_hook_no_volume_no_backup_and_no_log(hub: Hub, 
 
 
 def _nosy_kernelspec(directory: Path) -> None:
-    """Write a kernelspec whose hydration keeps what its hook can see."""
+    """Write a kernelspec whose hook writes its environment into the volume."""
     spec = json.loads((KERNELSPECS / KERNEL / "kernel.json").read_text())
     spec["metadata"]["kernel_provisioner"]["config"] = {
         "bootstrap_command": ["sh", "-c", "env > hook-env"]

@@ -1,4 +1,4 @@
-"""Which kernels the server takes for its own, and gives back the volumes of."""
+"""Which kernels of the server have volumes, and the release of volumes whose kernels it has dropped."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from provisioner.server.kernels import VolumeKernels
 from tests.support.pools import wait_for
 
 
-def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_given_back(here: Pool) -> None:
+def test_the_volume_of_a_kernel_that_the_server_has_dropped_is_released(here: Pool) -> None:
     served = {"k"}
     found = VolumeKernels(here, served.__contains__)
     acquired = here.acquire("a", "mute", kernel="k")
-    assert [occupant.kernel for occupant in found.all()] == ["k"]
+    assert [kernel.kernel for kernel in found.all()] == ["k"]
     served.clear()
     assert found.all() == []
     wait_for(lambda: not here.leases.is_held(acquired.record))
     found.close()
 
 
-def test_the_volume_of_a_kernel_that_another_extension_started_in_the_server_stays_its_own(
-    here: Pool,
-) -> None:
-    """Voilà has a kernel manager of its own, which the server does not ask."""
+def test_a_kernel_that_another_extension_started_in_the_server_keeps_its_volume(here: Pool) -> None:
+    """Voilà has a kernel manager of its own, which this extension does not know."""
     found = VolumeKernels(here, {"k"}.__contains__)
     ours = here.acquire("a", "mute", kernel="k")
     theirs = here.acquire("b", "mute", kernel="voila")
-    assert [occupant.kernel for occupant in found.all()] == ["k"]
-    # What would be given back is given back by a thread; the one that is waited for here would have come after it.
+    assert [kernel.kernel for kernel in found.all()] == ["k"]
+    # A release of the other volume would have started in its thread before this one.
     here.release(ours)
     wait_for(lambda: not here.leases.is_held(ours.record))
     assert here.leases.is_held(theirs.record)
@@ -37,11 +35,9 @@ def test_the_volume_of_a_kernel_that_another_extension_started_in_the_server_sta
     found.close()
 
 
-def test_where_no_thread_is_to_be_had_the_kernels_are_listed_all_the_same(
+def test_kernels_are_listed_even_without_a_free_thread(
     here: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What looks at them now and then must not end over it."""
-
     def none_left(work: object) -> None:
         raise RuntimeError("can't start new thread")
 

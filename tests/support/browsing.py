@@ -29,13 +29,13 @@ FLAGS = [
 ]
 
 PATIENCE = 30_000
-"""Milliseconds within which what is waited for is to happen; it mostly does within one or two hundred."""
+"""Milliseconds that a test waits at most; mostly one or two hundred are enough."""
 
 OF_OTHERS = (
     "Could not restore the debugger state",
     "Failed to load resource: the server responded with a status of 409",
 )
-"""What JupyterLab itself complains of when a kernel ends, and what browsers note of a refusal."""
+"""Errors on the console that are not this extension's: JupyterLab's when a kernel ends, the browser's for a refusal."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Laboratory:
         eventually(lambda: self.has_idle_kernel(path), PATIENCE / 1000, f"{path} has a kernel")
 
     def has_idle_kernel(self, path: str) -> bool:
-        """Whether a notebook's kernel has begun and has nothing to do."""
+        """Whether a notebook's kernel has started and is idle."""
         sessions = self.server.get("/api/sessions").json()
         return any(
             session["path"] == path and session["kernel"]["execution_state"] == "idle"
@@ -98,7 +98,7 @@ class Laboratory:
         )
 
     def stopped_volume(self, path: str, code: str = "pass") -> dict[str, Any]:
-        """Make a volume in which a kernel ran code; return it when it is stopped."""
+        """Make a volume in which a kernel runs code; return it once it is stopped."""
         server = self.server
         self.notebook(path)
         session = server.start(path)
@@ -113,23 +113,23 @@ class Laboratory:
         return volume
 
     def volume_once(self, path: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return a notebook's volume as soon as the server says of it what is waited for."""
+        """Return a notebook's volume as soon as the server's view of it fits."""
 
         def look() -> dict[str, Any] | None:
             volume = self.server.volume(path)
             return volume if volume is not None and fits(volume) else None
 
-        return eventually(look, PATIENCE / 1000, f"the volume of {path} is so")
+        return eventually(look, PATIENCE / 1000, f"the volume of {path} fits")
 
     def hear(self, complaint: str) -> None:
-        """Called with what is written to the console as an error."""
+        """Called with each error on the console."""
         if not complaint.startswith(OF_OTHERS):
             self.complaints.append(complaint)
 
-    # -- what is seen ----------------------------------------------------------------------------------------
+    # -- parts of the page ----------------------------------------------------------------------------------------
 
     def show_running(self) -> None:
-        """Open the panel of what runs, the section of volumes alone."""
+        """Open the panel of running sessions with only the section of volumes unfolded."""
         tab = self.page.locator('.lm-TabBar-tab[data-id="jp-running-sessions"]')
         if tab.get_attribute("aria-selected") != "true":
             tab.click()
@@ -148,7 +148,7 @@ class Laboratory:
         )
 
     def act(self, name: str, label: str) -> None:
-        """Click an action of a volume's row, which shows when it is pointed at."""
+        """Click an action of a volume's row, visible while the pointer is over the row."""
 
         def click() -> bool:
             self.row(name).hover()
@@ -161,7 +161,7 @@ class Laboratory:
         eventually(click, PATIENCE / 1000, f"{label!r} is clicked")
 
     def toast(self, text: str) -> Locator:
-        """The notification that says so."""
+        """The notification with a text."""
         return self.page.locator(".Toastify__toast").filter(has_text=text)
 
     @property
@@ -174,7 +174,7 @@ class Laboratory:
         """The dialog that is open."""
         return self.page.locator(".jp-Dialog")
 
-    # -- what is done ----------------------------------------------------------------------------------------
+    # -- actions ----------------------------------------------------------------------------------------
 
     def run_command(self, label: str) -> None:
         """Choose a command of the palette."""
@@ -192,8 +192,8 @@ class Laboratory:
 
 
 def place_with_lab(home: Path, **settings: Any) -> Place:
-    """Return a place whose servers offer the labextension as it is in this checkout."""
-    place = Place(home, settings=settings)
+    """Return a home whose servers offer the labextension of this checkout."""
+    place = Place(home, settings=settings, extensions=True)
     shutil.copytree(LABEXTENSION, home / "share" / "labextensions" / "jupyter-volumes")
     # JupyterLab asks newcomers whether it may fetch news, in the corner where notifications appear; and it asks the
     # registry whether there is a newer one.
@@ -217,13 +217,13 @@ def laboratory(browser: Browser, place: Place, *arguments: str) -> Iterator[Labo
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         opened = Laboratory(server, page)
-        page.on("console", lambda said: opened.hear(said.text) if said.type == "error" else None)
+        page.on("console", lambda line: opened.hear(line.text) if line.type == "error" else None)
         page.on("pageerror", lambda error: opened.hear(str(error)))
         yield opened
 
 
 def matching(text: str) -> re.Pattern[str]:
-    """Return a pattern that a text anywhere matches; spaces may be any."""
+    """Return a pattern that finds a text with any white space between its words."""
     return re.compile(r"\s+".join(map(re.escape, text.split())))
 
 

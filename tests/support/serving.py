@@ -21,32 +21,38 @@ import requests
 import websocket
 
 import provisioner.server
+from provisioner.pool.pool import Pool
+from provisioner.settings.pool import VolumePool
 
 T = TypeVar("T")
 TOKEN = "the-token"
 KERNEL = "python3-volume"
 ENABLING = Path(provisioner.server.__file__).parent / "jupyter-volumes.json"
 KERNELSPEC = Path(provisioner.server.__file__).parents[2] / "kernelspecs" / KERNEL
+UNUSED_EXTENSIONS = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook_shim")
+"""Enabled by what is installed; without them a server starts sooner."""
 
 
 def eventually(look: Callable[[], T | None], within: float = 20.0, what: str = "") -> T:
-    """Return the first truthy thing that `look` finds; fail after so many seconds."""
+    """Return the first truthy result of `look`; fail after so many seconds."""
     deadline = time.monotonic() + within
+    pause = 0.005
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {within} s: {what or look}"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 @dataclass
 class Place:
-    """Where servers run: a home with a configuration, and a root of volumes. Several servers may share one."""
+    """The home of one or more servers: a configuration, notebooks, kernelspecs and a root of volumes."""
 
     home: Path
     settings: dict[str, Any] = field(default_factory=dict)
-    server_config: str = ""
+    extensions: bool = False
 
     def __post_init__(self) -> None:
         self.notebooks.mkdir(parents=True)
@@ -55,7 +61,10 @@ class Place:
         shutil.copy(ENABLING, enabled)
         shutil.copytree(KERNELSPEC, self.home / "data" / "kernels" / KERNEL)
         self.configure(**self.settings)
-        (self.config / "jupyter_server_config.py").write_text(self.server_config)
+        disabled = dict.fromkeys([] if self.extensions else UNUSED_EXTENSIONS, False)
+        (self.config / "jupyter_server_config.json").write_text(
+            json.dumps({"ServerApp": {"jpserver_extensions": disabled}})
+        )
 
     @property
     def notebooks(self) -> Path:
@@ -87,7 +96,7 @@ class Place:
 
     @property
     def importing(self) -> dict[str, str]:
-        """The variable with which servers import what lies in the home."""
+        """The variable that lets servers import modules from the home."""
         inherited = os.environ.get("PYTHONPATH", "")
         return {"PYTHONPATH": os.pathsep.join(filter(None, [str(self.home), inherited]))}
 
@@ -118,6 +127,17 @@ class Place:
         }
         file.write_text(json.dumps(content))
         return file
+
+    def stopped_volume(self, path: str, **files: str) -> str:
+        """Make a notebook at an API path and its stopped volume, without a server or kernel; return the volume's id."""
+        self.notebook(path)
+        pool = Pool(VolumePool(root=str(self.root)))
+        acquired = pool.acquire(self.session(path), KERNEL, kernel="made-by-the-test")
+        for name, content in files.items():
+            (acquired.path / name).write_text(content)
+        pool.release(acquired)
+        pool.close()
+        return acquired.record.id
 
     def session(self, path: str) -> str:
         """Return the session that the notebook at an API path has."""
@@ -192,7 +212,7 @@ class Server:
         return next((v for v in self.volumes() if v["session"] == name), None)
 
     def job(self, response: requests.Response, within: float = 30.0) -> dict[str, Any]:
-        """Follow the job that a response began to its end."""
+        """Wait for the end of the job that a request started; return the job."""
         assert response.status_code == 202, response.text
         path = f"/api/volumes/jobs/{response.json()['id']}"
 
@@ -215,7 +235,7 @@ class Server:
     def begin(
         self, path: str, *, kind: str = "notebook", kernel: str = KERNEL
     ) -> requests.Response:
-        """Ask for a session, and do not wait."""
+        """Request a session, and do not wait for its kernel."""
         folder, _, name = path.rpartition("/")
         drive, colon, name = name.rpartition(":")
         where = f"{folder}/" if folder else f"{drive}{colon}"
@@ -252,7 +272,7 @@ class Server:
     # -- the end ---------------------------------------------------------------------------------------------
 
     def stop(self, within: float = 20.0) -> float:
-        """Tell the server to go; return after how many seconds it was gone."""
+        """Stop the server; return how many seconds it took."""
         began = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -261,11 +281,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"the server was not gone after {within} s\n{self.log}") from None
+            raise AssertionError(f"the server still ran after {within} s\n{self.log}") from None
         return time.monotonic() - began
 
     def kill(self) -> None:
-        """Kill the server; its kernels go when they notice."""
+        """Kill the server; its kernels end when they notice."""
         self.process.kill()
         self.process.wait()
 

@@ -6,7 +6,7 @@ import { follow } from "./jobs.js";
 const PATIENCE = 15_000;
 const LOOK = 300;
 
-/** What people do to volumes. Each tells by itself what came of it; none ever rejects. */
+/** The operations on volumes. Each shows its own result or error; none rejects. */
 export class Actions {
   #context;
 
@@ -15,7 +15,7 @@ export class Actions {
     this.#context = context;
   }
 
-  /** Back a volume up; one with a running kernel after the person has agreed to shut that down. */
+  /** Back a volume up; shut its kernel down first if the user agrees. */
   backUp(volume) {
     const { api, trans } = this.#context;
     const { id, name } = volume;
@@ -56,7 +56,7 @@ export class Actions {
     return this.#do(() => this.#end(volume));
   }
 
-  /** Delete a volume's files, after the person has typed its name. */
+  /** Delete a volume's files, after the user has typed its name. */
   remove(volume) {
     return this.#do(async () => {
       if (await confirmed(this.#context, volume)) {
@@ -65,7 +65,7 @@ export class Actions {
     });
   }
 
-  /** Put a volume's path on the clipboard. */
+  /** Copy a volume's path to the clipboard. */
   copyPath({ path }) {
     this.#context.lab.apputils.Clipboard.copyToSystem(path);
   }
@@ -83,7 +83,7 @@ export class Actions {
   openTerminal({ path }) {
     const { app } = this.#context;
     return this.#do(async () => {
-      // The command that makes terminals takes every path for one below the server's root.
+      // The command that creates terminals takes every path as relative to the server's root.
       const { name } = await app.serviceManager.terminals.startNew({
         cwd: path,
       });
@@ -99,7 +99,7 @@ export class Actions {
     );
   }
 
-  /** Show all that is known of a volume. */
+  /** Show all properties of a volume. */
   showDetails(volume) {
     return this.#do(() => showDetails(this.#context, this, volume));
   }
@@ -115,7 +115,7 @@ export class Actions {
     );
   }
 
-  /** Shut a volume's kernels down if the person agrees; returns whether it is stopped then. */
+  /** Shut a volume's kernels down if the user agrees; returns whether the volume is then stopped. */
   async #stopped(volume) {
     const { lab, api, trans } = this.#context;
     const { Dialog, showDialog } = lab.apputils;

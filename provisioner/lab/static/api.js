@@ -1,4 +1,4 @@
-/** What the server refused or failed at: one line for people, a stable code for programs. */
+/** An error of the server: one line for people, a stable code for programs. */
 export class Refusal extends Error {
   constructor(message, code, status) {
     super(message);
@@ -33,17 +33,17 @@ export class VolumesApi {
     return this.#ask("GET", [id]);
   }
 
-  /** Begin a backup; returns the job. */
+  /** Start a backup; returns the job. */
   backUp(id) {
     return this.#ask("POST", [id, "backup"], {});
   }
 
-  /** Begin to bring a volume's files back from its newest backup; returns the job. */
+  /** Start to restore a volume from its newest backup; returns the job. */
   restore(id) {
     return this.#ask("POST", [id, "restore"], {});
   }
 
-  /** Say whether a volume's files are never deleted from disk. */
+  /** Pin a volume, so that its files are never deleted from disk, or unpin it. */
   pin(id, pinned) {
     return this.#ask("PUT", [id, "pin"], { pinned });
   }
@@ -53,12 +53,12 @@ export class VolumesApi {
     return this.#ask("POST", [id, "keep"], {});
   }
 
-  /** Delete a volume's files; `session` is what the person confirmed. Its backups stay. */
+  /** Delete a volume's files; `session` is the name that the user confirmed. Its backups stay. */
   remove(id, session) {
     return this.#ask("DELETE", [id], { session });
   }
 
-  /** How a job stands. */
+  /** The present state of a job. */
   job(id) {
     return this.#ask("GET", ["jobs", id]);
   }

@@ -32,7 +32,7 @@ export function activate(context, palette) {
   volumes.changed.connect(changed);
 }
 
-/** The volume that a command is about: the one of the notebook in front, or of the row that was clicked. */
+/** The volume of a command: that of the notebook in front, or of the row that was clicked. */
 function subject({ app, current, volumes }, isPalette) {
   if (isPalette) {
     return current.volume;

@@ -26,7 +26,7 @@ export function optional({ notebook, translation }) {
   ];
 }
 
-/** Make what all features share. */
+/** Create the objects that all features share. */
 export function activate(lab, app, translator, tracker) {
   const trans = (translator ?? lab.translation.nullTranslator).load(
     "jupyter_volumes",
@@ -37,7 +37,7 @@ export function activate(lab, app, translator, tracker) {
   const volumes = new Volumes(lab, api, events);
   const summary = new Summary(trans, format);
   const current = new Current(lab, app, volumes, tracker);
-  /** The volumes of jobs that this page follows: what it says of them it says once. */
+  /** The volumes of jobs that this page follows: their progress is shown only once. */
   const followed = new Set();
   const context = { lab, app, trans, format, api, events, followed };
   const actions = new Actions({ ...context, volumes, summary });

@@ -3,7 +3,7 @@ import { ROOM } from "./notice.js";
 
 export const name = "culls";
 export const description =
-  "Warns before kernels are shut down for idleness, and says afterwards what has become of their files.";
+  "Warns before kernels are shut down for idleness, and shows afterwards where their files are.";
 export const needs = [];
 
 const LONGEST_NAME = 30;
@@ -12,11 +12,11 @@ export function optional() {
   return [];
 }
 
-/** Begin to listen. */
+/** Subscribe to the events. */
 export function activate(context) {
   const culls = new Culls(context);
-  context.events.subscribe("cull", (event) => culls.tell(event));
-  // A kernel that works is kept; the server says so at its next look, which may be a minute away.
+  context.events.subscribe("cull", (event) => culls.onCull(event));
+  // A busy kernel is kept; the server announces it at its next check, which may be a minute later.
   context.app.serviceManager.kernels.runningChanged.connect((_, models) => {
     for (const { id, execution_state: state } of models) {
       if (state === "busy") {
@@ -26,7 +26,7 @@ export function activate(context) {
   });
 }
 
-/** The notifications about kernels shut down for idleness: one for each kernel that people are warned of. */
+/** The notifications about kernels shut down for idleness: one for each warned kernel. */
 class Culls {
   #context;
   #warnings = new Map();
@@ -35,7 +35,7 @@ class Culls {
     this.#context = context;
   }
 
-  tell(event) {
+  onCull(event) {
     this.withdraw(event.kernel_id);
     if (event.action === "warning") {
       this.#warn(event);

@@ -1,4 +1,4 @@
-/** Contents drives that show the server's own files. */
+/** The contents drives of the server's own files. */
 const LOCAL_DRIVES = ["", "RTC"];
 
 /** The volume of the notebook in front. */
@@ -28,7 +28,7 @@ export class Current {
     tracker?.currentChanged.connect(() => this.#moved());
   }
 
-  /** Another notebook may be in front, or its kernel another one. */
+  /** Called when another notebook or another kernel may be in front. */
   #moved() {
     const context = this.#panel()?.sessionContext;
     if (context && !this.#kernels.has(context)) {
@@ -46,7 +46,7 @@ export class Current {
     this.changed.emit();
   }
 
-  /** The notebook in front; null where something else is. */
+  /** The notebook in front; null if there is none. */
   #panel() {
     const panel = this.#tracker?.currentWidget ?? null;
     return panel !== null && panel === this.#app.shell.currentWidget

@@ -1,9 +1,9 @@
 import { element } from "./element.js";
 
 /**
- * Ask whether a volume's files are to be deleted; the person types its name.
+ * Ask for confirmation before a volume's files are deleted: the user types its name.
  *
- * @returns whether they are
+ * @returns whether the user confirmed
  */
 export async function confirmed({ lab, trans, summary }, volume) {
   const { Dialog } = lab.apputils;
@@ -35,7 +35,7 @@ export async function confirmed({ lab, trans, summary }, volume) {
     focusNodeSelector: "input",
   });
   const answer = dialog.launch();
-  // JupyterLab looks at what is typed only once something is; until then its button would be enabled.
+  // JupyterLab validates the field only at the first input; until then its button would be enabled.
   requestAnimationFrame(() =>
     field.dispatchEvent(new Event("input", { bubbles: true })),
   );
@@ -65,6 +65,6 @@ function loss(trans, summary, { backup, path }) {
 }
 
 function escaped(text) {
-  // As patterns of input elements want it: they are read with the flag v.
+  // For the pattern of an input element, which has the flag v.
   return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }

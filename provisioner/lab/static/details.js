@@ -1,10 +1,10 @@
 import { element } from "./element.js";
 
 /**
- * Show all that is known of a volume, with what can be done to it.
+ * Show all properties of a volume and the operations on it.
  *
  * @param context - what all features share
- * @param actions - what can be done
+ * @param actions - the operations
  * @param volume - the volume
  */
 export async function showDetails({ lab, trans, summary }, actions, volume) {

@@ -1,5 +1,5 @@
 /**
- * Make an element.
+ * Create an element.
  *
  * @param tag - its name
  * @param attributes - its attributes; those that are null are left out

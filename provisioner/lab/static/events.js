@@ -9,12 +9,12 @@ export class EventFeed {
     this.#events = events;
   }
 
-  /** Call `tell` with the data of every event of a family, version 1. */
-  subscribe(family, tell) {
+  /** Call `listener` with the data of every event of a family, version 1. */
+  subscribe(family, listener) {
     const schema = `${PREFIX}${family}/v1`;
     this.#events.stream.connect((_, { schema_id: id, ...data }) => {
       if (id === schema) {
-        tell(data);
+        listener(data);
       }
     });
   }

@@ -6,14 +6,14 @@ import * as running from "./running.js";
 import { takeShared } from "./shared.js";
 import * as status from "./status.js";
 
-/** Set in the page by the server extension; without it there is nothing to show, and nothing is asked for. */
+/** Set in the page by the server extension; without it this extension sends no request and shows nothing. */
 const SERVED = "jupyterVolumes";
 
 /**
  * Return the plugins, as JupyterLab registers them.
  *
  * Each feature is a plugin of its own, so that each can be disabled by its id, and a module of JupyterLab that is
- * missing disables only what needs it.
+ * missing disables only the features that need it.
  */
 export async function plugins(scope) {
   const lab = await takeShared(scope);

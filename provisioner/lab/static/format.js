@@ -6,11 +6,11 @@ const SPANS = [
   ["second", 1000],
 ];
 
-/** Sizes, spans and times in the words of a language; milliseconds in, text out. */
+/** Formats sizes, durations (in milliseconds) and times in a language. */
 export class Format {
   #language;
 
-  /** @param language - JupyterLab's code of it (`fr_FR`), if any is chosen */
+  /** @param language - JupyterLab's code of the language (`fr_FR`), if one is chosen */
   constructor(language) {
     try {
       this.#language = Intl.getCanonicalLocales(language?.replace("_", "-"))[0];
@@ -31,13 +31,13 @@ export class Format {
     return this.#number(amount, BYTES[unit], "short", maximumFractionDigits);
   }
 
-  /** How long something takes or took: `2 hours`. */
+  /** A duration: `2 hours`. */
   span(milliseconds) {
     const [unit, length] = unitOf(milliseconds);
     return this.#number(Math.round(milliseconds / length), unit, "long", 0);
   }
 
-  /** How far a moment lies ahead or back: `in 12 days`, `3 min. ago`. */
+  /** A time relative to now: `in 12 days`, `3 min. ago`. */
   relative(moment, now = Date.now()) {
     const distance = Date.parse(moment) - now;
     const [unit, length] = unitOf(Math.abs(distance));
@@ -74,7 +74,7 @@ export class Format {
   }
 }
 
-/** Cut a text in its middle, where paths tell least. */
+/** Cut a text in its middle, the least informative part of a path. */
 export function shortened(text, most) {
   if (text.length <= most) {
     return text;
@@ -84,7 +84,7 @@ export function shortened(text, most) {
   return `${text.slice(0, kept - tail)}…${text.slice(-tail)}`;
 }
 
-/** What people call a session at a glance: of a path the last part. */
+/** A short form of a session: of a path the last part. */
 export function shortName(session) {
   return session.replace(/\/+$/, "").split("/").pop() || session;
 }

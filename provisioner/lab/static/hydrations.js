@@ -3,10 +3,10 @@ import { Notice } from "./notice.js";
 
 export const name = "hydrations";
 export const description =
-  "Shows how far a kernel's volume is while it is restored and hydrated.";
+  "Shows the progress of a kernel's volume while it is restored and hydrated.";
 export const needs = [];
 
-/** What is done sooner is not worth a notification. */
+/** Milliseconds; a start that ends sooner gets no notification. */
 const PATIENCE = 1000;
 const LONGEST_NAME = 30;
 const LONGEST_MESSAGE = 80;
@@ -15,12 +15,12 @@ export function optional() {
   return [];
 }
 
-/** Begin to listen. */
+/** Subscribe to the events. */
 export function activate(context) {
   const hydrations = new Hydrations(context);
-  context.events.subscribe("hydration", (event) => hydrations.tell(event));
-  context.events.subscribe("volume", (event) => hydrations.note(event));
-  // The end is told by an event, which a websocket that is reconnecting misses.
+  context.events.subscribe("hydration", (event) => hydrations.onHydration(event));
+  context.events.subscribe("volume", (event) => hydrations.onVolume(event));
+  // An event announces the end, but a websocket that reconnects misses it.
   context.app.serviceManager.kernels.runningChanged.connect((_, models) => {
     for (const { id, execution_state: state } of models) {
       if (state === "idle" || state === "busy") {
@@ -30,7 +30,7 @@ export function activate(context) {
   });
 }
 
-/** The notifications about volumes that are made ready: one for each, restored and hydrated for whichever kernel. */
+/** The notifications about volumes that are restored and hydrated for a kernel: one for each volume. */
 class Hydrations {
   #context;
   #starts = new Map();
@@ -39,8 +39,8 @@ class Hydrations {
     this.#context = context;
   }
 
-  /** Called with what is told of a restore or a hydration. */
-  tell({ action, volume, session, ...event }) {
+  /** Called for each event about a restore or a hydration. */
+  onHydration({ action, volume, session, ...event }) {
     if (this.#context.followed.has(volume)) {
       return;
     }
@@ -56,16 +56,16 @@ class Hydrations {
     }
   }
 
-  /** Called with what else happens to volumes. */
-  note({ action, volume }) {
+  /** Called for each other event about a volume. */
+  onVolume({ action, volume }) {
     const start = this.#starts.get(volume);
     if (action === "released") {
       this.#forget(volume);
     } else if (action === "acquired") {
       start?.goOn();
     } else if (action === "restored") {
-      // It may have been for its own sake; if it was for a kernel, that goes on at once.
-      start?.rest(() => this.#end(volume));
+      // If the restore was for a kernel, further events follow at once; otherwise it was all.
+      start?.endSoon(() => this.#end(volume));
     }
   }
 
@@ -95,7 +95,7 @@ class Hydrations {
   }
 }
 
-/** The making ready of one volume. */
+/** One volume that is restored and hydrated. */
 class Start {
   #trans;
   #format;
@@ -106,7 +106,7 @@ class Start {
   #timer = null;
   #pause = null;
 
-  /** The kernel that it is for; empty as long as that is not known. */
+  /** The kernel that the volume is for; empty until it is known. */
   kernel = "";
 
   constructor({ lab, trans, format }, session) {
@@ -126,8 +126,8 @@ class Start {
     }
   }
 
-  /** Call `end` unless it goes on within a moment. */
-  rest(end) {
+  /** Call `end` unless further progress follows at once. */
+  endSoon(end) {
     this.#pause = setTimeout(end, PATIENCE);
   }
 
@@ -147,7 +147,7 @@ class Start {
 
   fail({ message }) {
     this.#stop();
-    // What a program said last tells most; the line above its output says what to do.
+    // The last line of a program's output tells most; the line above the output says what to do.
     const lines = message.split("\n").filter((line) => line.trim());
     this.#notice.fail(
       message,

@@ -1,4 +1,4 @@
-/** Strokes on a field of 16 × 16, in the colour that the theme gives to icons. */
+/** Strokes on a grid of 16 × 16, in the theme's colour of icons. */
 const DRAWINGS = {
   volume:
     "M3 4c0-2.7 10-2.7 10 0v8c0 2.7-10 2.7-10 0zM3 4c0 2.7 10 2.7 10 0M3 8c0 2.7 10 2.7 10 0",
@@ -11,7 +11,7 @@ const DRAWINGS = {
 
 let made;
 
-/** The icons of this extension, by name; made once, for JupyterLab keeps icons by their names. */
+/** The icons of this extension, by name; created once, because JupyterLab registers icons by name. */
 export function icons({ ui }) {
   made ??= Object.fromEntries(
     Object.entries(DRAWINGS).map(([name, strokes]) => [

@@ -7,7 +7,7 @@ const LOOK = 400;
  *
  * @param context - what all features share
  * @param job - the job, as the server answered
- * @param words - what is said: `doing`, and `done` when it has succeeded
+ * @param words - the texts: `doing` while it runs, and `done` when it has succeeded
  */
 export async function follow(context, job, { doing, done }) {
   const { lab, api, trans, format, followed } = context;
@@ -32,7 +32,7 @@ export async function follow(context, job, { doing, done }) {
   }
 }
 
-/** How much is done, in percent where the whole is known. */
+/** The progress, in percent if the total is known. */
 function share({ done_bytes: done, total_bytes: total }, format) {
   if (done === null) {
     return "…";

@@ -3,10 +3,10 @@ import { element } from "./element.js";
 const PACE = 500;
 const FAREWELL = 5000;
 
-/** JupyterLab cuts messages at this many characters. */
+/** JupyterLab cuts messages to this many characters. */
 export const ROOM = 140;
 
-/** One notification that follows some work from its beginning to its end. */
+/** One notification that follows an operation from its start to its end. */
 export class Notice {
   #lab;
   #trans;
@@ -29,7 +29,7 @@ export class Notice {
     return this.#id !== null;
   }
 
-  /** Say how far the work is; what comes too fast to be read is skipped. */
+  /** Show progress; updates that come too fast to be read are skipped. */
   progress(message) {
     if (this.#timer !== null) {
       this.#waiting = message;
@@ -48,7 +48,7 @@ export class Notice {
     }, PACE);
   }
 
-  /** Say that the work is done, and go after a while. */
+  /** Show success, and close after a while. */
   succeed(message) {
     this.#stop();
     this.#show(message, "success", {
@@ -57,13 +57,13 @@ export class Notice {
   }
 
   /**
-   * Say that the work failed, and stay.
+   * Show failure, and stay open.
    *
-   * @param message - the whole of it, the tail of a program's output below the first line
-   * @param line - what is shown at once; the rest is on demand
+   * @param message - the whole message; the tail of a program's output follows the first line
+   * @param line - the part that is shown at once; the rest is on demand
    */
   fail(message, line = message) {
-    // Anew: JupyterLab does not show what it is told of a toast that a person has just hidden.
+    // A new toast: JupyterLab does not show updates of one that the user has just hidden.
     this.dismiss();
     this.#id = null;
     const isWhole = line === message && line.length <= ROOM;
@@ -80,7 +80,7 @@ export class Notice {
     });
   }
 
-  /** Take it away. */
+  /** Close the notification. */
   dismiss() {
     this.#stop();
     if (this.#id !== null) {
@@ -105,7 +105,7 @@ export class Notice {
     }
   }
 
-  /** JupyterLab shows a toast that a person has hidden again at each update, unless it is told not to. */
+  /** By default, JupyterLab shows a toast that the user has hidden again at each update. */
   #isHidden() {
     const isThere =
       this.#id !== null && document.getElementById(this.#id) !== null;

@@ -11,7 +11,7 @@
   const parts = {
     "./extension": async () => {
       const { plugins } = await import(new URL("extension.js", here));
-      // JupyterLab writes to the module it is given, which a real module would not bear.
+      // JupyterLab assigns to the module object, which fails on a real module.
       return { __esModule: true, default: await plugins(scope) };
     },
     "./style": async () => {

@@ -3,7 +3,7 @@ import { icons } from "./icons.js";
 /**
  * Return a volume's row in the panel as a React element.
  *
- * Its `children` are the texts by which JupyterLab's search finds it; what is seen, `Row` renders from the rest.
+ * JupyterLab's search finds it by the texts in `children`; `Row` renders the visible row from the other properties.
  */
 export function rowOf(context, volume) {
   return context.lab.react.createElement(Row, {
@@ -68,7 +68,7 @@ function ActionButton({ context, icon, label, pressed, act }) {
   const ref = useRef(null);
   useEffect(() => {
     const button = ref.current;
-    // The tree around takes Enter and clicks for itself, before React's own listeners at the root hear of them.
+    // The surrounding tree handles Enter and clicks itself, before React's listeners at the root receive them.
     const click = (event) => {
       event.stopPropagation();
       void act();

@@ -33,7 +33,7 @@ export function activate(context, managers) {
   });
 }
 
-/** The items of the section and what becomes of them. */
+/** The items of the section. */
 class Section {
   #context;
   #showsPruned = false;
@@ -44,7 +44,7 @@ class Section {
     context.volumes.changed.connect(() => this.changed.emit());
   }
 
-  /** Called at each rendering: also when the panel becomes visible, so what is shown is not stale for long. */
+  /** Called at each rendering, also when the panel becomes visible: the list is soon up to date. */
   items() {
     const { volumes } = this.#context;
     volumes.freshen();
@@ -99,7 +99,7 @@ class Section {
   }
 }
 
-/** Whether the panel is in sight; JupyterLab has no token for it that older versions know. */
+/** Whether the panel is visible; older versions of JupyterLab have no token for it. */
 function isPanelVisible({ shell }) {
   return ["left", "right"].some((area) =>
     [...shell.widgets(area)].some(

@@ -16,11 +16,11 @@ const MODULES = {
 };
 
 /**
- * Take modules from the share scope: the very ones that JupyterLab runs, for services are found by the identity of
+ * Take modules from the share scope: the same objects that JupyterLab runs, because services are found by the identity of
  * their tokens.
  *
  * @param scope - module name to version to `{get, from}`
- * @returns the modules found, by the names above; one that is missing or fails is left out and costs only what
+ * @returns the modules found, by the names above; one that is missing or fails is left out, and disables only what
  *   needs it
  */
 export async function takeShared(scope) {
@@ -39,7 +39,7 @@ export async function takeShared(scope) {
   return lab;
 }
 
-/** Other extensions bring copies of modules that are not singletons; the application's own goes before those. */
+/** Other extensions bring copies of modules that are no singletons; the application's own is preferred. */
 function provided(versions, host) {
   const entries = Object.values(versions ?? {});
   const entry = entries.find(({ from }) => from === host) ?? entries[0];

@@ -1,4 +1,4 @@
-/** What is said of a volume wherever it is shown. */
+/** The texts about a volume, the same wherever it is shown. */
 export class Summary {
   #trans;
   #format;
@@ -21,12 +21,12 @@ export class Summary {
     }[state];
   }
 
-  /** The size of its files; empty where nobody has measured it. */
+  /** The size of its files; empty if it was not measured. */
   size({ bytes }) {
     return bytes === null ? "" : this.#format.size(bytes);
   }
 
-  /** When its files go from the disk, or its kernel is shut down. */
+  /** When its files are deleted from disk, or its kernel is shut down. */
   expiry({ state, pinned, prune_due: prune, idle_shutdown_at: idle }) {
     if (state === "pruned") {
       return this.#trans.__("no files on disk");
@@ -45,7 +45,7 @@ export class Summary {
     return state === "active" ? "" : this.#trans.__("stays on disk");
   }
 
-  /** How old its newest backup is, and whether it holds all. */
+  /** The age of its newest backup, and whether the backup is complete. */
   backup({ backup, backup_due: due }) {
     if (backup === null) {
       return due === null
@@ -69,7 +69,7 @@ export class Summary {
     return joined([this.short(volume), fate], " · ");
   }
 
-  /** Names and values for whoever wants to know more. */
+  /** Names and values of all properties. */
   fields(volume) {
     const __ = (...words) => this.#trans.__(...words);
     const { path, kernelspec, note, holder, prune_due: prune } = volume;

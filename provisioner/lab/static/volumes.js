@@ -4,7 +4,7 @@ const FRESH = 5000;
 /** Events that change what a list shows; progress does not. */
 const FAMILIES = ["volume", "cull"];
 
-/** The server's volumes as they were a moment ago, looked up again while somebody watches. */
+/** The server's volumes, fetched again while a view shows them. */
 export class Volumes {
   #watchers = [];
   #poll;
@@ -25,7 +25,7 @@ export class Volumes {
       factory: async () => {
         this.#asked = Date.now();
         this.all = (await api.list()).sort(byLiveliness);
-        // Those who are told may ask again at once: an answer that took long is fresh nevertheless.
+        // Listeners may refresh at once: an answer that took long counts as fresh nevertheless.
         this.#asked = Date.now();
         this.changed.emit();
       },
@@ -40,24 +40,24 @@ export class Volumes {
     }
   }
 
-  /** Look volumes up every half minute as long as `isWatching()`. */
+  /** Fetch volumes every half minute as long as `isWatching()`. */
   watch(isWatching) {
     this.#watchers.push(isWatching);
   }
 
-  /** Look them up now, if somebody watches. */
+  /** Fetch them now, if a view shows them. */
   refresh() {
     return this.#poll.refresh();
   }
 
-  /** Look them up unless that was just done. */
+  /** Fetch them unless that was just done. */
   freshen() {
     if (Date.now() - this.#asked > FRESH) {
       void this.refresh();
     }
   }
 
-  /** The volume of that id, as it was last seen. */
+  /** The volume with an id, as last fetched. */
   find(id) {
     return this.all.find((volume) => volume.id === id) ?? null;
   }

@@ -1,1 +1,1 @@
-"""What a server does while nobody waits: sweeps and spares, in threads of their own."""
+"""Sweeps and spares: the work of a server in threads of its own."""

@@ -11,7 +11,7 @@ from provisioner.backup.operation import gently
 from provisioner.core.errors import VolumeError
 from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
-from provisioner.server.background.thread import Background
+from provisioner.server.background.threads import Background
 from provisioner.settings.pool import VolumePool
 
 _FIRST = 0.1

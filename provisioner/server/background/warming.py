@@ -1,4 +1,4 @@
-"""Keeps spare volumes ready, in the background: made anew a little after a kernel has claimed one."""
+"""Keeps spare volumes ready in the background; replaces a spare some seconds after a kernel has claimed it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from provisioner.core.errors import VolumeError
 from provisioner.core.event import Event, Kind
 from provisioner.maintenance.spares import warm
 from provisioner.pool.pool import Pool
-from provisioner.server.background.thread import Background
+from provisioner.server.background.threads import Background
 from provisioner.settings.pool import VolumePool
 
 _AFTER = timedelta(seconds=5)
-"""How long after a start spares are made: the user's own kernel has the machine to itself until it is up."""
+"""How long after a kernel start spares are made: until then the kernel has the machine to itself."""
 
-_LOOK = timedelta(minutes=5)
-"""How often it is looked whether spares are missing or out of date when no kernel was started."""
+_INTERVAL = timedelta(minutes=5)
+"""How often missing and outdated spares are looked for without a kernel start."""
 
 
 class Warming(Background):
-    """Keeps as many spares ready as `VolumePool.spares` says; what is half-made when it ends, the next sweep deletes.
+    """Keeps as many spares ready as `VolumePool.spares` says. The next sweep deletes a spare left unfinished.
 
-    The first are made a little after the start, when that of the server is over.
+    The first spares are made some seconds after the server's own start.
 
     Parameters
     ----------
     pool
         The pool.
     settings
-        Returns the settings as they are now.
+        Returns the present settings.
     log
         The server's log.
     after
@@ -56,9 +56,9 @@ class Warming(Background):
         self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def stop(self, within: float) -> bool:
-        """Listen no more, and end what waits for a kernel to start."""
+        """Stop following the pool's events, and end the thread."""
         self._unsubscribe()
-        self._cancel.set()  # first: what wakes up looks at it
+        self._cancel.set()  # first: the thread checks it when it wakes up
         self._wake.set()
         return super().stop(within)
 
@@ -68,23 +68,25 @@ class Warming(Background):
 
     def _run(self) -> None:
         while not self._cancel.is_set():
-            self._wake.wait(_LOOK.total_seconds())
+            self._wake.wait(_INTERVAL.total_seconds())
             self._wake.clear()
             if self._cancel.wait(self._after):
                 return
             for kernelspec, wanted in self._settings().spares.items():
-                self._warm(kernelspec.lower(), wanted)  # as kernels have it, however it is typed
+                self._warm(
+                    kernelspec.lower(), wanted
+                )  # as kernels have it, however the user typed it
 
     def _warm(self, kernelspec: str, wanted: int) -> None:
-        def tell(step: str, message: str, fraction: float | None = None) -> None:
+        def report(step: str, message: str, fraction: float | None = None) -> None:
             self._log.debug("Making a spare for %r: %s: %s", kernelspec, step, message)
 
         try:
-            made = warm(self._pool, kernelspec, wanted, progress=tell, cancel=self._cancel)
+            made = warm(self._pool, kernelspec, wanted, progress=report, cancel=self._cancel)
         except (VolumeError, OSError) as error:
             if not self._cancel.is_set():
                 self._warn(kernelspec, str(error))
-        except Exception:  # noqa: BLE001 - one kernelspec that fails must not end the making for all
+        except Exception:  # noqa: BLE001 - a kernelspec that fails must not end the spares of the others
             self._log.exception("No spare for %r could be made", kernelspec)
         else:
             self._warned.pop(kernelspec, None)
@@ -92,7 +94,7 @@ class Warming(Background):
                 self._log.info("Made %d spare volumes for %r", made, kernelspec)
 
     def _warn(self, kernelspec: str, reason: str) -> None:
-        """Tell why there are no spares, once: it is tried again every few minutes."""
+        """Log once why there are no spares: it is tried again every few minutes."""
         if self._warned.get(kernelspec) != reason:
             self._warned[kernelspec] = reason
             self._log.warning("No spare for %r could be made: %s", kernelspec, reason)

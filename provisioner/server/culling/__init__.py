@@ -1,1 +1,1 @@
-"""Shuts idle kernels down after a warning."""
+"""Shutting idle kernels down, after a warning."""

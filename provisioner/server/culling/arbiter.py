@@ -1,4 +1,4 @@
-"""The arbiter: a callable of the administrator's that may spare a kernel which `culling` would shut down."""
+"""The arbiter: a callable of the administrator's that may spare a kernel about to be shut down for idleness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from traitlets.utils.importstring import import_item
 
 from provisioner.system.work import Work
 
-_PATIENCE = timedelta(seconds=10)
+_TIMEOUT = timedelta(seconds=10)
 
 Judge = Callable[[str, str, timedelta], Any]
 
@@ -23,38 +23,39 @@ class _Fault(Exception):
 
 
 class Arbiter:
-    """Asks the administrator's callable, in a thread and one question at a time: it may block, even for ever.
+    """Calls the administrator's callable in a thread, about one kernel at a time.
 
-    A question that is never answered keeps its thread. Until it is answered no other is asked, and every kernel spared.
+    A call that never returns keeps its thread. As long as it has not returned, there is no further call and every
+    kernel is spared.
 
     Parameters
     ----------
     judge
-        Returns the callable as the settings have it now, or the importable name of one; empty: nobody objects.
+        Returns the present setting: the callable, or its importable name; empty: no kernel is spared.
     log
         The server's log.
-    patience
-        How long it may take to answer.
+    timeout
+        How long a call may take.
     """
 
     def __init__(
-        self, judge: Callable[[], Judge | str], log: Logger, patience: timedelta = _PATIENCE
+        self, judge: Callable[[], Judge | str], log: Logger, timeout: timedelta = _TIMEOUT
     ) -> None:
         self._judge = judge
         self._log = log
-        self._patience = patience
-        self._turn = asyncio.Lock()
+        self._timeout = timeout
+        self._one_at_a_time = asyncio.Lock()
         self._last: Work[bool] | None = None
 
     async def spares(self, session: str, kernel: str, idle: timedelta) -> bool:
-        """Whether a kernel is spared: because the arbiter says False, fails, or does not answer in time."""
+        """Whether a kernel is spared: because the arbiter returns False, fails, or takes too long."""
         judge = self._judge()
         if not judge:
             return False
         try:
-            async with self._turn:
-                return await self._ask(lambda: _answer(judge, session, kernel, idle))
-        except (_Fault, RuntimeError) as fault:  # also where no thread can be started
+            async with self._one_at_a_time:
+                return await self._call(lambda: _spares(judge, session, kernel, idle))
+        except (_Fault, RuntimeError) as fault:  # RuntimeError: no free thread
             self._log.warning(
                 "The arbiter failed on kernel %s of %r, which is therefore spared: %s",
                 kernel,
@@ -63,25 +64,25 @@ class Arbiter:
             )
             return True
 
-    async def _ask(self, question: Callable[[], bool]) -> bool:
+    async def _call(self, call: Callable[[], bool]) -> bool:
         if self._last is not None and not self._last.is_over:
             raise _Fault("it has not answered an earlier question yet")
-        self._last = asked = Work(lambda cancel: question())
+        self._last = work = Work(lambda cancel: call())
         try:
-            await asyncio.wait_for(asked.over(), self._patience.total_seconds())
+            await asyncio.wait_for(work.over(), self._timeout.total_seconds())
         except asyncio.TimeoutError:
-            raise _Fault(f"no answer in {self._patience.total_seconds():g} s") from None
-        return asked.result()
+            raise _Fault(f"no answer in {self._timeout.total_seconds():g} s") from None
+        return work.result()
 
 
-def _answer(judge: Judge | str, session: str, kernel: str, idle: timedelta) -> bool:
+def _spares(judge: Judge | str, session: str, kernel: str, idle: timedelta) -> bool:
     """Return whether the arbiter spares a kernel; blocks."""
     try:
-        ask = import_item(judge) if isinstance(judge, str) else judge
-        said = ask(session, kernel, idle)
-        if inspect.iscoroutine(said):
-            said.close()
+        function = import_item(judge) if isinstance(judge, str) else judge
+        answer = function(session, kernel, idle)
+        if inspect.iscoroutine(answer):
+            answer.close()
             raise TypeError("it is a coroutine function; it must be a plain one, which may block")
-        return said is not None and not said
-    except BaseException as error:  # it may even call for an exit, which is not the server's
+        return answer is not None and not answer
+    except BaseException as error:  # SystemExit too: it must not end the server
         raise _Fault(f"{type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""Shuts idle kernels with volumes down, after a warning. What is decided, `culling` decides."""
+"""Shuts idle kernels with volumes down, after a warning. `decision` decides; this asks and acts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
-from traitlets import TraitError
 
-from provisioner.server.background.workers import Workers
+from provisioner.pool.pool import Pool
+from provisioner.server import upstream
+from provisioner.server.background.threads import Workers
 from provisioner.server.culling.arbiter import Arbiter
 from provisioner.server.culling.decision import (
     Action,
@@ -28,42 +29,39 @@ from provisioner.server.culling.decision import (
     cull_due,
     decide,
 )
-from provisioner.server.culling.idle_limits import IdleLimits, Subject
-from provisioner.server.culling.probe import answers
-from provisioner.server.kernels import Occupant, VolumeKernels
-from provisioner.server.telemetry.events import Announcer
-from provisioner.settings.pool import VolumePool
+from provisioner.server.culling.idle_limits import IdleLimits, LimitedKernel
+from provisioner.server.kernels import VolumeKernel, VolumeKernels
+from provisioner.server.telemetry.events import VolumeEvents
 
 _ANSWER_SECONDS = 5.0
 """How long a kernel about to be culled may take to answer; one that does not is taken to have work."""
 
-_SOONEST_SECONDS = 0.5
+_SHORTEST_PAUSE = 0.5
+"""Seconds between two checks at least."""
 
-_REST = timedelta(minutes=1)
-"""How often kernels are looked at where none is culled."""
+_PAUSE_WITHOUT_CULLING = timedelta(minutes=1)
+"""How often dropped kernels are looked for if `cull_interval` is `never`."""
 
 
 class Culler:
-    """Looks at the kernels with volumes now and then; leaves all others, and jupyter_server's own culler, alone.
+    """Checks the kernels with volumes now and then; all others are left to jupyter_server's own culler.
 
     Parameters
     ----------
     manager
-        The server's kernels.
+        The server's kernel manager.
+    pool
+        The pool, for its settings and its clock.
     kernels
-        Those of them that have volumes.
+        The kernels that have volumes.
     notebook_file
         Returns the file of a kernel's notebook, if it has one.
-    settings
-        Returns the settings as they are now.
-    announcer
-        Tells people.
-    culled
+    events
+        Where warnings and culls are announced.
+    on_cull
         Called for each kernel that was shut down.
     workers
-        Where notebooks are read.
-    clock
-        Tells the time (UTC).
+        The threads in which notebooks are read.
     log
         The server's log.
     """
@@ -71,85 +69,82 @@ class Culler:
     def __init__(
         self,
         manager: MappingKernelManager,
+        pool: Pool,
         kernels: VolumeKernels,
         notebook_file: Callable[[str], str | None],
-        settings: Callable[[], VolumePool],
-        announcer: Announcer,
-        culled: Callable[[], None],
+        events: VolumeEvents,
+        on_cull: Callable[[], None],
         workers: Workers,
-        clock: Callable[[], datetime],
         log: Logger,
     ) -> None:
         self._manager = manager
+        self._pool = pool
         self._kernels = kernels
         self._notebook_file = notebook_file
-        self._settings = settings
-        self._announcer = announcer
-        self._culled = culled
+        self._events = events
+        self._on_cull = on_cull
         self._workers = workers
-        self._clock = clock
         self._log = log
-        self._arbiter = Arbiter(lambda: settings().arbiter, log)
-        self._limits = IdleLimits(settings, log)
+        self._arbiter = Arbiter(lambda: pool.settings.arbiter, log)
+        self._limits = IdleLimits(pool, log)
         self._known_limits: dict[str, timedelta | None] = {}
         self._memory = Memory()
         self._wake = asyncio.Event()
-        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._culls: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
-            interval = self._settings().cull_interval
-            pause = (interval or _REST).total_seconds()
-            # Whether anything is culled or not: the volumes of kernels that the server has dropped are given back.
+            interval = self._pool.settings.cull_interval
+            pause = (interval or _PAUSE_WITHOUT_CULLING).total_seconds()
+            # Also without culling, for its effect: it releases the volumes of kernels that the server has dropped.
             self._kernels.all()
             if interval is not None:
                 try:
-                    next_look = await self.look()
-                    pause = self._pause(next_look, interval)
-                except Exception:  # noqa: BLE001 - one look that fails must not end all looks
-                    self._log.exception("Looking for idle kernels failed; the next look follows.")
+                    pause = self._pause(await self.check(), interval)
+                except Exception:  # noqa: BLE001 - a check that fails must not end the culling
+                    self._log.exception("Looking for idle kernels failed; it is tried again.")
             self._wake.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
 
-    async def look(self) -> datetime | None:
-        """Look once: warn, withdraw, cull. Return when the next look is due at the latest."""
+    async def check(self) -> datetime | None:
+        """Check once: warn, withdraw, cull. Return when the next check is due at the latest."""
         decision = decide(await self._states(), self._memory, self._rules(), self._clock())
-        doubtful = [a.kernel for a in decision.actions if not isinstance(a, Withdraw)]
-        if doubtful:
-            examined = await asyncio.gather(*map(self._examine, doubtful))
-            found = dict(zip(doubtful, examined, strict=True))
-            # Time has passed: kernels have begun to work, were replaced or are gone.
-            states = [found.get(s.kernel, _Examined()).mark(s) for s in await self._states()]
+        candidates = [a.kernel for a in decision.actions if not isinstance(a, Withdraw)]
+        if candidates:
+            found = await asyncio.gather(*map(self._examine, candidates))
+            examined = dict(zip(candidates, found, strict=True))
+            # Time has passed: kernels may have begun to work, have been replaced or have ended.
+            states = [examined.get(s.kernel, _Examined()).mark(s) for s in await self._states()]
             decision = decide(states, self._memory, self._rules(), self._clock())
         self._memory = decision.memory
         for action in decision.actions:
             self._carry_out(action)
-        return decision.next_look
+        return decision.next_check
 
     def wake(self) -> None:
-        """Look now; called on the event loop."""
+        """Check now; called on the event loop."""
         self._wake.set()
 
-    def keep(self, kernels: list[str]) -> None:
-        """Count kernels as active now, at a person's word: their clock starts again."""
+    def keep(self, kernel_ids: list[str]) -> None:
+        """Count kernels as active now, because a user asks for it: their idle time begins again."""
         now = self._clock()
         warned = dict(self._memory.warned)
-        for kernel_id in kernels:
+        for kernel_id in kernel_ids:
             if kernel_id in self._manager:
                 self._manager.get_kernel(kernel_id).last_activity = now  # type: ignore[attr-defined]  # as jupyter_server does
             warned.pop(kernel_id, None)
-            occupant = self._kernels.find(kernel_id)
-            if occupant is not None:
-                self._announcer.kept(occupant, now, "asked")
+            kernel = self._kernels.find(kernel_id)
+            if kernel is not None:
+                self._events.kept(kernel, now, "asked")
         self._memory = replace(self._memory, warned=warned)
         self._wake.set()
 
     def due(self, kernel_id: str) -> datetime | None:
-        """Return when a kernel is shut down if nothing happens before; None if it is not, as things stand."""
+        """Return when a kernel is shut down if it stays idle; None if it is not."""
         state = self._state(kernel_id, self._known_limits.get(kernel_id))
-        if state is None or self._settings().cull_interval is None:
+        if state is None or self._pool.settings.cull_interval is None:
             return None
         due = cull_due(state, self._rules())
         given = self._memory.warned.get(kernel_id)
@@ -157,19 +152,22 @@ class Culler:
             return due
         return max(due, given.at)
 
-    # -- looking ---------------------------------------------------------------------------------------------
+    # -- what is known of the kernels ------------------------------------------------------------------------
+
+    def _clock(self) -> datetime:
+        return self._pool.clock()
 
     async def _states(self) -> list[KernelState]:
-        """Return the state of each kernel with a volume, as of one moment: the slow part comes first."""
-        subjects = [
-            Subject(o.kernel, self._kernelspec(o.kernel), self._notebook_file(o.kernel))
-            for o in self._kernels.all()
+        """Return the state of each kernel with a volume, all as of one moment: the slow part comes first."""
+        limited = [
+            LimitedKernel(k.kernel, self._kernelspec(k.kernel), self._notebook_file(k.kernel))
+            for k in self._kernels.all()
         ]
-        self._known_limits = await self._workers.run(lambda: self._limits.of(subjects))
+        self._known_limits = await self._workers.run(lambda: self._limits.of(limited))
         states = (
-            self._state(o.kernel, self._known_limits[o.kernel])
-            for o in self._kernels.all()
-            if o.kernel in self._known_limits and o.kernel not in self._ending
+            self._state(k.kernel, self._known_limits[k.kernel])
+            for k in self._kernels.all()
+            if k.kernel in self._known_limits and k.kernel not in self._culls
         )
         return [state for state in states if state is not None]
 
@@ -177,12 +175,11 @@ class Culler:
         if kernel_id not in self._manager:
             return None
         kernel: Any = self._manager.get_kernel(kernel_id)
-        phase, last_activity = _phase(kernel), _last_activity(kernel)
+        phase, last_activity = _phase(kernel), upstream.last_activity(kernel)
         if phase is None or last_activity is None:
             return None
-        # jupyter_server has no public way to ask; its own culler reads the same.
-        connections = self._manager._kernel_connections.get(kernel_id, 0)  # noqa: SLF001
-        return KernelState(kernel_id, phase, last_activity, limit, connections)
+        model: dict[str, Any] = self._manager.kernel_model(kernel_id)  # type: ignore[no-untyped-call]  # jupyter_server's
+        return KernelState(kernel_id, phase, last_activity, limit, model["connections"])
 
     def _kernelspec(self, kernel_id: str) -> str:
         if kernel_id not in self._manager:
@@ -190,58 +187,58 @@ class Culler:
         return str(self._manager.get_kernel(kernel_id).kernel_name)
 
     def _rules(self) -> Rules:
-        settings = self._settings()
+        settings = self._pool.settings
         interval = settings.cull_interval or timedelta(minutes=1)
         return Rules(
             warning=settings.cull_warning,
             cull_connected=settings.cull_connected,
-            patience=timedelta(seconds=self._manager.kernel_info_timeout),
+            start_time=timedelta(seconds=self._manager.kernel_info_timeout),
             gap=3 * interval + timedelta(minutes=1),
         )
 
-    def _pause(self, next_look: datetime | None, interval: timedelta) -> float:
+    def _pause(self, next_check: datetime | None, interval: timedelta) -> float:
         pause = interval
-        if next_look is not None:
-            pause = min(pause, next_look - self._clock())
-        return max(pause.total_seconds(), _SOONEST_SECONDS)
+        if next_check is not None:
+            pause = min(pause, next_check - self._clock())
+        return max(pause.total_seconds(), _SHORTEST_PAUSE)
 
     async def _examine(self, kernel_id: str) -> _Examined:
-        """Ask a kernel about to be warned or culled whether it has work, and the arbiter whether it objects."""
-        occupant = self._kernels.find(kernel_id)
-        if occupant is None or kernel_id not in self._manager:
+        """Ask a kernel about to be warned of or culled whether it has work, and the arbiter whether it objects."""
+        volume_kernel = self._kernels.find(kernel_id)
+        if volume_kernel is None or kernel_id not in self._manager:
             return _Examined()
         kernel: Any = self._manager.get_kernel(kernel_id)
-        if not await answers(kernel, _ANSWER_SECONDS):
+        if not await upstream.answers(kernel, _ANSWER_SECONDS):
             self._log.info("Kernel %s looks idle but does not answer: it has work.", kernel_id)
             kernel.last_activity = self._clock()
             return _Examined(has_queued_cells=True)
         idle = self._clock() - kernel.last_activity
-        vetoed = await self._arbiter.spares(occupant.session, kernel_id, idle)
+        vetoed = await self._arbiter.spares(volume_kernel.session, kernel_id, idle)
         return _Examined(is_vetoed=vetoed)
 
-    # -- acting ----------------------------------------------------------------------------------------------
+    # -- actions ---------------------------------------------------------------------------------------------
 
     def _carry_out(self, action: Action) -> None:
-        occupant = self._kernels.find(action.kernel)
-        if occupant is None:
+        kernel = self._kernels.find(action.kernel)
+        if kernel is None:
             return
         if isinstance(action, Warn):
             self._log.info(
                 "Kernel %s of %r is shut down for idleness at %s.",
                 action.kernel,
-                occupant.session,
+                kernel.session,
                 action.at,
             )
-            self._announcer.warning(occupant, self._clock(), action.at)
+            self._events.warning(kernel, self._clock(), action.at)
         elif isinstance(action, Withdraw):
-            self._announcer.kept(occupant, self._clock(), "active")
+            self._events.kept(kernel, self._clock(), "active")
         else:
-            # By itself: how long a launcher takes must not keep the other kernels waiting.
-            self._ending[action.kernel] = ending = asyncio.create_task(self._cull(action, occupant))
-            ending.add_done_callback(lambda _: self._ending.pop(action.kernel))
+            # In a task of its own: a slow launcher must not delay the other kernels.
+            self._culls[action.kernel] = task = asyncio.create_task(self._cull(action, kernel))
+            task.add_done_callback(lambda _: self._culls.pop(action.kernel))
 
-    async def _cull(self, cull: Cull, occupant: Occupant) -> None:
-        # No await between this look and the shutdown's beginning: what the kernel did meanwhile is seen.
+    async def _cull(self, cull: Cull, kernel: VolumeKernel) -> None:
+        # No await between this check and the call of the shutdown: it sees what the kernel did meanwhile.
         state = self._state(cull.kernel, None)
         if state is None or state.last_activity != cull.last_activity:
             return
@@ -250,22 +247,22 @@ class Culler:
         self._log.warning(
             "Shutting down kernel %s of %r, idle for %s; its volume stays.",
             cull.kernel,
-            occupant.session,
+            kernel.session,
             cull.idle,
         )
         try:
-            shutdown: Any = self._manager.shutdown_kernel  # typed nowhere
+            shutdown: Any = self._manager.shutdown_kernel  # has no types
             await ensure_async(shutdown(cull.kernel))
-        except Exception:  # noqa: BLE001 - whatever a launcher raises, the other kernels have their turn
+        except Exception:  # noqa: BLE001 - a launcher may raise anything
             self._log.exception("Kernel %s could not be shut down for idleness.", cull.kernel)
             return
-        self._culled()
-        self._announcer.culled(occupant, self._clock(), cull.idle)
+        self._on_cull()
+        self._events.culled(kernel, self._clock(), cull.idle)
 
 
 @dataclass(frozen=True)
 class _Examined:
-    """What was found of a kernel about to be warned or culled."""
+    """The findings about a kernel that is about to be warned of or culled."""
 
     has_queued_cells: bool = False
     is_vetoed: bool = False
@@ -274,18 +271,8 @@ class _Examined:
         return replace(state, has_queued_cells=self.has_queued_cells, is_vetoed=self.is_vetoed)
 
 
-def _last_activity(kernel: Any) -> datetime | None:
-    """Return when a kernel was last active; None as long as jupyter_server has not said it for the first time."""
-    try:
-        found: datetime | None = getattr(kernel, "last_activity", None)
-    except TraitError:
-        # Reading a trait of a type that allows no None raises until it has a value.
-        return None
-    return found
-
-
 def _phase(kernel: Any) -> Phase | None:
-    """Return what a kernel's manager says it is at; None where its start has failed."""
+    """Return what a kernel is doing according to its manager; None if its start has failed."""
     ready = kernel.ready
     if not ready.done():
         return Phase.PENDING

@@ -1,7 +1,7 @@
-"""When is an idle kernel shut down? Pure: what is known of the kernels and the time in, what to do now out.
+"""Decides when an idle kernel is shut down. Pure: takes the state of the kernels and the time, returns what to do now.
 
-Level-triggered: each look decides from what is. All that is kept between looks is who was warned, of what; a warning
-belongs to one moment of last activity, so whatever a kernel does after it, or a kernel that took its place, voids it.
+Level-triggered: each check decides from the present state. Only the warnings given are remembered between checks. A
+warning belongs to one moment of last activity: any later activity of the kernel, or a kernel in its place, voids it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """What a kernel is at."""
+    """What a kernel is doing."""
 
     PENDING = "pending"
     """Its volume is being acquired or hydrated, or it is being restarted or shut down."""
     STARTING = "starting"
-    """Its process runs and has not answered yet."""
+    """Its process runs but has not answered yet."""
     BUSY = "busy"
     IDLE = "idle"
 
@@ -32,15 +32,15 @@ class KernelState:
     kernel
         Its id.
     phase
-        What it is at.
+        What it is doing.
     last_activity
-        When it last did something (UTC).
+        When it was last active (UTC).
     limit
         How long it may be idle; None: for ever.
     connections
-        How many front ends listen to it.
+        How many front ends are connected to it.
     has_queued_cells
-        Whether it was found to have work that its phase does not show.
+        Whether it has work that its phase does not show.
     is_vetoed
         Whether the arbiter spares it.
     """
@@ -55,38 +55,38 @@ class KernelState:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a notebook asks for: how long its kernel may be idle; None: for ever."""
+class NotebookLimit:
+    """How long its kernel may be idle according to a notebook; None: for ever."""
 
     limit: timedelta | None
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What holds for all kernels.
+    """The rules for all kernels.
 
     Parameters
     ----------
     warning
-        How long before the cull people are warned; half of a kernel's limit where that is shorter; None: not at all.
+        How long before the cull users are warned; half of a kernel's limit if that is shorter; None: not at all.
     cull_connected
-        Whether kernels with a front end are culled too.
-    patience
+        Whether kernels with a connected front end are culled too.
+    start_time
         How long a process that has not answered yet counts as starting.
     gap
-        A longer time between two looks means that the machine slept or its clock was set: nobody can have seen the
-        warnings, so they are given again.
+        A longer time between two checks means that the machine slept or its clock was set. No user can have seen the
+        warnings then, so they are given again.
     """
 
     warning: timedelta | None
     cull_connected: bool = False
-    patience: timedelta = timedelta(minutes=1)
+    start_time: timedelta = timedelta(minutes=1)
     gap: timedelta = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Warn:
-    """Tell people that the kernel is shut down at `at`."""
+    """Warn users that the kernel is shut down at `at`."""
 
     kernel: str
     at: datetime
@@ -94,14 +94,14 @@ class Warn:
 
 @dataclass(frozen=True)
 class Withdraw:
-    """Tell people that the kernel they were warned of stays."""
+    """Tell users that the kernel they were warned of stays."""
 
     kernel: str
 
 
 @dataclass(frozen=True)
 class Cull:
-    """Shut the kernel down, if its last activity still is `last_activity`."""
+    """Shut the kernel down if its last activity is still `last_activity`."""
 
     kernel: str
     last_activity: datetime
@@ -112,8 +112,8 @@ Action = Warn | Withdraw | Cull
 
 
 @dataclass(frozen=True)
-class Given:
-    """A warning that was given: of which moment of last activity, and of a cull at what time."""
+class GivenWarning:
+    """A warning that was given: for which moment of last activity, and for a cull at what time."""
 
     last_activity: datetime
     at: datetime
@@ -121,31 +121,31 @@ class Given:
 
 @dataclass(frozen=True)
 class Memory:
-    """What one look leaves to the next."""
+    """What one check remembers for the next."""
 
-    looked: datetime | None = None
-    warned: Mapping[str, Given] = field(default_factory=dict)
+    checked: datetime | None = None
+    warned: Mapping[str, GivenWarning] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do now, what to keep in mind, and when to look again at the latest (None: as usual)."""
+    """What to do now, what to remember, and when to check again at the latest (None: after the interval)."""
 
     actions: tuple[Action, ...]
     memory: Memory
-    next_look: datetime | None
+    next_check: datetime | None
 
 
 def decide(kernels: Iterable[KernelState], memory: Memory, rules: Rules, now: datetime) -> Decision:
-    """Return what is to be done to kernels now.
+    """Return what to do now.
 
     A kernel is culled only after a warning, and not before the time that the warning named. A clock that goes
-    backwards makes kernels younger and culls nothing.
+    backwards makes kernels younger and culls none.
     """
-    slept = memory.looked is not None and now - memory.looked > rules.gap
+    slept = memory.checked is not None and now - memory.checked > rules.gap
     actions: list[Action] = []
-    warned: dict[str, Given] = {}
-    looks: list[datetime] = []
+    warned: dict[str, GivenWarning] = {}
+    checks: list[datetime] = []
     for state in kernels:
         known = memory.warned.get(state.kernel)
         due = cull_due(state, rules)
@@ -155,25 +155,25 @@ def decide(kernels: Iterable[KernelState], memory: Memory, rules: Rules, now: da
             known = None
         if due is None or state.limit is None:
             continue
-        lead = _lead(state.limit, rules)
-        if known is None and now < due - lead:
-            looks.append(due - lead)
+        ahead = _warning_time(state.limit, rules)
+        if known is None and now < due - ahead:
+            checks.append(due - ahead)
             continue
-        if lead and (known is None or slept):
-            known = Given(state.last_activity, max(due, now + lead))
+        if ahead and (known is None or slept):
+            known = GivenWarning(state.last_activity, max(due, now + ahead))
             actions.append(Warn(state.kernel, known.at))
         at = due if known is None else known.at
         if now >= at:
             actions.append(Cull(state.kernel, state.last_activity, now - state.last_activity))
             continue
-        looks.append(at)
+        checks.append(at)
         if known is not None:
             warned[state.kernel] = known
-    return Decision(tuple(actions), Memory(now, warned), min(looks, default=None))
+    return Decision(tuple(actions), Memory(now, warned), min(checks, default=None))
 
 
 def cull_due(state: KernelState, rules: Rules) -> datetime | None:
-    """Return when a kernel is culled if nothing happens to it before; None as long as something spares it."""
+    """Return when a kernel is culled if its state stays the same; None while something spares it."""
     if state.limit is None or state.phase in {Phase.PENDING, Phase.BUSY}:
         return None
     if state.has_queued_cells or state.is_vetoed:
@@ -182,30 +182,30 @@ def cull_due(state: KernelState, rules: Rules) -> datetime | None:
         return None
     wait = state.limit
     if state.phase is Phase.STARTING:
-        wait = max(wait, rules.patience)
+        wait = max(wait, rules.start_time)
     return state.last_activity + wait
 
 
 def idle_limit(
-    policy: timedelta | None, wish: Wish | None, longest: timedelta | None
+    policy: timedelta | None, notebook: NotebookLimit | None, longest: timedelta | None
 ) -> timedelta | None:
-    """Return how long a kernel may be idle: its notebook's wish, cut to what the administrator allows, or the policy.
+    """Return how long a kernel may be idle: the limit of its notebook, up to the administrator's, or the policy's.
 
     Parameters
     ----------
     policy
-        What the kernelspec's policy says; None: for ever.
-    wish
-        What the notebook asks for, if it does.
+        The limit in the kernelspec's policy; None: for ever.
+    notebook
+        The limit in the notebook, if there is one.
     longest
-        The longest that a notebook may ask for; None: any.
+        The longest limit that a notebook may set; None: any.
     """
-    if wish is None:
+    if notebook is None:
         return policy
     if longest is None:
-        return wish.limit
-    return longest if wish.limit is None else min(wish.limit, longest)
+        return notebook.limit
+    return longest if notebook.limit is None else min(notebook.limit, longest)
 
 
-def _lead(limit: timedelta, rules: Rules) -> timedelta:
+def _warning_time(limit: timedelta, rules: Rules) -> timedelta:
     return timedelta(0) if rules.warning is None else min(rules.warning, limit / 2)

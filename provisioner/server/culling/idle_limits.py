@@ -1,23 +1,22 @@
-"""How long each kernel may be idle: its kernelspec's policy, or what its notebook asks for. Reads notebooks."""
+"""How long each kernel may be idle: the limit in its notebook, or else in the policy of its kernelspec."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from logging import Logger
 
 from provisioner.core.duration import parse_duration
 from provisioner.core.errors import ConfigError
-from provisioner.server.culling.decision import Wish, idle_limit
+from provisioner.pool.pool import Pool
+from provisioner.server.culling.decision import NotebookLimit, idle_limit
 from provisioner.settings.notebook import volume_metadata
-from provisioner.settings.pool import VolumePool
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A kernel whose limit is asked for: its id, its kernelspec's name, and its notebook's file if it has one."""
+class LimitedKernel:
+    """A kernel whose limit is wanted: its id, its kernelspec, and the file of its notebook if it has one."""
 
     kernel: str
     kernelspec: str
@@ -25,60 +24,59 @@ class Subject:
 
 
 class IdleLimits:
-    """Answers for many kernels at once; a notebook is read again only when it was saved. Blocks: call it in a thread.
+    """Returns the limits of many kernels at once; reads a notebook again only after it was saved. Blocks.
 
     Parameters
     ----------
-    settings
-        Returns the settings as they are now.
+    pool
+        The pool, for its settings.
     log
         The server's log.
     """
 
-    def __init__(self, settings: Callable[[], VolumePool], log: Logger) -> None:
-        self._settings = settings
+    def __init__(self, pool: Pool, log: Logger) -> None:
+        self._pool = pool
         self._log = log
-        self._read: dict[str, tuple[tuple[int, int], Wish | None]] = {}
+        self._read: dict[str, tuple[tuple[int, int], NotebookLimit | None]] = {}
 
-    def of(self, subjects: list[Subject]) -> dict[str, timedelta | None]:
+    def of(self, kernels: list[LimitedKernel]) -> dict[str, timedelta | None]:
         """Return each kernel's limit by its id; None: for ever."""
-        wanted = {subject.notebook for subject in subjects}
-        for path in [path for path in self._read if path not in wanted]:
-            del self._read[path]
-        return {subject.kernel: self._limit(subject) for subject in subjects}
+        notebooks = {kernel.notebook for kernel in kernels}
+        self._read = {path: read for path, read in self._read.items() if path in notebooks}
+        return {kernel.kernel: self._limit(kernel) for kernel in kernels}
 
-    def _limit(self, subject: Subject) -> timedelta | None:
-        settings = self._settings()
+    def _limit(self, kernel: LimitedKernel) -> timedelta | None:
+        settings = self._pool.settings
         try:
-            policy = settings.policy(subject.kernelspec).idle_shutdown
+            policy = settings.policy(kernel.kernelspec).idle_shutdown
         except ConfigError:
-            # Refused, with its reason, at the kernel's next start; until then nothing is shut down for it.
+            # The kernel's next start is refused with the reason; until then no kernel is shut down because of it.
             return None
-        wish = None if subject.notebook is None else self._wish(subject.notebook)
-        return idle_limit(policy, wish, settings.max_idle_shutdown)
+        notebook = None if kernel.notebook is None else self._notebook_limit(kernel.notebook)
+        return idle_limit(policy, notebook, settings.max_idle_shutdown)
 
-    def _wish(self, notebook: str) -> Wish | None:
+    def _notebook_limit(self, path: str) -> NotebookLimit | None:
         try:
-            status = os.stat(notebook)
+            status = os.stat(path)
         except OSError:
             return None
         stamp = (status.st_mtime_ns, status.st_size)
-        known = self._read.get(notebook)
+        known = self._read.get(path)
         if known is None or known[0] != stamp:
-            known = self._read[notebook] = (stamp, self._asked(notebook))
+            known = self._read[path] = (stamp, self._read_limit(path))
         return known[1]
 
-    def _asked(self, notebook: str) -> Wish | None:
-        metadata = volume_metadata(notebook)
+    def _read_limit(self, path: str) -> NotebookLimit | None:
+        metadata = volume_metadata(path)
         if "idle_shutdown" not in metadata:
             return None
         value = metadata["idle_shutdown"]
         try:
-            return Wish(parse_duration(value))
+            return NotebookLimit(parse_duration(value))
         except ValueError as error:
             self._log.warning(
-                "%s: metadata.volume.idle_shutdown is %r and is not heeded; it must be %s.",
-                notebook,
+                "%s: metadata.volume.idle_shutdown is %r and is ignored; it must be %s.",
+                path,
                 value,
                 error,
             )

@@ -1,1 +1,1 @@
-"""Tells kernels which notebook is theirs, and follows notebooks that are renamed, moved or deleted."""
+"""Which notebook a kernel belongs to, and what happens when a notebook is renamed, moved or deleted."""

@@ -1,6 +1,7 @@
-"""Notebooks as the server's API names them, and what they are called elsewhere. Pure but for symbolic links.
+"""Notebooks as the server's API names them, and their files and sessions. Pure, except that it resolves symbolic links.
 
-An API path is relative to the server's root directory, with `/`, and may begin with a contents drive: `RTC:a/b.ipynb`.
+An API path is relative to the server's root directory, has `/` as separator, and may begin with a contents drive:
+`RTC:a/b.ipynb`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from provisioner.settings.notebook import LOCAL_DRIVES, canonical
 def of_session(path: str, name: str | None) -> str:
     """Return the notebook's API path, given the `path` and `name` of its session.
 
-    JupyterLab starts a session under `<directory>/<uuid>` and gives the notebook's name apart from it.
+    JupyterLab starts a session under the path `<directory>/<uuid>` and passes the notebook's name separately.
     """
     if not name or path.endswith(".ipynb"):
         return path
@@ -26,7 +27,7 @@ def of_session(path: str, name: str | None) -> str:
 def split(path: str) -> tuple[str, str]:
     """Return the drive (empty if there is none) and the path within it."""
     drive, separator, rest = path.partition(":")
-    # A colon further on belongs to a file's name: drives have no slash.
+    # A colon after a slash belongs to the name of a file.
     return (drive, rest) if separator and "/" not in drive else ("", path)
 
 
@@ -36,7 +37,7 @@ def join(drive: str, path: str) -> str:
 
 
 def local_file(path: str, root: str) -> str | None:
-    """Return the file that an API path stands for, absolute; None for one of a remote drive."""
+    """Return the absolute path of the file at an API path; None on a remote drive."""
     drive, local = split(path)
     if drive not in LOCAL_DRIVES:
         return None
@@ -45,7 +46,7 @@ def local_file(path: str, root: str) -> str | None:
 
 
 def moved(path: str, old: str, new: str) -> str:
-    """Return what the API path is after `old`, which is itself or a folder above it or neither, was moved to `new`."""
+    """Return an API path after the notebook or folder `old` was moved to `new`; the same if it is not concerned."""
     (drive, local), (old_drive, before) = split(path), split(old.strip("/"))
     new_drive, after = split(new.strip("/"))
     if drive != old_drive and not {drive, old_drive} <= LOCAL_DRIVES:
@@ -56,13 +57,13 @@ def moved(path: str, old: str, new: str) -> str:
 
 
 def session_name(path: str, root: str) -> str:
-    """Return the session of the notebook (or the beginning of those in a folder) that has this API path."""
+    """Return the session of the notebook at an API path; of a folder, the common beginning of its sessions."""
     file = local_file(path, root)
     return path if file is None else canonical(file)
 
 
 def to_api(session: str, top: str) -> str | None:
-    """Return the API path of the notebook whose session this is; None if it does not lie under `top`.
+    """Return the API path of the notebook that has a session; None if it does not lie under `top`.
 
     Parameters
     ----------

@@ -1,34 +1,28 @@
-"""Tells kernels which notebook is theirs, and follows it when its session is renamed."""
+"""Tells each kernel its notebook, and follows the notebook when its session is renamed."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jupyter_server.services.sessions.sessionmanager import SessionManager
 
 from provisioner.core.session import NOTEBOOK_VARIABLE, SERVER_VARIABLE
 from provisioner.server.notebooks import api_path
+from provisioner.server.upstream import current_session_type, session_type
 
 NOTEBOOK = "notebook"
-"""The type of sessions that belong to a notebook; consoles and editors have kernels and no notebook."""
-
-Follow = Callable[[str, str], Awaitable[None]]
-
-# `get_kernel_env` is not told the session's type, and tasks of other sessions run in between.
-_type: ContextVar[str | None] = ContextVar("session_type", default=None)
+"""The type of a notebook's sessions; those of consoles and editors have a kernel but no notebook."""
 
 
 class NotebookIdentity(SessionManager):
-    """A session manager that delivers the notebook's true API path, drive included, to its kernel.
+    """A session manager that passes the notebook's API path, with its drive, to the kernel.
 
-    jupyter_server tells kernels an absolute path in which contents drives are collapsed: `RTC:sub/a.ipynb` and
-    `s3:bucket/a.ipynb` both become `<root>/a.ipynb`.
+    jupyter_server itself passes an absolute path without the contents drive (`JPY_SESSION_NAME`, see
+    jupyter-server/jupyter_server#1100): `RTC:sub/a.ipynb` and `s3:bucket/a.ipynb` both become `<root>/a.ipynb`.
     """
 
-    on_rename: Follow | None = None
+    on_rename: Callable[[str, str], Awaitable[None]] | None = None
     """Called with the old and the new API path when a notebook's session is renamed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,22 +34,22 @@ class NotebookIdentity(SessionManager):
         return self._notebooks.get(kernel_id)
 
     def moved(self, old: str, new: str) -> None:
-        """Follow a notebook, or all those in a folder, that was moved in the file browser; API paths.
+        """Update the paths of a notebook, or of all notebooks in a folder, that was moved in the file browser.
 
-        A front end renames only the sessions of notebooks that are open in it.
+        A front end renames the sessions of its open notebooks only.
         """
         self._notebooks = {
             kernel: api_path.moved(path, old, new) for kernel, path in self._notebooks.items()
         }
 
     async def start_kernel_for_session(self, *args: Any, **kwargs: Any) -> str:
-        """Called for a new session and for "change kernel"; both say the session's type."""
-        with _session_type(kwargs.get("type")):
+        """Called for a new session and for "change kernel", both times with the session's type."""
+        with session_type(kwargs.get("type")):
             return await super().start_kernel_for_session(*args, **kwargs)
 
     def get_kernel_env(self, path: str | None, name: Any = None) -> dict[str, str]:
         """Called before a kernel starts and after a rename; returns the kernel's environment."""
-        if _type.get() != NOTEBOOK or not isinstance(path, str):
+        if current_session_type() != NOTEBOOK or not isinstance(path, str):
             return super().get_kernel_env(path, name)
         notebook = api_path.of_session(path, name)
         env = {**super().get_kernel_env(path, name), NOTEBOOK_VARIABLE: notebook}
@@ -65,7 +59,7 @@ class NotebookIdentity(SessionManager):
         return env
 
     async def save_session(self, session_id: Any, *args: Any, **kwargs: Any) -> Any:
-        """Called when a session is new; remembers whose kernel it has."""
+        """Called when a session is new; remembers the notebook of its kernel."""
         saved = super().save_session(session_id, *args, **kwargs)  # type: ignore[no-untyped-call]  # jupyter_server's
         model = await saved
         self._remember(model)
@@ -74,7 +68,7 @@ class NotebookIdentity(SessionManager):
     async def update_session(self, session_id: str, **kwargs: Any) -> None:
         """Called when a session is renamed, moved, or gets another kernel."""
         before = await self._model(session_id)
-        with _session_type(kwargs.get("type", before["type"])):
+        with session_type(kwargs.get("type", before["type"])):
             updated = super().update_session(session_id, **kwargs)  # type: ignore[no-untyped-call]  # jupyter_server's
             await updated
         after = await self._model(session_id)
@@ -97,21 +91,12 @@ class NotebookIdentity(SessionManager):
 
 
 def with_notebook_identity(chosen: type[SessionManager]) -> type[SessionManager]:
-    """Return the session manager class `chosen` (the server's own, or one the user has set) with identity added."""
+    """Return a session manager class, the server's default or one that the user has set, with identity added."""
     if issubclass(chosen, NotebookIdentity):
         return chosen
     if chosen is SessionManager:
         return NotebookIdentity
     return type(f"NotebookIdentity{chosen.__name__}", (NotebookIdentity, chosen), {})
-
-
-@contextlib.contextmanager
-def _session_type(value: str | None) -> Iterator[None]:
-    token = _type.set(value)
-    try:
-        yield
-    finally:
-        _type.reset(token)
 
 
 def _notebook(model: dict[str, Any]) -> str | None:

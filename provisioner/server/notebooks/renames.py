@@ -11,24 +11,24 @@ from typing import Any
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import Record
 from provisioner.pool.pool import Pool
-from provisioner.server.background.workers import Workers
+from provisioner.server.background.threads import Workers
 from provisioner.server.notebooks import api_path
 
 CONTENTS_SCHEMA = "https://events.jupyter.org/jupyter_server/contents_service/v1"
 DELETED_NOTE = "notebook deleted"
 
 
-class Whereabouts:
-    """Relabels the volumes of notebooks that move, and notes those whose notebook was deleted.
+class RenameFollower:
+    """Relabels the volumes of notebooks that move, and notes on a volume that its notebook was deleted.
 
     Parameters
     ----------
     pool
-        The volumes.
+        The pool.
     root
         The server's root directory.
     workers
-        Where blocking work is done.
+        The threads for the blocking work.
     log
         The server's log.
     """
@@ -39,31 +39,26 @@ class Whereabouts:
         self._workers = workers
         self._log = log
         self.on_moved: Callable[[str, str], None] = lambda old, new: None
-        """Called with the old and the new API path of what was moved in the file browser."""
-        # One after the other, in the order of the events: a notebook may move twice in a moment.
-        self._turn = asyncio.Lock()
+        """Called with the old and the new API path of a notebook or folder that was moved in the file browser."""
+        # In the order of the events: a notebook may move twice in a moment.
+        self._in_order = asyncio.Lock()
 
     async def on_contents_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
-        """Called by the server's event logger with what was done in the file browser; never fails."""
-        action, path = data.get("action"), data.get("path")
-        if (
-            action == "rename"
-            and isinstance(path, str)
-            and isinstance(data.get("source_path"), str)
-        ):
-            self.on_moved(data["source_path"], path)
-            await self.moved(data["source_path"], path)
-        elif action == "delete" and isinstance(path, str):
-            await self.deleted(path)
+        """Called by the server's event logger for each action in the file browser; never fails."""
+        if data["action"] == "rename" and "source_path" in data:
+            self.on_moved(data["source_path"], data["path"])
+            await self.moved(data["source_path"], data["path"])
+        elif data["action"] == "delete":
+            await self.deleted(data["path"])
 
     async def moved(self, old: str, new: str) -> None:
-        """Let the volumes of a notebook, or of all notebooks in a folder, follow; API paths. Never fails."""
+        """Relabel the volumes of a notebook, or of all notebooks in a folder, at an API path. Never fails."""
         await self._do(lambda: self._relabel(old, new), f"follow {old!r} to {new!r}")
 
     async def session_renamed(self, old: str, new: str) -> None:
-        """Let a volume follow a notebook whose session has another path now. Never fails.
+        """Relabel the volume of a notebook whose session has a new path. Never fails.
 
-        "Save as" changes the path as well, but leaves the old notebook where it was: it keeps its volume.
+        "Save as" changes the path as well, but the old notebook stays and keeps its volume.
         """
 
         def work() -> None:
@@ -74,11 +69,11 @@ class Whereabouts:
         await self._do(work, f"follow {old!r} to {new!r}")
 
     async def deleted(self, path: str) -> None:
-        """Note that a notebook, or a folder of notebooks, was deleted; their volumes stay. Never fails."""
+        """Note on the volumes of a notebook, or of all notebooks in a folder, that it was deleted. Never fails."""
         await self._do(lambda: self._note(path), f"note that {path!r} was deleted")
 
     async def _do(self, work: Callable[[], None], what: str) -> None:
-        async with self._turn:
+        async with self._in_order:
             try:
                 await self._workers.run(work)
             except (VolumeError, OSError) as error:
@@ -98,12 +93,12 @@ class Whereabouts:
 
     def _note(self, path: str) -> None:
         for record in self._under(api_path.session_name(path.strip("/"), self._root)):
-            self._pool.storage.registry.volumes.set_note(record.id, DELETED_NOTE)
+            self._pool.catalog.note(record.id, DELETED_NOTE)
 
     def _under(self, name: str) -> list[Record]:
-        """Return the volume of the notebook `name`, and those of all notebooks in a folder of that name."""
+        """Return the volume of the notebook with a session name, and of all notebooks in a folder of that name."""
         return [
             record
-            for record in self._pool.storage.registry.volumes.all()
+            for record in self._pool.volumes()
             if record.session == name or record.session.startswith(name.rstrip("/") + "/")
         ]

@@ -1,4 +1,4 @@
-"""Long operations asked for over REST: each in a thread of its own, with progress, cancelled when the server stops."""
+"""Long operations that clients started: each in its own thread, with progress, cancelled when the server stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_KEPT = 100
 
 
 class JobState(Enum):
-    """What has become of a job; the values are stable names."""
+    """The state of a job; the values are stable names."""
 
     RUNNING = "running"
     DONE = "done"
@@ -29,24 +29,24 @@ class JobState(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """One operation under way or over.
+    """One operation, running or over.
 
     Parameters
     ----------
     id, kind
-        Its id, and what is done: `backup`, `restore`, `sweep`.
+        Its id, and the operation: `backup`, `restore`, `sweep`, `dry-sweep`.
     volume, session
-        To which volume; None for a sweep.
+        The volume concerned; None for a sweep.
     state, message
-        How it stands, and what came of it in one line.
+        Its state, and its result in one line.
     done_bytes, total_bytes
-        How far it is; None where that is not known.
+        Its progress; None if not known.
     code
-        The stable code of the error it failed with.
+        The stable code of the error that it failed with.
     started, ended
         When (UTC).
-    wish
-        What was asked for beyond that, such as a certain backup; None: the usual.
+    backup
+        The backup to restore; None for the newest, and for other operations.
     """
 
     id: str
@@ -60,20 +60,20 @@ class Job:
     total_bytes: int | None = None
     code: str | None = None
     ended: datetime | None = None
-    wish: str | None = None
+    backup: str | None = None
 
 
 Work = Callable[[threading.Event, Progress], str]
-"""Does the work and returns what came of it, in one line; is given what cancels it and what to tell progress to."""
+"""Does the work and returns the result in one line; takes the event that cancels it and a callback for progress."""
 
 
 class Jobs:
-    """The jobs of one server: a few at a time, the last hundred kept.
+    """The jobs of one server: four at a time; the last hundred are kept.
 
     Parameters
     ----------
     clock
-        Tells the time (UTC).
+        Returns the time (UTC).
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -84,7 +84,7 @@ class Jobs:
         self._threads: list[threading.Thread] = []
 
     def find(self, job_id: str) -> Job | None:
-        """Return a job; None if there never was one, or it is long over."""
+        """Return a job; None if there was none of this id, or it is no longer kept."""
         return self._jobs.get(job_id)
 
     def recent(self, count: int) -> list[Job]:
@@ -98,19 +98,19 @@ class Jobs:
         *,
         volume: str | None = None,
         session: str | None = None,
-        wish: str | None = None,
+        backup: str | None = None,
     ) -> Job:
-        """Start a job and return it; the one that already does just this, if there is one.
+        """Start a job and return it, or return a running one that does the same.
 
         Raises
         ------
         TooManyJobs
-            If several others are under way, or the system gives no thread for another.
+            If four others run, or the system has no free thread.
         """
         with self._guard:
             running = [job for job in self._jobs.values() if job.state is JobState.RUNNING]
             for job in running:
-                if (job.kind, job.volume, job.wish) == (kind, volume, wish):
+                if (job.kind, job.volume, job.backup) == (kind, volume, backup):
                     return job
             if len(running) >= _MOST_RUNNING:
                 raise TooManyJobs(
@@ -118,13 +118,13 @@ class Jobs:
                     "try again when one is over."
                 )
             now, job_id = self._clock(), secrets.token_hex(8)
-            job = Job(job_id, kind, volume, session, JobState.RUNNING, now, wish=wish)
-            # A daemon: killed at exit it loses nothing, and a destination that hangs must not keep the server alive.
+            job = Job(job_id, kind, volume, session, JobState.RUNNING, now, backup=backup)
+            # A daemon: killed at exit it loses nothing, and a destination that hangs does not keep the server alive.
             thread = threading.Thread(
                 target=self._run, args=(job.id, work), name=f"volumes-{kind}", daemon=True
             )
             try:
-                thread.start()  # its first word waits for the guard
+                thread.start()  # its first change of the job waits for the guard
             except RuntimeError as error:
                 raise TooManyJobs(
                     f"No more can be begun now ({error}); try again later."
@@ -147,7 +147,7 @@ class Jobs:
             self._change(job_id, done_bytes=done, total_bytes=total)
 
         try:
-            said = work(self._cancel, progress)
+            result = work(self._cancel, progress)
         except Cancelled as error:
             self._end(job_id, JobState.CANCELLED, str(error), error.code)
         except VolumeError as error:
@@ -156,7 +156,7 @@ class Jobs:
             log.exception("A job failed")
             self._end(job_id, JobState.FAILED, f"{type(error).__name__}: {error}", "internal")
         else:
-            self._end(job_id, JobState.DONE, said, None)
+            self._end(job_id, JobState.DONE, result, None)
 
     def _end(self, job_id: str, state: JobState, message: str, code: str | None) -> None:
         self._change(

@@ -1,4 +1,4 @@
-"""What people do to volumes over REST and on the page. Blocks: called in threads."""
+"""The operations on volumes that the REST interface and the page offer."""
 
 from __future__ import annotations
 
@@ -8,36 +8,46 @@ from dataclasses import replace
 
 from provisioner.backup.operation import gently
 from provisioner.core.progress import Progress
-from provisioner.core.record import Record, State
+from provisioner.core.record import State
 from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
+from provisioner.server.background.threads import Workers
+from provisioner.server.culling.culler import Culler
+from provisioner.server.rest.formatting import size
 from provisioner.server.rest.jobs import Job, Jobs
-from provisioner.server.rest.listing import Listing
-from provisioner.server.rest.refusals import NotConfirmed, NotFound
-from provisioner.server.rest.wording import size
+from provisioner.server.rest.refusals import NoKernel, NotConfirmed, NotFound
+from provisioner.server.rest.volumes import View, Volumes
 
 
 class Operations:
-    """Carries out, or begins, one operation at a time.
+    """Carries short operations out, and starts long ones as jobs. Each raises `NotFound` for an unknown volume.
 
     Parameters
     ----------
     pool
         The pool.
-    listing
+    volumes
         Looks volumes up.
+    culler
+        Keeps kernels running.
     jobs
-        Where long operations run.
+        The long operations of this server.
+    workers
+        The threads for short blocking work.
     """
 
-    def __init__(self, pool: Pool, listing: Listing, jobs: Jobs) -> None:
+    def __init__(
+        self, pool: Pool, volumes: Volumes, culler: Culler, jobs: Jobs, workers: Workers
+    ) -> None:
         self._pool = pool
-        self._listing = listing
+        self._volumes = volumes
+        self._culler = culler
         self._jobs = jobs
+        self._workers = workers
 
-    def back_up(self, volume_id: str) -> Job:
-        """Begin a backup of a volume."""
-        record = self._listing.record(volume_id)
+    async def back_up(self, volume_id: str) -> Job:
+        """Start a backup of a volume."""
+        record = (await self._volumes.one(volume_id)).record
 
         def work(cancel: threading.Event, progress: Progress) -> str:
             with gently():
@@ -46,12 +56,11 @@ class Operations:
 
         return self._jobs.start("backup", work, volume=record.id, session=record.session)
 
-    def restore(self, volume_id: str, backup: str | None) -> Job:
-        """Begin to bring a volume back, from its newest backup or the one named."""
-        record = self._listing.record(volume_id)
-        if backup is not None and backup not in {
-            b.name for b in self._pool.backups.list(record.id)
-        }:
+    async def restore(self, volume_id: str, backup: str | None) -> Job:
+        """Start to restore a volume from its newest backup, or from the one named."""
+        record = (await self._volumes.one(volume_id)).record
+        backups = await self._workers.run(lambda: self._pool.backups.list(record.id))
+        if backup is not None and backup not in {known.name for known in backups}:
             raise NotFound(
                 f"{backup[:80]!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
             )
@@ -61,15 +70,28 @@ class Operations:
             return f"{record.session!r} is back"
 
         return self._jobs.start(
-            "restore", work, volume=record.id, session=record.session, wish=backup
+            "restore", work, volume=record.id, session=record.session, backup=backup
         )
 
-    def pin(self, volume_id: str, pinned: bool) -> None:
+    async def pin(self, volume_id: str, pinned: bool) -> View:
         """Pin or unpin a volume."""
-        self._pool.catalog.pin(self._listing.record(volume_id).id, pinned)
+        record = (await self._volumes.one(volume_id)).record
+        await self._workers.run(lambda: self._pool.catalog.pin(record.id, pinned))
+        return await self._volumes.one(volume_id)
 
-    def delete(self, volume_id: str, confirmation: str, backups: bool) -> Record:
-        """Delete a volume's files, and its backups too if so asked; return its last record.
+    async def keep(self, volume_id: str) -> View:
+        """Count this server's kernels in a volume as active now (`NoKernel`)."""
+        view = await self._volumes.one(volume_id)
+        if not view.running.kernels:
+            raise NoKernel(
+                f"The volume of {view.record.session!r} has no kernel in this server, so there is none to keep; "
+                "open its notebook."
+            )
+        self._culler.keep(list(view.running.kernels))
+        return await self._volumes.one(volume_id)
+
+    async def delete(self, volume_id: str, confirmation: str, backups: bool = False) -> View:
+        """Delete a volume's files, and its backups too if `backups` is set; return the volume as it was last.
 
         Raises
         ------
@@ -78,19 +100,25 @@ class Operations:
         VolumeHeld
             If the volume is in use.
         """
-        record = self._listing.record(volume_id)
+        view = await self._volumes.one(volume_id)
+        record = view.record
         if confirmation != record.session:
             raise NotConfirmed(
                 f"The volume is not deleted: {confirmation[:80]!r} is not its session's name; "
                 f"confirm with {record.session!r}."
             )
         if backups:
-            self._pool.delete(record.id)
-            return replace(record, state=State.PRUNED, bytes=None)
-        return self._pool.prune(record.id, force=True)
+            await self._workers.run(lambda: self._pool.delete(record.id))
+            return View(replace(record, state=State.PRUNED, bytes=None), view.path)
+        pruned = await self._workers.run(lambda: self._pool.prune(record.id, force=True))
+        try:
+            return await self._volumes.one(volume_id)
+        except NotFound:
+            # A volume without a backup is gone.
+            return View(pruned, view.path)
 
-    def sweep(self, dry_run: bool) -> Job:
-        """Begin a sweep, or find out what one would do."""
+    def sweep(self, dry_run: bool = False) -> Job:
+        """Start a sweep, or find out what one would do."""
 
         def work(cancel: threading.Event, progress: Progress) -> str:
             with gently():
@@ -104,10 +132,10 @@ def summary(report: Report) -> str:
     if report.skipped:
         return "another process is sweeping this root"
     counted = Counter(step.action.value for step in report.steps if step.error is None)
-    said = [f"{action}: {count}" for action, count in sorted(counted.items())]
+    parts = [f"{action}: {count}" for action, count in sorted(counted.items())]
     failed = [step for step in report.steps if step.error is not None]
     if failed:
-        said.append(f"not done: {len(failed)} ({failed[0].session}: {failed[0].error})")
+        parts.append(f"not done: {len(failed)} ({failed[0].session}: {failed[0].error})")
     if report.repaired:
-        said.append(f"put right: {len(report.repaired)}")
-    return ", ".join(said) or "nothing was due"
+        parts.append(f"put right: {len(report.repaired)}")
+    return ", ".join(parts) or "nothing was due"

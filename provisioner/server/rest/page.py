@@ -1,8 +1,8 @@
-"""The page `/volumes`: the volumes and what can be done to them, for those without JupyterLab or JavaScript."""
+"""The page `/volumes`: lists the volumes and offers the operations on them, without JupyterLab and JavaScript."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,17 @@ from tornado import web
 
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import State
-from provisioner.server.rest.handlers import AUTH_RESOURCE
-from provisioner.server.rest.models import View, moment, short_name
+from provisioner.server.rest.base import AUTH_RESOURCE
+from provisioner.server.rest.formatting import size, span
+from provisioner.server.rest.jobs import Jobs
+from provisioner.server.rest.models import volume_model
+from provisioner.server.rest.operations import Operations
 from provisioner.server.rest.refusals import NotFound, status_of
-from provisioner.server.rest.wording import size, span
-from provisioner.server.wiring import Wiring
+from provisioner.server.rest.volumes import View, Volumes
 
-_SAID = {
+Clock = Callable[[], datetime]
+
+_DONE = {
     "backup": "The backup has begun.",
     "restore": "The volume is being brought back.",
     "pin": "The volume is pinned: it is never pruned.",
@@ -29,33 +33,37 @@ _SAID = {
     "delete": "The volume's files are deleted.",
     "sweep": "The sweep has begun.",
 }
-"""What the page says after each action; nothing that comes with a request is repeated on it unescaped or at length."""
+"""The message after each action. The page repeats nothing from a request unescaped or at length."""
 
 _RECENT_JOBS = 5
 
 
 class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
-    """Shows the page, and carries out its forms."""
+    """Shows the page."""
 
     auth_resource = AUTH_RESOURCE
 
-    def initialize(self, name: str, wiring: Wiring) -> None:
-        """Called by tornado for each request, with what the extension registered."""
+    def initialize(
+        self, name: str, volumes: Volumes, operations: Operations, jobs: Jobs, clock: Clock
+    ) -> None:
+        """Called by tornado for each request."""
         super().initialize(name)
-        self.wiring = wiring
+        self.volumes = volumes
+        self.operations = operations
+        self.jobs = jobs
+        self.clock = clock
 
     @web.authenticated
     @authorized
     async def get(self) -> None:
         """Show the page."""
-        said = _SAID.get(self.get_query_argument("done", ""), "")
-        await self.show(said=said)
+        await self.show(done=_DONE.get(self.get_query_argument("done", ""), ""))
 
-    async def show(self, *, said: str = "", refused: str = "") -> None:
-        """Answer with the page and, above the table, what was done or why it was not."""
-        now = self.wiring.pool.clock()
+    async def show(self, *, done: str = "", refused: str = "") -> None:
+        """Answer with the page; above the table stands what was done, or why it was refused."""
+        now = self.clock()
         try:
-            views = await self.wiring.views()
+            views = await self.volumes.all()
         except VolumeError as error:
             self.set_status(status_of(error))
             views, refused = [], str(error)
@@ -64,8 +72,8 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         page = self.render_template(
             "volumes.html",
             rows=[row(view, now) for view in views],
-            jobs=self.wiring.jobs.recent(_RECENT_JOBS),
-            said=said,
+            jobs=self.jobs.recent(_RECENT_JOBS),
+            done=done,
             refused=refused,
             page_url=url_path_join(self.base_url, "volumes"),
         )
@@ -73,16 +81,16 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
 
 
 class ActionHandler(PageHandler):
-    """One form of the page, sent."""
+    """Carries out the forms of the page."""
 
     async def get(self, *args: str) -> None:
-        """Lead whoever follows the address of a form to the page."""
+        """Redirect a browser that opens the address of a form to the page."""
         self.redirect(url_path_join(self.base_url, "volumes"))
 
     @web.authenticated
     @authorized
     async def post(self, volume_id: str, action: str) -> None:
-        """Do it, and show the page again."""
+        """Carry the action out, and show the page again."""
         try:
             await self._act(volume_id, action)
         except VolumeError as error:
@@ -92,57 +100,40 @@ class ActionHandler(PageHandler):
         self.redirect(url_path_join(self.base_url, "volumes") + f"?done={action}", status=303)
 
     async def _act(self, volume_id: str, action: str) -> None:
-        wiring = self.wiring
-        if action == "keep":
-            await wiring.keep(volume_id)
-            return
-        do = wiring.operations
+        do = self.operations
         confirmation = self.get_body_argument("session", "", strip=False)
-        works: dict[str, Callable[[], Any]] = {
+        actions: dict[str, Callable[[], Awaitable[object]]] = {
             "backup": lambda: do.back_up(volume_id),
             "restore": lambda: do.restore(volume_id, None),
             "pin": lambda: do.pin(volume_id, True),
             "unpin": lambda: do.pin(volume_id, False),
-            "delete": lambda: do.delete(volume_id, confirmation, backups=False),
+            "keep": lambda: do.keep(volume_id),
+            "delete": lambda: do.delete(volume_id, confirmation),
         }
-        if action not in works:
+        if action not in actions:
             raise NotFound("There is no such action.")
-        await wiring.workers.run(works[action])
+        await actions[action]()
 
 
 class SweepActionHandler(ActionHandler):
-    """The form that begins a sweep."""
+    """The form that starts a sweep."""
 
     async def _act(self, volume_id: str, action: str) -> None:
-        await self.wiring.workers.run(lambda: self.wiring.operations.sweep(dry_run=False))
+        self.operations.sweep()
 
 
 def row(view: View, now: datetime) -> dict[str, Any]:
-    """Return what the page shows of one volume."""
-    record = view.record
-    return {
-        "id": record.id,
-        "session": record.session,
-        "name": short_name(record.session),
-        "state": record.state.value,
-        "note": record.note,
-        "pinned": record.pinned,
-        "is_active": record.state is State.ACTIVE,
-        "is_stopped": record.state is State.STOPPED,
-        "is_pruned": record.state is State.PRUNED,
-        "kernels": len(view.kernels),
-        "holder": None if view.holder is None else str(view.holder),
-        "size": "" if record.bytes is None else size(record.bytes),
-        "expiry": _expiry(view, now),
-        "backup": "none" if view.backup is None else f"{span(now - view.backup.created)} ago",
-        "backup_time": None if view.backup is None else moment(view.backup.created),
-        "backup_is_current": record.is_backed_up,
-    }
+    """Return the values that the page shows of one volume: those of the REST interface, and texts."""
+    model = volume_model(view)
+    if view.backup is not None:
+        model["backup"]["age"] = span(now - view.backup.created)
+    size_text = "" if view.record.bytes is None else size(view.record.bytes)
+    return {**model, "size": size_text, "expiry": _expiry(view, now)}
 
 
 def _expiry(view: View, now: datetime) -> str:
-    if view.idle_shutdown_at is not None:
-        return f"kernel is shut down {_when(view.idle_shutdown_at, now)}"
+    if view.running.idle_shutdown_at is not None:
+        return f"kernel is shut down {_when(view.running.idle_shutdown_at, now)}"
     if view.record.pinned:
         return "pinned"
     if view.due.prune is not None:
@@ -150,15 +141,17 @@ def _expiry(view: View, now: datetime) -> str:
     return "never" if view.record.state is State.STOPPED else ""
 
 
-def _when(moment_: datetime, now: datetime) -> str:
-    return "any moment now" if moment_ <= now else f"in {span(moment_ - now)}"
+def _when(due: datetime, now: datetime) -> str:
+    return "any moment now" if due <= now else f"in {span(due - now)}"
 
 
-def page_handlers(wiring: Wiring) -> list[tuple[str, type[PageHandler], dict[str, Any]]]:
+def page_handlers(
+    volumes: Volumes, operations: Operations, jobs: Jobs, clock: Clock
+) -> list[tuple[str, type[PageHandler], dict[str, Any]]]:
     """Return the page's paths, relative to the server's base URL, and their handlers."""
-    known = {"wiring": wiring}
+    given = {"volumes": volumes, "operations": operations, "jobs": jobs, "clock": clock}
     return [
-        (r"/volumes", PageHandler, known),
-        (r"/volumes/(sweep)/(sweep)", SweepActionHandler, known),
-        (r"/volumes/([^/]+)/([a-z]+)", ActionHandler, known),
+        (r"/volumes", PageHandler, given),
+        (r"/volumes/(sweep)/(sweep)", SweepActionHandler, given),
+        (r"/volumes/([^/]+)/([a-z]+)", ActionHandler, given),
     ]

@@ -1,4 +1,4 @@
-"""What the REST interface refuses, beyond what the pool does: each with a stable code and an HTTP status."""
+"""The errors of the REST interface in addition to the pool's: each with a stable code and an HTTP status."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from provisioner.core.errors import (
 
 
 class Refusal(VolumeError):
-    """A request that is not carried out."""
+    """A request that the interface refuses."""
 
     status = 400
 
 
 class BadRequest(Refusal):
-    """A body that is not what the operation takes."""
+    """A body that does not fit the operation."""
 
     code = "bad-request"
 
@@ -44,7 +44,7 @@ class NotConfirmed(Refusal):
 
 
 class NoKernel(Refusal):
-    """Something that needs a running kernel was asked of a volume without one in this server."""
+    """An operation that needs a running kernel, on a volume without one in this server."""
 
     code = "no-kernel"
     status = 409
@@ -80,7 +80,7 @@ _STATUS: dict[type[VolumeError], int] = {
 
 
 def status_of(error: VolumeError) -> int:
-    """Return the HTTP status that tells of an error."""
+    """Return the HTTP status of an error."""
     if isinstance(error, Refusal):
         return error.status
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)

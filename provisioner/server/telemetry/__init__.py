@@ -1,1 +1,1 @@
-"""What a server tells of its volumes: events and metrics."""
+"""Events and metrics about the volumes of a server."""

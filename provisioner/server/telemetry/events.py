@@ -1,7 +1,7 @@
-"""Tells the server's event logger what happens to volumes; the schemas lie beside this file.
+"""Emits what happens to volumes to the server's event logger; the schemas lie beside this file.
 
-The pool tells in worker threads, the event logger must be told on the event loop's: a bounded queue lies between.
-Every field is picked by name, so that no environment and no secret can slip through.
+The pool reports events in worker threads, but the event logger must be called on the event loop: a bounded queue lies
+between them. Every field is picked by name, so that no environment and no secret gets into an event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jupyter_events import EventLogger
 
 from provisioner.core.event import Event, Kind
 from provisioner.pool.pool import Pool
-from provisioner.server.kernels import Occupant
+from provisioner.server.kernels import VolumeKernel
 
 SCHEMAS = Path(__file__).parent / "schemas"
 VOLUME = "https://events.jupyter.org/jupyter_volumes/volume/v1"
@@ -36,28 +36,28 @@ _VOLUME_DETAILS: Mapping[str, type] = {
     "bytes": int,
     "size": int,
 }
-UNTOLD = frozenset({Kind.ASKED})
-"""What is of use within the server only: each start asks, and is told of by what comes of it."""
-_STARTS = frozenset({Kind.HYDRATION_PROGRESS, Kind.RESTORE_PROGRESS, Kind.HYDRATED})
+NOT_EMITTED = frozenset({Kind.ASKED})
+"""Each start asks for a volume; what clients need is the result."""
+_HYDRATIONS = frozenset({Kind.HYDRATION_PROGRESS, Kind.RESTORE_PROGRESS, Kind.HYDRATED})
 
 
 def register_schemas(logger: EventLogger) -> None:
-    """Make the schemas known; must be done before a client's websocket opens, which listens to those it finds."""
+    """Register the schemas; a client's websocket receives only events of schemas registered before it opens."""
     for schema in sorted(SCHEMAS.glob("*.yaml")):
         logger.register_event_schema(schema)
 
 
-class Announcer:
+class VolumeEvents:
     """Emits the events of one pool and of the culler.
 
     Parameters
     ----------
     pool
-        Whose events are told.
+        The pool.
     logger
         The server's event logger.
     loop
-        The event loop on whose thread it emits.
+        The server's event loop.
     log
         The server's log.
     """
@@ -74,51 +74,51 @@ class Announcer:
         self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def close(self) -> None:
-        """Tell no more."""
+        """Stop emitting the pool's events."""
         self._unsubscribe()
 
-    # -- the culler's, on the event loop -----------------------------------------------------------------------
+    # -- called by the culler, on the event loop ---------------------------------------------------------------
 
-    def warning(self, occupant: Occupant, now: datetime, at: datetime) -> None:
-        """A kernel is shut down at `at` unless it is used or kept."""
-        self._tell_cull("warning", occupant, at, seconds=round((at - now).total_seconds()))
+    def warning(self, kernel: VolumeKernel, now: datetime, at: datetime) -> None:
+        """Announce that a kernel is shut down at `at` unless it is used or kept."""
+        self._put_cull("warning", kernel, at, seconds=round((at - now).total_seconds()))
 
-    def kept(self, occupant: Occupant, now: datetime, reason: str) -> None:
-        """A kernel that people were warned of stays."""
-        self._tell_cull("kept", occupant, now, reason=reason)
+    def kept(self, kernel: VolumeKernel, now: datetime, reason: str) -> None:
+        """Announce that a kernel stays although users were warned."""
+        self._put_cull("kept", kernel, now, reason=reason)
 
-    def culled(self, occupant: Occupant, now: datetime, idle: timedelta) -> None:
-        """A kernel was shut down for idleness."""
-        path = str(self._pool.storage.layout.volume(occupant.volume))
-        self._tell_cull("culled", occupant, now, path=path, seconds=round(idle.total_seconds()))
+    def culled(self, kernel: VolumeKernel, now: datetime, idle: timedelta) -> None:
+        """Announce that a kernel was shut down for idleness."""
+        path = str(self._pool.storage.layout.volume(kernel.volume))
+        self._put_cull("culled", kernel, now, path=path, seconds=round(idle.total_seconds()))
 
-    def _tell_cull(self, action: str, occupant: Occupant, at: datetime, **more: Any) -> None:
+    def _put_cull(self, action: str, kernel: VolumeKernel, at: datetime, **more: Any) -> None:
         data = {
             "action": action,
             "at": at.isoformat(),
-            "kernel_id": occupant.kernel,
-            "session": occupant.session,
-            "volume": occupant.volume,
+            "kernel_id": kernel.kernel,
+            "session": kernel.session,
+            "volume": kernel.volume,
             **more,
         }
         self._put(CULL, data)
 
-    # -- the pool's, in any thread -----------------------------------------------------------------------------
+    # -- called by the pool, in any thread ---------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
-        if event.kind in UNTOLD:
+        if event.kind in NOT_EMITTED:
             return
-        if event.kind in _STARTS or _is_failed_start(event):
+        if event.kind in _HYDRATIONS or _is_failed_hydration(event):
             self._put(HYDRATION, hydration_data(event))
         else:
             self._put(VOLUME, volume_data(event))
 
     def _put(self, schema: str, data: dict[str, Any]) -> None:
         with self._guard:
-            if self._waiting and _overtakes(data, self._waiting[-1][1]):
+            if self._waiting and _replaces(data, self._waiting[-1][1]):
                 self._waiting.pop()
             elif len(self._waiting) >= _LONGEST_QUEUE:
-                # What is lost here, lists still show.
+                # No harm: lists still show the volume as it is.
                 self._waiting.popleft()
             self._waiting.append((schema, data))
             is_first = len(self._waiting) == 1
@@ -126,21 +126,21 @@ class Announcer:
             try:
                 self._loop.call_soon_threadsafe(self._flush)
             except RuntimeError:
-                # The loop is closed: the server has stopped, and nobody listens any more.
+                # The loop is closed: the server has stopped.
                 self._waiting.clear()
 
     def _flush(self) -> None:
         with self._guard:
-            told, self._waiting = self._waiting, deque()
-        for schema, data in told:
+            ready, self._waiting = self._waiting, deque()
+        for schema, data in ready:
             try:
                 self._logger.emit(schema_id=schema, data=data)
-            except Exception:  # noqa: BLE001 - one event that is refused must not hold up the others
+            except Exception:  # noqa: BLE001 - an event that is refused must not hold up the others
                 self._log.exception("The event %s could not be emitted", schema)
 
 
 def volume_data(event: Event) -> dict[str, Any]:
-    """Return what `volume/v1` says of an event of the pool."""
+    """Return an event of the pool in the form of `volume/v1`."""
     data: dict[str, Any] = {
         "action": event.kind.value,
         "at": event.at.isoformat(),
@@ -157,7 +157,7 @@ def volume_data(event: Event) -> dict[str, Any]:
 
 
 def hydration_data(event: Event) -> dict[str, Any]:
-    """Return what `hydration/v1` says of an event of the pool."""
+    """Return an event of the pool in the form of `hydration/v1`."""
     details = event.details
     data: dict[str, Any] = {
         "action": "progress",
@@ -178,13 +178,13 @@ def hydration_data(event: Event) -> dict[str, Any]:
     return data
 
 
-def _overtakes(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether a later line of progress makes an earlier one, not told yet, superfluous."""
-    said = ("action", "kernel_id", "volume", "step")
-    return new["action"] == "progress" and all(new[name] == old.get(name) for name in said)
+def _replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a report of progress replaces an earlier one that was not emitted yet."""
+    same = ("action", "kernel_id", "volume", "step")
+    return new["action"] == "progress" and all(new[name] == old.get(name) for name in same)
 
 
-def _is_failed_start(event: Event) -> bool:
+def _is_failed_hydration(event: Event) -> bool:
     return event.kind is Kind.FAILED and bool(event.kernel)
 
 

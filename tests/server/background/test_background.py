@@ -12,7 +12,7 @@ import pytest
 
 from provisioner.pool.pool import Pool
 from provisioner.server.background.maintenance import Maintenance
-from provisioner.server.background.thread import Background
+from provisioner.server.background.threads import Background
 from provisioner.server.background.warming import Warming
 from provisioner.settings.pool import VolumePool
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger("test")
 
 
 class Endless(Background):
-    """Works until it is told to stop, and then as long as it is held."""
+    """Runs until it is stopped, and then as long as the test holds it."""
 
     def __init__(self) -> None:
         super().__init__("endless")
@@ -32,7 +32,7 @@ class Endless(Background):
         self.held.wait()
 
 
-def test_what_is_told_to_stop_ends() -> None:
+def test_a_thread_ends_when_it_is_stopped() -> None:
     endless = Endless()
     endless.held.set()
     endless.start()
@@ -41,7 +41,7 @@ def test_what_is_told_to_stop_ends() -> None:
     assert endless.stop(20), "again does no harm"
 
 
-def test_what_hangs_is_left_behind_and_keeps_no_server_alive() -> None:
+def test_a_thread_that_hangs_does_not_keep_the_server_alive() -> None:
     endless = Endless()
     endless.start()
     assert endless.begun.wait(20)
@@ -51,13 +51,13 @@ def test_what_hangs_is_left_behind_and_keeps_no_server_alive() -> None:
     assert endless.stop(20)
 
 
-def test_what_was_never_begun_has_ended() -> None:
+def test_a_thread_that_was_never_started_has_ended() -> None:
     assert Endless().stop(0)
 
 
 @pytest.fixture
 def lazy(tmp_path: Path) -> Pool:
-    """A pool whose maintenance has nothing to do for hours."""
+    """A pool whose next sweep is hours away."""
     return Pool(VolumePool(root=str(tmp_path / "root"), sweep_interval="5h"))
 
 
@@ -68,7 +68,7 @@ MAKERS: list[Callable[[Pool], Background]] = [
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=["maintenance", "warming"])
-def test_what_waits_for_its_time_stops_at_once(
+def test_a_thread_that_waits_for_its_interval_stops_at_once(
     lazy: Pool, make: Callable[[Pool], Background]
 ) -> None:
     background = make(lazy)
@@ -79,7 +79,7 @@ def test_what_waits_for_its_time_stops_at_once(
     lazy.close()
 
 
-def test_making_spares_ends_at_once_also_while_it_waits_for_a_kernel_to_start(lazy: Pool) -> None:
+def test_warming_stops_at_once_while_it_waits_for_a_kernel_to_start(lazy: Pool) -> None:
     looked = threading.Event()
 
     def settings() -> VolumePool:
@@ -93,7 +93,7 @@ def test_making_spares_ends_at_once_also_while_it_waits_for_a_kernel_to_start(la
     lazy.close()
 
 
-def test_nobody_listens_after_the_end(lazy: Pool) -> None:
+def test_warming_ignores_events_after_its_end(lazy: Pool) -> None:
     warming = Warming(lazy, lambda: lazy.settings, LOG)
     warming.stop(20)
     heard = warming._wake

@@ -1,4 +1,4 @@
-"""The spares that a server keeps ready, and those that it does not."""
+"""Which spares a server keeps ready, and which it cannot make."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def install(name: str, **metadata: Any) -> Path:
 
 
 class Looked(Warming):
-    """Looks after spares when it is told to, and tells when it has."""
+    """Looks for missing spares at the test's command, and signals the end."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool, lambda: pool.settings, LOG, after=timedelta(milliseconds=1))
@@ -63,7 +63,7 @@ def warming(volumes: Pool) -> Iterator[Looked]:
 
 
 def begin(warming: Looked, pool: Pool, **spares: int) -> None:
-    """Begin, as a server with this setting does, and wait until it has looked."""
+    """Start as a server with this setting does, and wait for the first look."""
     pool.settings.spares = spares
     warming.start()
     for _ in spares:
@@ -72,20 +72,20 @@ def begin(warming: Looked, pool: Pool, **spares: int) -> None:
 
 @pytest.fixture
 def warnings() -> Iterator[list[str]]:
-    """What the log of the server has had to tell."""
-    told: list[str] = []
+    """The warnings in the server's log."""
+    messages: list[str] = []
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            messages.append(record.getMessage())
 
     notes = Notes(logging.WARNING)
     LOG.addHandler(notes)
-    yield told
+    yield messages
     LOG.removeHandler(notes)
 
 
-def test_a_kernelspec_that_does_not_exist_is_told_once_and_no_spare_is_made(
+def test_a_kernelspec_that_does_not_exist_is_logged_once_and_gets_no_spare(
     volumes: Pool, warming: Looked, warnings: list[str]
 ) -> None:
     begin(warming, volumes, nope=2)
@@ -99,7 +99,7 @@ def test_a_kernelspec_that_does_not_exist_is_told_once_and_no_spare_is_made(
 
 
 @pytest.mark.parametrize("metadata", [{}, {"kernel_provisioner": "volume-provisioner"}])
-def test_a_kernelspec_that_gives_no_volume_is_told_once_and_no_spare_is_made(
+def test_a_kernelspec_without_volumes_is_logged_once_and_gets_no_spare(
     volumes: Pool, warming: Looked, warnings: list[str], metadata: dict[str, Any]
 ) -> None:
     install(NAME, **metadata)
@@ -111,7 +111,7 @@ def test_a_kernelspec_that_gives_no_volume_is_told_once_and_no_spare_is_made(
     assert volumes.catalog.spares() == []
 
 
-def test_a_kernel_json_that_cannot_be_read_is_told_once_and_no_spare_is_made(
+def test_a_kernel_json_that_cannot_be_read_is_logged_once_and_gets_no_spare(
     volumes: Pool, warming: Looked, warnings: list[str]
 ) -> None:
     install(NAME).write_text("{")
@@ -123,7 +123,7 @@ def test_a_kernel_json_that_cannot_be_read_is_told_once_and_no_spare_is_made(
     assert volumes.catalog.spares() == []
 
 
-def test_what_is_told_of_one_kernelspec_keeps_no_other_from_its_spares(
+def test_a_faulty_kernelspec_does_not_stop_the_spares_of_others(
     volumes: Pool, warming: Looked, warnings: list[str]
 ) -> None:
     install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
@@ -132,7 +132,7 @@ def test_what_is_told_of_one_kernelspec_keeps_no_other_from_its_spares(
     assert len(warnings) == 1
 
 
-def test_once_the_kernelspec_is_there_its_spares_are_made_and_its_end_is_told_anew(
+def test_a_kernelspec_installed_later_gets_its_spares_and_its_removal_is_logged_again(
     volumes: Pool, warming: Looked, warnings: list[str]
 ) -> None:
     begin(warming, volumes, mute=1)
@@ -144,9 +144,7 @@ def test_once_the_kernelspec_is_there_its_spares_are_made_and_its_end_is_told_an
     assert len(warnings) == 2
 
 
-def test_a_kernelspec_is_looked_for_as_its_kernels_are_named(
-    volumes: Pool, warming: Looked
-) -> None:
+def test_the_name_of_a_kernelspec_is_matched_in_lower_case(volumes: Pool, warming: Looked) -> None:
     install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
     begin(warming, volumes, Mute=1)
     (spare,) = volumes.catalog.spares()

@@ -1,4 +1,4 @@
-"""The arbiter: what it says of a kernel, and that no fault of its own costs anybody their variables or the server."""
+"""The arbiter: which kernels it spares, and that its faults cost no kernel its variables and do not stop the server."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ LONG = timedelta(minutes=5)
 AT_ONCE = timedelta(milliseconds=10)
 
 
-def spared(judge: Judge | str, patience: timedelta = LONG) -> bool:
-    """Whether a kernel is spared by an arbiter that is asked once."""
+def spared(judge: Judge | str, timeout: timedelta = LONG) -> bool:
+    """Whether an arbiter that is called once spares a kernel."""
 
     async def ask() -> bool:
-        arbiter = Arbiter(lambda: judge, logging.getLogger("test"), patience)
+        arbiter = Arbiter(lambda: judge, logging.getLogger("test"), timeout)
         return await arbiter.spares("a.ipynb", "k", HOUR)
 
     return asyncio.run(ask())
 
 
 @pytest.mark.parametrize(
-    ("said", "is_spared"),
+    ("answer", "is_spared"),
     [(False, True), (True, False), (None, False), (0, True), (1, False), ("", True)],
 )
-def test_false_spares_a_kernel_and_silence_does_not(said: Any, is_spared: bool) -> None:
-    assert spared(lambda session, kernel, idle: said) is is_spared
+def test_false_spares_a_kernel_and_none_does_not(answer: Any, is_spared: bool) -> None:
+    assert spared(lambda session, kernel, idle: answer) is is_spared
 
 
-def test_it_is_told_of_which_kernel_it_decides() -> None:
+def test_it_receives_the_session_the_kernel_and_the_idle_time() -> None:
     heard: list[Any] = []
-    spared(lambda *told: heard.extend(told))
+    spared(lambda *arguments: heard.extend(arguments))
     assert heard == ["a.ipynb", "k", HOUR]
 
 
-def test_without_an_arbiter_nobody_objects() -> None:
+def test_without_an_arbiter_no_kernel_is_spared() -> None:
     assert not spared("")
 
 
@@ -64,13 +64,13 @@ class _Vague:
         ("os.path.no_such_name", "no_such_name"),
         ("os.sep", "not callable"),
         (lambda: True, "positional"),
-        (lambda *told: sys.exit("enough"), "SystemExit: enough"),
-        (lambda *told: exec("raise KeyboardInterrupt"), "KeyboardInterrupt"),
-        (lambda *told: _Vague(), "neither"),
+        (lambda *arguments: sys.exit("enough"), "SystemExit: enough"),
+        (lambda *arguments: exec("raise KeyboardInterrupt"), "KeyboardInterrupt"),
+        (lambda *arguments: _Vague(), "neither"),
         (_later, "coroutine"),
     ],
 )
-def test_an_arbiter_that_cannot_be_asked_spares_the_kernel_and_the_log_says_why(
+def test_an_arbiter_that_fails_spares_the_kernel_and_the_reason_is_logged(
     judge: Judge | str, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert spared(judge)
@@ -79,13 +79,13 @@ def test_an_arbiter_that_cannot_be_asked_spares_the_kernel_and_the_log_says_why(
 
 @pytest.fixture
 def stuck() -> Iterator[threading.Event]:
-    """What a question waits for that is not answered."""
+    """The event that a call waits for."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def test_an_arbiter_that_hangs_spares_all_and_takes_one_thread(
+def test_an_arbiter_that_hangs_spares_all_kernels_and_takes_one_thread(
     stuck: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[str] = []
@@ -108,7 +108,7 @@ def test_an_arbiter_that_hangs_spares_all_and_takes_one_thread(
     assert "earlier question" in caplog.text
 
 
-def test_an_arbiter_that_answers_again_is_asked_again(stuck: threading.Event) -> None:
+def test_an_arbiter_that_has_returned_is_called_again(stuck: threading.Event) -> None:
     def slow(session: str, kernel: str, idle: timedelta) -> bool:
         return kernel != "first" or stuck.wait()
 
@@ -118,7 +118,7 @@ def test_an_arbiter_that_answers_again_is_asked_again(stuck: threading.Event) ->
         stuck.set()
         assert arbiter._last is not None
         await arbiter._last.over()
-        arbiter._patience = LONG
+        arbiter._timeout = LONG
         assert not await arbiter.spares("s", "second", HOUR)
 
     asyncio.run(look())

@@ -11,10 +11,10 @@ from provisioner.server.culling.decision import (
     Cull,
     KernelState,
     Memory,
+    NotebookLimit,
     Phase,
     Rules,
     Warn,
-    Wish,
     Withdraw,
     cull_due,
     decide,
@@ -32,7 +32,7 @@ IDLE = KernelState("k", Phase.IDLE, last_activity=NOON, limit=HOUR)
 def run(
     state: KernelState | None, *times: datetime, rules: Rules = RULES, memory: Memory | None = None
 ) -> tuple[list[object], Memory]:
-    """Look at each of the times; return all that was done and what is kept in mind."""
+    """Decide at each of the times; return all actions and the memory."""
     memory = memory or Memory()
     done: list[object] = []
     for now in times:
@@ -71,13 +71,13 @@ CULLED = [Warn("k", NOON + HOUR), Cull("k", NOON, HOUR)]
         pytest.param(replace(IDLE, phase=Phase.STARTING), RULES, CULLED, id="hangs while starting"),
         pytest.param(
             replace(IDLE, phase=Phase.STARTING),
-            replace(RULES, patience=2 * HOUR),
+            replace(RULES, start_time=2 * HOUR),
             [],
             id="starting",
         ),
     ],
 )
-def test_only_a_kernel_that_nothing_spares_is_culled(
+def test_a_kernel_is_culled_only_if_nothing_spares_it(
     state: KernelState, rules: Rules, expected: list[object]
 ) -> None:
     assert run(state, *minutes(0, 60), rules=rules)[0] == expected
@@ -94,12 +94,12 @@ def test_the_warning_comes_exactly_its_time_before_the_limit() -> None:
     assert run(IDLE, NOON + 55 * MINUTE)[0] == [Warn("k", NOON + HOUR)]
 
 
-def test_the_next_look_is_at_the_warning_and_then_at_the_cull() -> None:
+def test_the_next_check_is_at_the_warning_and_then_at_the_cull() -> None:
     first = decide([IDLE], Memory(), RULES, NOON)
-    assert first.next_look == NOON + 55 * MINUTE
-    second = decide([IDLE], first.memory, replace(RULES, gap=HOUR), first.next_look)
-    assert second.next_look == NOON + HOUR
-    assert decide([replace(IDLE, limit=None)], Memory(), RULES, NOON).next_look is None
+    assert first.next_check == NOON + 55 * MINUTE
+    second = decide([IDLE], first.memory, replace(RULES, gap=HOUR), first.next_check)
+    assert second.next_check == NOON + HOUR
+    assert decide([replace(IDLE, limit=None)], Memory(), RULES, NOON).next_check is None
 
 
 def test_a_limit_shorter_than_the_warning_leaves_half_of_it_for_the_warning() -> None:
@@ -108,7 +108,7 @@ def test_a_limit_shorter_than_the_warning_leaves_half_of_it_for_the_warning() ->
     assert run(short, NOON + 2 * MINUTE)[0] == [Warn("k", NOON + 4 * MINUTE)]
 
 
-def test_a_look_that_comes_late_still_gives_the_whole_warning() -> None:
+def test_a_late_check_still_gives_the_whole_warning() -> None:
     late = NOON + 3 * HOUR
     done, memory = run(IDLE, late)
     assert done == [Warn("k", late + 5 * MINUTE)]
@@ -144,19 +144,19 @@ def test_activity_after_the_warning_withdraws_it_and_starts_the_time_again() -> 
         replace(IDLE, limit=None),
     ],
 )
-def test_what_spares_a_kernel_withdraws_its_warning_once(spared: KernelState) -> None:
+def test_a_warned_kernel_that_is_spared_has_its_warning_withdrawn_once(spared: KernelState) -> None:
     _, warned = run(IDLE, NOON + 56 * MINUTE)
     assert run(spared, *minutes(57, 70), memory=warned)[0] == [Withdraw("k")]
 
 
-def test_a_kernel_that_took_the_place_of_a_warned_one_is_not_culled_for_it() -> None:
+def test_a_kernel_that_replaced_a_warned_one_is_not_culled() -> None:
     _, warned = run(IDLE, NOON + 56 * MINUTE)
     replaced = replace(IDLE, last_activity=NOON + 59 * MINUTE, phase=Phase.STARTING)
     done, _ = run(replaced, NOON + HOUR, memory=warned)
     assert done == [Withdraw("k")]
 
 
-def test_a_kernel_that_is_gone_is_forgotten() -> None:
+def test_a_kernel_that_has_ended_is_forgotten() -> None:
     _, warned = run(IDLE, NOON + 56 * MINUTE)
     done, memory = run(None, NOON + 57 * MINUTE, memory=warned)
     assert (done, dict(memory.warned)) == ([], {})
@@ -176,26 +176,26 @@ def test_activity_in_the_future_counts_as_now_and_not_as_idle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "wish", "longest", "expected"),
+    ("policy", "notebook", "longest", "expected"),
     [
         (HOUR, None, None, HOUR),
         (None, None, MINUTE, None),
-        (HOUR, Wish(MINUTE), None, MINUTE),
-        (MINUTE, Wish(HOUR), None, HOUR),
-        (MINUTE, Wish(2 * HOUR), HOUR, HOUR),
-        (MINUTE, Wish(HOUR), HOUR, HOUR),
-        (HOUR, Wish(None), None, None),
-        (MINUTE, Wish(None), HOUR, HOUR),
-        (None, Wish(MINUTE), HOUR, MINUTE),
+        (HOUR, NotebookLimit(MINUTE), None, MINUTE),
+        (MINUTE, NotebookLimit(HOUR), None, HOUR),
+        (MINUTE, NotebookLimit(2 * HOUR), HOUR, HOUR),
+        (MINUTE, NotebookLimit(HOUR), HOUR, HOUR),
+        (HOUR, NotebookLimit(None), None, None),
+        (MINUTE, NotebookLimit(None), HOUR, HOUR),
+        (None, NotebookLimit(MINUTE), HOUR, MINUTE),
     ],
 )
-def test_a_notebooks_wish_counts_up_to_the_administrators_limit(
+def test_a_notebooks_limit_counts_up_to_the_administrators(
     policy: timedelta | None,
-    wish: Wish | None,
+    notebook: NotebookLimit | None,
     longest: timedelta | None,
     expected: timedelta | None,
 ) -> None:
-    assert idle_limit(policy, wish, longest) == expected
+    assert idle_limit(policy, notebook, longest) == expected
 
 
 def test_the_time_shown_is_the_time_of_the_cull() -> None:
@@ -204,7 +204,7 @@ def test_the_time_shown_is_the_time_of_the_cull() -> None:
 
 
 class Crowd:
-    """Fifty kernels and what their people do to them, minute by minute."""
+    """Fifty kernels and how they are used, minute by minute."""
 
     limit = 10 * MINUTE
     rules = Rules(warning=3 * MINUTE)
@@ -222,7 +222,7 @@ class Crowd:
         self.states[kernel] = replace(self.states[kernel], **values)  # type: ignore[arg-type]  # fields by name
 
     def live(self, now: datetime) -> None:
-        """Thirty to thirty-nine are used every four minutes; forty to forty-nine until the sixth."""
+        """Kernels 30 to 39 are used every four minutes; 40 to 49 until the sixth minute."""
         minute = (now - NOON) // MINUTE
         for n in range(30, 40):
             if minute % 4 == 0:
@@ -232,7 +232,9 @@ class Crowd:
                 self.change(f"k{n}", last_activity=now)
 
 
-def test_in_twenty_minutes_exactly_the_idle_of_fifty_are_culled_each_warned_once() -> None:
+def test_in_twenty_minutes_exactly_the_idle_ones_of_fifty_kernels_are_culled_after_one_warning() -> (
+    None
+):
     crowd, memory = Crowd(), Memory()
     warned: dict[str, datetime] = {}
     culled: dict[str, datetime] = {}
@@ -240,7 +242,7 @@ def test_in_twenty_minutes_exactly_the_idle_of_fifty_are_culled_each_warned_once
     for now in minutes(0, 20):
         crowd.live(now)
         if now == NOON + 9 * MINUTE:
-            crowd.change("k7", last_activity=now)  # somebody pressed "keep running"
+            crowd.change("k7", last_activity=now)  # a user pressed "keep running"
         decision = decide(crowd.states.values(), memory, Crowd.rules, now)
         memory = decision.memory
         for action in decision.actions:

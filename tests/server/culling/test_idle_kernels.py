@@ -1,74 +1,52 @@
-"""Idle kernels of a real server are warned of and shut down; all others, and all other kernels, are left alone."""
+"""Idle kernels of a real server are shut down after a warning; busy kernels and those without a volume stay."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import websocket
 
+from tests.support.listening import CULL, listening
 from tests.support.serving import Place, Server, eventually, execute, send_code, served
 
-CULL = "https://events.jupyter.org/jupyter_volumes/cull/v1"
-
-
-class Listener:
-    """What a front end hears on the server's events websocket."""
-
-    def __init__(self, channel: websocket.WebSocket) -> None:
-        self._channel = channel
-        self.heard: list[dict[str, Any]] = []
-
-    def hear(self, fits: Callable[[dict[str, Any]], bool], within: float = 30.0) -> dict[str, Any]:
-        """Return the first event heard that fits, also of those heard before."""
-        deadline = time.monotonic() + within
-        for known in self.heard:
-            if fits(known):
-                return known
-        while time.monotonic() < deadline:
-            self._channel.settimeout(max(0.1, deadline - time.monotonic()))
-            event: dict[str, Any] = json.loads(self._channel.recv())
-            self.heard.append(event)
-            if fits(event):
-                return event
-        raise AssertionError(f"not heard within {within} s; heard {self.heard}")
-
-    def cull(self, action: str, kernel: str, within: float = 30.0) -> dict[str, Any]:
-        """Return the event of a cull, a warning, or one kept."""
-
-        def fits(event: dict[str, Any]) -> bool:
-            said = (event["schema_id"], event.get("action"), event.get("kernel_id"))
-            return said == (CULL, action, kernel)
-
-        return self.hear(fits, within)
-
-
-@contextlib.contextmanager
-def listening(server: Server) -> Iterator[Listener]:
-    with server.listening("/api/events/subscribe") as channel:
-        yield Listener(channel)
+WORK = """
+import os, time
+while not os.path.exists("go"):
+    time.sleep(0.05)
+open("done", "w").close()
+"""
+"""Keeps a kernel busy until the test makes a file."""
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that shuts kernels down after four idle seconds, of which two are for the warning."""
+    """A server that shuts kernels down after four idle seconds, two of them after a warning; with an arbiter."""
     place = Place(tmp_path_factory.mktemp("quick") / "home")
-    place.configure(
-        idle_shutdown="4s", cull_warning="2s", cull_interval="1s", max_idle_shutdown="1h"
+    place.home.joinpath("judge.py").write_text(
+        "def spare(session, kernel, idle):\n"
+        "    assert idle.total_seconds() > 0 and kernel\n"
+        "    if session.endswith('broken.ipynb'):\n"
+        "        raise RuntimeError('out of order')\n"
+        "    return not session.endswith('spared.ipynb')\n"
     )
-    with served(place) as server:
+    place.configure(
+        idle_shutdown="4s",
+        cull_warning="2s",
+        cull_interval="1s",
+        max_idle_shutdown="1h",
+        arbiter="judge.spare",
+    )
+    with served(place, env=place.importing) as server:
         yield server
 
 
-def test_an_idle_kernel_is_warned_of_then_shut_down_and_its_files_stay(quick: Server) -> None:
+def test_an_idle_kernel_is_shut_down_after_a_warning_and_its_files_stay(quick: Server) -> None:
     with listening(quick) as listener:
         session = quick.start("idle.ipynb")
         kernel = session["kernel"]["id"]
@@ -84,7 +62,7 @@ def test_an_idle_kernel_is_warned_of_then_shut_down_and_its_files_stay(quick: Se
     assert "kept" in quick.run(again["kernel"]["id"], "import os; print(os.listdir())")
 
 
-def test_a_kernel_that_somebody_keeps_lives_on(quick: Server) -> None:
+def test_a_kernel_that_a_user_keeps_lives_on(quick: Server) -> None:
     with listening(quick) as listener:
         kernel = quick.start("keep.ipynb")["kernel"]["id"]
         warning = listener.cull("warning", kernel)
@@ -109,11 +87,11 @@ def test_a_busy_kernel_one_with_an_open_notebook_and_one_without_volume_are_left
         listener = stack.enter_context(listening(quick))
         busy = quick.start("busy.ipynb")["kernel"]["id"]
         with quick.listening(f"/api/kernels/{busy}/channels") as channel:
-            send_code(channel, "import time; time.sleep(14); open('done', 'w').close()")
+            send_code(channel, WORK)
         watched = quick.start("open.ipynb")["kernel"]["id"]
         open_notebook = stack.enter_context(quick.listening(f"/api/kernels/{watched}/channels"))
         plain = quick.start("plain.ipynb", kernel="python3")["kernel"]["id"]
-        # While another kernel, begun after them, is idle, warned of and shut down.
+        # Meanwhile another kernel, started after them, is shut down.
         idle = quick.start("other.ipynb")["kernel"]["id"]
         listener.cull("culled", idle)
         assert {busy, plain, watched} <= {k["id"] for k in quick.get("/api/kernels").json()}
@@ -121,6 +99,9 @@ def test_a_busy_kernel_one_with_an_open_notebook_and_one_without_volume_are_left
         culled = {e["kernel_id"] for e in listener.heard if e.get("action") == "culled"}
         assert culled == {idle}
         # When its work is done, the busy one is idle like any other.
+        volume = quick.volume("busy.ipynb")
+        assert volume is not None
+        Path(volume["path"], "go").touch()
         path = listener.cull("culled", busy, 60)["path"]
         assert Path(path, "done").exists()
     assert _is_running(quick, plain)
@@ -131,7 +112,7 @@ def test_a_kernel_with_queued_cells_is_not_idle(quick: Server) -> None:
     kernel = session["kernel"]["id"]
     with quick.listening(f"/api/kernels/{kernel}/channels") as channel:
         pid = int(execute(channel, "import os; print(os.getpid())"))
-        # A cell that waits in its queue: of it the kernel has not yet published anything.
+        # The kernel has published nothing about a cell that waits in its queue.
         os.kill(pid, signal.SIGSTOP)
         send_code(channel, "open('ran', 'w').close()")
     try:
@@ -142,28 +123,28 @@ def test_a_kernel_with_queued_cells_is_not_idle(quick: Server) -> None:
     assert "ran" in quick.run(kernel, "import os; print(os.listdir())")
 
 
-def test_a_notebook_may_ask_for_a_time_of_its_own_up_to_the_limit(quick: Server) -> None:
+def test_a_notebook_may_set_a_limit_of_its_own_up_to_the_administrators(quick: Server) -> None:
     quick.place.notebook("slow.ipynb", {"volume": {"idle_shutdown": "30m"}})
     quick.place.notebook("never.ipynb", {"volume": {"idle_shutdown": "never"}})
     quick.place.notebook("zero.ipynb", {"volume": {"idle_shutdown": 0}})
-    wished = {"slow.ipynb": timedelta(minutes=30), "never.ipynb": timedelta(hours=1)}
-    for path, limit in wished.items():
+    limits = {"slow.ipynb": timedelta(minutes=30), "never.ipynb": timedelta(hours=1)}
+    for path, limit in limits.items():
         quick.start(path)
         volume = eventually(lambda path=path: _with_expiry(quick, path))  # type: ignore[misc]  # mypy sees no default
         since = _moment(volume["idle_shutdown_at"]) - _moment(volume["acquired"])
         assert limit <= since < limit + timedelta(minutes=1)
     quick.start("zero.ipynb")
-    eventually(lambda: "is not heeded" in quick.log, what="the wrong wish is told")
+    eventually(lambda: "is ignored" in quick.log, what="the wrong limit is logged")
 
 
-def test_a_notebook_keeps_its_time_when_its_folder_is_renamed_while_nobody_has_it_open(
+def test_a_notebook_keeps_its_limit_when_its_folder_is_renamed_while_it_is_closed(
     quick: Server,
 ) -> None:
     quick.place.notebook("before/slow.ipynb", {"volume": {"idle_shutdown": "30m"}})
     kernel = quick.start("before/slow.ipynb")["kernel"]["id"]
     quick.ask("PATCH", "/api/contents/before", {"path": "after"})
     eventually(lambda: quick.volume("after/slow.ipynb"), what="the volume follows")
-    # How long this one may be idle is known only by a look after the move.
+    # Only a check after the move finds the limit of this one.
     quick.start("later.ipynb")
     eventually(lambda: _with_expiry(quick, "later.ipynb"))
     volume = _with_expiry(quick, "after/slow.ipynb")
@@ -173,26 +154,17 @@ def test_a_notebook_keeps_its_time_when_its_folder_is_renamed_while_nobody_has_i
     assert _is_running(quick, kernel)
 
 
-def test_the_arbiter_may_spare_a_kernel(place: Place) -> None:
-    place.home.joinpath("judge.py").write_text(
-        "def spare(session, kernel, idle):\n"
-        "    assert idle.total_seconds() > 0 and kernel\n"
-        "    if session.endswith('broken.ipynb'):\n"
-        "        raise RuntimeError('out of order')\n"
-        "    return not session.endswith('spared.ipynb')\n"
-    )
-    place.configure(
-        idle_shutdown="3s", cull_warning="1s", cull_interval="1s", arbiter="judge.spare"
-    )
-    with served(place, env=place.importing) as server, listening(server) as ear:
-        spared = server.start("spared.ipynb")["kernel"]["id"]
-        broken = server.start("broken.ipynb")["kernel"]["id"]
-        idle = server.start("idle.ipynb")["kernel"]["id"]
-        ear.cull("culled", idle)
-        eventually(lambda: "out of order" in server.log)
-        assert _is_running(server, spared)
-        assert _is_running(server, broken)
-        assert {e["kernel_id"] for e in ear.heard if e["schema_id"] == CULL} == {idle}
+def test_the_arbiter_may_spare_a_kernel(quick: Server) -> None:
+    with listening(quick) as listener:
+        spared = quick.start("spared.ipynb")["kernel"]["id"]
+        broken = quick.start("broken.ipynb")["kernel"]["id"]
+        judged = quick.start("judged.ipynb")["kernel"]["id"]
+        listener.cull("culled", judged)
+        eventually(lambda: "out of order" in quick.log)
+        assert _is_running(quick, spared)
+        assert _is_running(quick, broken)
+        announced = {e["kernel_id"] for e in listener.heard if e["schema_id"] == CULL}
+        assert not announced & {spared, broken}
 
 
 def test_a_server_whose_arbiter_hangs_still_stops(place: Place) -> None:
@@ -213,11 +185,11 @@ def test_a_server_whose_arbiter_hangs_still_stops(place: Place) -> None:
 
 
 @pytest.mark.parametrize("pending", [True, False])
-def test_a_server_told_to_go_while_it_shuts_an_idle_kernel_down_goes(
-    place: Place, pending: bool
-) -> None:
+def test_a_server_stops_while_it_shuts_an_idle_kernel_down(place: Place, pending: bool) -> None:
     place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
-    server = Server(place, f"--AsyncMappingKernelManager.use_pending_kernels={pending}")
+    # The kernel never ends by itself; the server kills it after this time instead of after five seconds.
+    wait = "--KernelManager.shutdown_wait_time=1"
+    server = Server(place, f"--AsyncMappingKernelManager.use_pending_kernels={pending}", wait)
     try:
         kernel = server.start("slow.ipynb")["kernel"]["id"]
         server.run(kernel, "import atexit, time; atexit.register(time.sleep, 40_000)")
@@ -227,7 +199,7 @@ def test_a_server_told_to_go_while_it_shuts_an_idle_kernel_down_goes(
     assert server.process.returncode == 0
 
 
-def test_a_launcher_that_hangs_keeps_no_other_kernel_from_being_shut_down(place: Place) -> None:
+def test_a_launcher_that_hangs_does_not_delay_the_shutdown_of_other_kernels(place: Place) -> None:
     _install_hanging_launcher(place)
     hangs = place.kernelspec("hangs", launcher="hanging-launcher")
     place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
@@ -235,20 +207,22 @@ def test_a_launcher_that_hangs_keeps_no_other_kernel_from_being_shut_down(place:
     waiting = "--AsyncMappingKernelManager.use_pending_kernels=False"
     server = Server(place, waiting, env=place.importing)
     try:
-        with listening(server) as ear:
+        with listening(server) as listener:
             stuck = server.start("stuck.ipynb", kernel=hangs)["kernel"]["id"]
             eventually(place.home.joinpath("hangs").exists, 60, "its shutdown hangs")
             other = server.start("other.ipynb")["kernel"]["id"]
-            ear.cull("culled", other, 60)
-            assert [e["kernel_id"] for e in ear.heard if e.get("action") == "culled"] == [other]
-            told = [e["kernel_id"] for e in ear.heard if e.get("action") == "warning"]
-            assert told.count(stuck) == 1
+            listener.cull("culled", other, 60)
+            assert [e["kernel_id"] for e in listener.heard if e.get("action") == "culled"] == [
+                other
+            ]
+            warned = [e["kernel_id"] for e in listener.heard if e.get("action") == "warning"]
+            assert warned.count(stuck) == 1
     finally:
         server.kill()  # its own shutdown waits for the launcher too
 
 
 def _install_hanging_launcher(place: Place) -> None:
-    """Let servers find a launcher that never comes to an end with cleaning up after a kernel."""
+    """Install a launcher whose cleanup never ends."""
     place.home.joinpath("hanging.py").write_text(
         "import asyncio, os\n"
         "from jupyter_client.provisioning import LocalProvisioner\n"
@@ -265,16 +239,18 @@ def _install_hanging_launcher(place: Place) -> None:
     )
 
 
-def test_a_hydrating_kernel_is_not_idle_and_both_cullers_get_on(place: Place) -> None:
-    slow = place.kernelspec("slow", bootstrap_command=["sleep", "9"])
+def test_a_hydrating_kernel_is_not_idle_and_the_two_cullers_do_not_disturb_each_other(
+    place: Place,
+) -> None:
+    slow = place.kernelspec("slow", bootstrap_command=["sleep", "6"])
     place.configure(idle_shutdown="3s", cull_warning="1s", cull_interval="1s")
     theirs = (
         "--MappingKernelManager.cull_idle_timeout=4",
         "--MappingKernelManager.cull_interval=1",
     )
-    with served(place, *theirs) as server, listening(server) as ear:
+    with served(place, *theirs) as server, listening(server) as listener:
         kernel = server.begin("a.ipynb", kernel=slow).json()["kernel"]["id"]
-        ear.hear(lambda e: e.get("step") == "bootstrap" and e.get("kernel_id") == kernel)
+        listener.hear(lambda e: e.get("step") == "bootstrap" and e.get("kernel_id") == kernel)
         server.wait_for_kernel(kernel)
         eventually(lambda: not _is_running(server, kernel), what="one of the two culls it")
         assert "Traceback" not in server.log

@@ -1,4 +1,4 @@
-"""Whose notebook is it? API paths, pure; then a server that is told of renames, moves and deletions."""
+"""The API paths of notebooks, and a server that follows their renames, moves and deletions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_notebook_moves_with_itself_and_with_folders_above_it(
     assert api_path.moved(path, old, new) == expected
 
 
-def test_a_session_under_the_root_has_an_api_path_and_no_other() -> None:
+def test_only_a_session_under_the_root_has_an_api_path() -> None:
     assert api_path.to_api("/srv/books/sub/a.ipynb", "/srv/books") == "sub/a.ipynb"
     assert api_path.to_api("/srv/bookshelf/a.ipynb", "/srv/books") is None
     assert api_path.to_api("/a.ipynb", "/") == "a.ipynb"
@@ -77,7 +77,7 @@ def test_a_session_under_the_root_has_an_api_path_and_no_other() -> None:
 
 def test_a_session_manager_that_the_user_set_is_kept_and_gets_identity_added() -> None:
     class Chosen(SessionManager):
-        """The user's own."""
+        """The user's own class."""
 
     made = with_notebook_identity(Chosen)
     assert issubclass(made, Chosen)
@@ -94,7 +94,7 @@ def test_each_drive_and_folder_has_a_volume_of_its_own(server: Server) -> None:
         "RTC:deep/d.ipynb": server.place.session("deep/d.ipynb"),
         "s3:bucket/d.ipynb": "s3:bucket/d.ipynb",
     }
-    told = {}
+    found = {}
     for path in wanted:
         session = server.ask(
             "POST",
@@ -103,12 +103,12 @@ def test_each_drive_and_folder_has_a_volume_of_its_own(server: Server) -> None:
         ).json()
         code = "import os, json; print(json.dumps([os.environ.get(n) for n in names]))"
         names = '["JUPYTER_VOLUME_SESSION", "JUPYTER_VOLUME_NOTEBOOK"]'
-        told[path] = json.loads(server.run(session["kernel"]["id"], f"names = {names}\n{code}"))
+        found[path] = json.loads(server.run(session["kernel"]["id"], f"names = {names}\n{code}"))
         server.ask("DELETE", f"/api/sessions/{session['id']}")
-    assert told == {path: [name, None] for path, name in wanted.items()}
+    assert found == {path: [name, None] for path, name in wanted.items()}
 
 
-def test_a_console_has_no_notebook_and_so_a_volume_of_its_own_kernel(server: Server) -> None:
+def test_a_console_has_no_notebook_and_its_kernel_has_a_volume_of_its_own(server: Server) -> None:
     session = server.start("Console 1", kind="console")
     mine = [v for v in server.volumes() if v["kernels"] == [session["kernel"]["id"]]]
     assert [v["session"] for v in mine] == [f"kernel:{session['kernel']['id']}"]
@@ -132,14 +132,14 @@ def test_a_running_notebook_renamed_in_the_file_browser_keeps_its_volume(server:
     assert moved["notebook"] == "after.ipynb"
     assert server.ask("POST", f"/api/kernels/{kernel}/restart").ok
     code = "import os; print(os.listdir(), os.environ['JUPYTER_VOLUME_SESSION'])"
-    said = eventually(lambda: server.run(kernel, code))
-    assert "kept" in said
-    assert server.place.session("after.ipynb") in said
+    printed = eventually(lambda: server.run(kernel, code))
+    assert "kept" in printed
+    assert server.place.session("after.ipynb") in printed
     assert server.volume("before.ipynb") is None
     server.ask("DELETE", f"/api/sessions/{session['id']}")
 
 
-def test_a_folder_renamed_takes_the_volumes_of_all_its_notebooks_along(server: Server) -> None:
+def test_renaming_a_folder_relabels_the_volumes_of_all_its_notebooks(server: Server) -> None:
     paths = ("old/one.ipynb", "old/below/two.ipynb", "older/three.ipynb")
     before = {}
     for path in paths:
@@ -155,7 +155,7 @@ def test_a_folder_renamed_takes_the_volumes_of_all_its_notebooks_along(server: S
     assert _id(server, "older/three.ipynb") == before["older/three.ipynb"]
 
 
-def test_save_as_leaves_the_volume_with_the_notebook_that_stays(server: Server) -> None:
+def test_save_as_leaves_the_volume_with_the_old_notebook(server: Server) -> None:
     server.place.notebook("mine.ipynb")
     session = server.start("mine.ipynb")
     volume = _id(server, "mine.ipynb")
@@ -167,7 +167,7 @@ def test_save_as_leaves_the_volume_with_the_notebook_that_stays(server: Server) 
     server.ask("DELETE", f"/api/sessions/{session['id']}")
 
 
-def test_a_deleted_notebook_leaves_its_volume_stopped_and_says_so(server: Server) -> None:
+def test_the_volume_of_a_deleted_notebook_is_stopped_and_noted(server: Server) -> None:
     server.place.notebook("gone.ipynb")
     session = server.start("gone.ipynb")
     server.ask("DELETE", f"/api/sessions/{session['id']}")
@@ -182,7 +182,9 @@ def test_a_deleted_notebook_leaves_its_volume_stopped_and_says_so(server: Server
     assert os.path.isdir(stopped["path"])
 
 
-def test_a_renamed_notebook_whose_new_name_was_taken_loses_neither_volume(server: Server) -> None:
+def test_a_rename_to_a_name_that_a_deleted_notebook_had_loses_neither_volume(
+    server: Server,
+) -> None:
     for path in ("a1.ipynb", "a2.ipynb"):
         server.place.notebook(path)
         session = server.start(path)

@@ -1,4 +1,4 @@
-"""Long operations: followed to their end, bounded in number, cancelled when the server stops."""
+"""Long operations: followed to their end, limited in number, cancelled when the server stops."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def until_cancelled(cancel: threading.Event, progress: Progress) -> str:
     return "cancelled in good order"
 
 
-def test_a_job_tells_its_progress_and_what_came_of_it(jobs: Jobs) -> None:
-    told = threading.Event()
+def test_a_job_shows_its_progress_and_its_result(jobs: Jobs) -> None:
+    reported = threading.Event()
     go_on = threading.Event()
 
     def work(cancel: threading.Event, progress: Progress) -> str:
         progress(3, 10)
-        told.set()
+        reported.set()
         assert go_on.wait(5)
         return "all\nwell"
 
     begun = jobs.start("backup", work, volume="v", session="s")
     assert (begun.state, begun.started) == (JobState.RUNNING, NOW)
-    assert told.wait(5)
+    assert reported.wait(5)
     under_way = jobs.find(begun.id)
     assert under_way is not None
     assert (under_way.done_bytes, under_way.total_bytes) == (3, 10)
@@ -62,7 +62,7 @@ def test_a_job_tells_its_progress_and_what_came_of_it(jobs: Jobs) -> None:
 @pytest.mark.parametrize(
     ("error", "code"), [(VolumeHeld("in use"), "held"), (ZeroDivisionError("oops"), "internal")]
 )
-def test_a_job_that_fails_says_why(jobs: Jobs, error: Exception, code: str) -> None:
+def test_a_failed_job_shows_the_reason(jobs: Jobs, error: Exception, code: str) -> None:
     def work(cancel: threading.Event, progress: Progress) -> str:
         raise error
 
@@ -71,22 +71,22 @@ def test_a_job_that_fails_says_why(jobs: Jobs, error: Exception, code: str) -> N
     assert str(error) in failed.message
 
 
-def test_the_same_is_not_done_twice_at_a_time(jobs: Jobs) -> None:
+def test_the_same_job_does_not_run_twice_at_a_time(jobs: Jobs) -> None:
     first = jobs.start("backup", until_cancelled, volume="v")
     assert jobs.start("backup", until_cancelled, volume="v").id == first.id
     assert jobs.start("restore", until_cancelled, volume="v").id != first.id
     assert jobs.start("backup", until_cancelled, volume="w").id != first.id
 
 
-def test_what_is_asked_for_otherwise_is_another_job(jobs: Jobs) -> None:
+def test_restores_of_two_backups_are_two_jobs(jobs: Jobs) -> None:
     newest = jobs.start("restore", until_cancelled, volume="v")
-    older = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    older = jobs.start("restore", until_cancelled, volume="v", backup="an older backup")
     assert older.id != newest.id
-    again = jobs.start("restore", until_cancelled, volume="v", wish="an older backup")
+    again = jobs.start("restore", until_cancelled, volume="v", backup="an older backup")
     assert again.id == older.id
 
 
-def test_a_job_that_gets_no_thread_is_refused_and_takes_no_place(
+def test_a_job_without_a_free_thread_is_refused_and_does_not_count_as_running(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
@@ -109,7 +109,7 @@ def test_only_a_few_run_at_a_time(jobs: Jobs) -> None:
         jobs.start("backup", until_cancelled, volume="one too many")
 
 
-def test_only_the_newest_hundred_are_kept_and_those_that_run(jobs: Jobs) -> None:
+def test_the_newest_hundred_jobs_and_the_running_ones_are_kept(jobs: Jobs) -> None:
     running = jobs.start("sweep", until_cancelled)
     begun = []
     for n in range(150):
@@ -121,7 +121,7 @@ def test_only_the_newest_hundred_are_kept_and_those_that_run(jobs: Jobs) -> None
     assert [job.id for job in jobs.recent(2)] == [begun[-1].id, begun[-2].id]
 
 
-def test_stopping_cancels_what_runs_and_does_not_wait_for_what_hangs() -> None:
+def test_stopping_cancels_running_jobs_and_does_not_wait_for_one_that_hangs() -> None:
     jobs = Jobs(lambda: NOW)
     release = threading.Event()
 

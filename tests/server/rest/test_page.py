@@ -1,4 +1,4 @@
-"""The page `/volumes`: usable without JavaScript, by keyboard and screen reader, and by nobody else."""
+"""The page `/volumes`: usable without JavaScript, by keyboard and screen reader, and by authenticated users only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import requests
 
-from provisioner.server.rest.wording import size, span
+from provisioner.server.rest.formatting import size, span
 from tests.support.serving import TOKEN, Server, eventually
 
 
 class Page(HTMLParser):
-    """What a browser without JavaScript sees: forms with their fields, headings of the table, text."""
+    """The page as a browser without JavaScript shows it: forms with their fields, tags, text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 class Browser:
-    """Somebody with a cookie of the server's and no JavaScript."""
+    """A client with a cookie of the server and without JavaScript."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -78,16 +78,8 @@ class Browser:
 @pytest.fixture
 def volume(server: Server) -> dict[str, Any]:
     path = "<b>bold & odd.ipynb"
-    server.place.notebook(path)
-    session = server.start(path)
-    server.run(session["kernel"]["id"], "open('data', 'w').write('x')")
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
-
-    def stopped() -> dict[str, Any] | None:
-        found = server.volume(path)
-        return found if found is not None and found["state"] == "stopped" else None
-
-    return eventually(stopped)
+    server.place.stopped_volume(path, data="x")
+    return eventually(lambda: server.volume(path))
 
 
 def test_a_volume_is_backed_up_pinned_deleted_and_brought_back_without_javascript(
@@ -113,7 +105,7 @@ def test_a_volume_is_backed_up_pinned_deleted_and_brought_back_without_javascrip
     assert "The sweep has begun" in browser.page.text
 
 
-def test_names_are_shown_as_they_are_and_never_as_markup(
+def test_names_are_shown_as_text_and_never_as_markup(
     server: Server, volume: dict[str, Any]
 ) -> None:
     page = Browser(server).page
@@ -121,7 +113,7 @@ def test_names_are_shown_as_they_are_and_never_as_markup(
     assert "b" not in {tag for tag, _ in page.tags}
 
 
-def test_a_name_that_turns_the_direction_of_writing_turns_nothing_but_itself(
+def test_a_name_with_a_direction_override_affects_no_text_around_it(
     server: Server,
 ) -> None:
     name = "abc\N{RIGHT-TO-LEFT OVERRIDE}  gnp.exe"
@@ -143,7 +135,7 @@ def test_a_name_that_turns_the_direction_of_writing_turns_nothing_but_itself(
     assert "not deleted" in browser.page.text
 
 
-def test_what_has_no_kernel_here_is_not_said_to_be_kept(
+def test_keeping_a_volume_without_a_kernel_is_refused(
     server: Server, volume: dict[str, Any]
 ) -> None:
     browser = Browser(server)
@@ -153,7 +145,7 @@ def test_what_has_no_kernel_here_is_not_said_to_be_kept(
     assert "no kernel in this server" in refused.text
 
 
-def test_the_page_tells_readers_what_is_what(server: Server, volume: dict[str, Any]) -> None:
+def test_the_page_is_accessible(server: Server, volume: dict[str, Any]) -> None:
     page = Browser(server).page
     tags = [tag for tag, _ in page.tags]
     assert tags.count("h1") == 1
@@ -167,7 +159,7 @@ def test_the_page_tells_readers_what_is_what(server: Server, volume: dict[str, A
     assert typed == labelled
 
 
-def test_forms_of_strangers_and_without_their_token_change_nothing(
+def test_forms_of_anonymous_clients_and_without_an_xsrf_token_change_nothing(
     server: Server, volume: dict[str, Any]
 ) -> None:
     before = server.get(f"/api/volumes/{volume['id']}").json()
@@ -213,5 +205,5 @@ def test_sizes_are_short(count: int, expected: str) -> None:
         (86400 * 3, "3 days"),
     ],
 )
-def test_lengths_of_time_are_told_in_their_largest_unit(seconds: int, expected: str) -> None:
+def test_durations_are_shown_in_their_largest_unit(seconds: int, expected: str) -> None:
     assert span(timedelta(seconds=seconds)) == expected

@@ -1,4 +1,4 @@
-"""The REST interface over a real server: what it does, and what it refuses without changing anything."""
+"""The REST interface of a real server: what it does, and what it refuses without changing anything."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ def stopped(server: Server, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def stopped_volume(server: Server, path: str) -> dict[str, Any]:
-    server.place.notebook(path)
-    session = server.start(path)
-    server.run(session["kernel"]["id"], "open('data.txt', 'w').write('precious')")
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.place.stopped_volume(path, **{"data.txt": "precious"})
     return in_state(server, path, "stopped")
 
 
@@ -78,9 +75,7 @@ def test_a_volume_deleted_with_its_backups_is_gone(server: Server, stopped: dict
     assert server.get(address).status_code == 404
 
 
-def test_a_pinned_volume_says_so_until_it_is_unpinned(
-    server: Server, stopped: dict[str, Any]
-) -> None:
+def test_a_volume_is_pinned_and_unpinned(server: Server, stopped: dict[str, Any]) -> None:
     address = f"/api/volumes/{stopped['id']}"
     pinned = server.ask("PUT", f"{address}/pin", {"pinned": True}).json()
     assert (pinned["pinned"], pinned["prune_due"]) == (True, None)
@@ -116,7 +111,7 @@ def test_keeping_a_volume_without_kernels_is_refused(
     assert (refused.status_code, refused.json()["code"]) == (409, "no-kernel")
 
 
-def test_a_sweep_can_be_asked_for_and_tried(server: Server) -> None:
+def test_a_sweep_is_started_and_tried_without_effect(server: Server) -> None:
     assert server.job(server.ask("POST", "/api/volumes/sweep", {"dry_run": True}))["state"] == (
         "done"
     )
@@ -152,7 +147,7 @@ ID_TRICKS = [
         ("PUT", "/pin", {"pinned": True}),
     ],
 )
-def test_an_id_that_is_no_volumes_is_refused(
+def test_an_id_of_no_volume_is_refused(
     server: Server, method: str, suffix: str, body: Any, trick: str
 ) -> None:
     request = requests.Request(
@@ -214,7 +209,7 @@ def test_a_body_of_the_wrong_kind_is_refused_and_nothing_is_changed(
     ],
     ids=["cut", "no utf-8", "deep", "long number", "nan", "null", "twice", "10 MB"],
 )
-def test_what_is_not_a_small_json_object_is_refused_and_nothing_is_changed(
+def test_a_body_that_is_no_small_json_object_is_refused_and_nothing_is_changed(
     server: Server, unharmed: dict[str, Any], body: bytes
 ) -> None:
     response = server.http.put(
@@ -235,12 +230,12 @@ def test_what_is_not_a_small_json_object_is_refused_and_nothing_is_changed(
         ("POST", "/keep", None),
     ],
 )
-@pytest.mark.parametrize("who", ["anonymous", "wrong token", "cookie without xsrf"])
-def test_who_may_not_is_refused_and_nothing_is_changed(
-    server: Server, unharmed: dict[str, Any], who: str, method: str, suffix: str, body: Any
+@pytest.mark.parametrize("client", ["anonymous", "wrong token", "cookie without xsrf"])
+def test_a_client_without_permission_is_refused_and_nothing_is_changed(
+    server: Server, unharmed: dict[str, Any], client: str, method: str, suffix: str, body: Any
 ) -> None:
-    stranger = _visitor(server, who)
-    if method == "GET" and who == "cookie without xsrf":
+    stranger = _visitor(server, client)
+    if method == "GET" and client == "cookie without xsrf":
         return
     if body == "confirmation":
         body = {"session": unharmed["session"], "backups": True}
@@ -250,14 +245,16 @@ def test_who_may_not_is_refused_and_nothing_is_changed(
     assert response.json()["code"] == "forbidden"
 
 
-def test_strangers_see_no_list_no_job_no_description_and_begin_no_sweep(server: Server) -> None:
+def test_an_anonymous_client_sees_no_list_no_job_no_description_and_starts_no_sweep(
+    server: Server,
+) -> None:
     stranger = _visitor(server, "anonymous")
     for path in ("", "/jobs/x", "/openapi.json", "/openapi.yaml", "/sweep", "/nowhere"):
         assert stranger.get(f"{server.url}/api/volumes{path}", timeout=20).status_code in {403, 405}
     assert stranger.post(f"{server.url}/api/volumes/sweep", timeout=20).status_code == 403
 
 
-def test_a_cookie_with_its_xsrf_token_may_do_all(server: Server, stopped: dict[str, Any]) -> None:
+def test_a_cookie_with_its_xsrf_token_is_enough(server: Server, stopped: dict[str, Any]) -> None:
     visitor = _visitor(server, "cookie without xsrf")
     visitor.headers["X-XSRFToken"] = visitor.cookies["_xsrf"] or ""
     url = f"{server.url}/api/volumes/{stopped['id']}/pin"
@@ -294,9 +291,11 @@ def test_another_servers_volumes_cannot_be_reached(place: Place, server: Server)
     assert Path(theirs["path"], "data.txt").read_text() == "precious"
 
 
-def test_no_answer_and_no_log_tells_a_secret_of_the_environment(server: Server) -> None:
-    told = json.dumps(server.volumes()) + server.get("/metrics").text + server.get("/volumes").text
-    assert "must-stay-out" not in told + server.log
+def test_no_answer_and_no_log_contains_a_secret_of_the_environment(server: Server) -> None:
+    answers = (
+        json.dumps(server.volumes()) + server.get("/metrics").text + server.get("/volumes").text
+    )
+    assert "must-stay-out" not in answers + server.log
 
 
 @pytest.fixture(scope="module")
@@ -320,11 +319,11 @@ def _is_refused(response: requests.Response) -> None:
     assert "\n" not in answer["message"]
 
 
-def _visitor(server: Server, who: str) -> requests.Session:
+def _visitor(server: Server, client: str) -> requests.Session:
     visitor = requests.Session()
     visitor.trust_env = False
-    if who == "wrong token":
+    if client == "wrong token":
         visitor.headers["Authorization"] = "token wrong"
-    elif who == "cookie without xsrf":
+    elif client == "cookie without xsrf":
         assert visitor.get(f"{server.url}/volumes?token=the-token", timeout=20).ok
     return visitor

@@ -1,4 +1,4 @@
-"""What a server tells of its volumes: events over the websocket, metrics, and what its sweeps do by themselves."""
+"""Events over the websocket and metrics of a server, and its own sweeps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from jupyter_events import EventLogger
 
 from provisioner.core.event import Event, Kind
 from provisioner.server.telemetry import events
-from provisioner.server.telemetry.snapshot import Snapshot
-from tests.server.culling.test_idle_kernels import listening
+from provisioner.server.telemetry.metrics import Cached
+from tests.support.listening import listening
 from tests.support.serving import Place, Server, eventually, served
 
 NOW = datetime(2024, 5, 1, tzinfo=timezone.utc)
@@ -25,8 +25,8 @@ def of(action: str, schema: str = events.VOLUME) -> Callable[[dict[str, Any]], b
     return lambda event: (event["schema_id"], event.get("action")) == (schema, action)
 
 
-def test_a_volumes_life_is_told_event_by_event(place: Place) -> None:
-    place.configure(backup_after="1s", sweep_interval="10s", prune_after="5s")
+def test_each_step_in_the_life_of_a_volume_emits_its_event(place: Place) -> None:
+    place.configure(backup_after="1s", sweep_interval="2s", prune_after="2s")
     place.notebook("a.ipynb")
     with served(place) as server, listening(server) as listener:
         session = server.start("a.ipynb")
@@ -36,7 +36,7 @@ def test_a_volumes_life_is_told_event_by_event(place: Place) -> None:
         server.run(session["kernel"]["id"], "open('data', 'w').write('x')")
         server.ask("DELETE", f"/api/sessions/{session['id']}")
         assert listener.hear(of("released"))["volume"] == acquired["volume"]
-        # From here on the server's own sweeps do it, though nobody asks.
+        # From here on the server's own sweeps act.
         assert listener.hear(of("backed-up"), 40)["volume"] == acquired["volume"]
         listener.hear(of("pruned"), 40)
         assert server.ask("PATCH", "/api/contents/a.ipynb", {"path": "b.ipynb"}).ok
@@ -45,17 +45,17 @@ def test_a_volumes_life_is_told_event_by_event(place: Place) -> None:
         assert listener.hear(of("restored"))["volume"] == acquired["volume"]
         assert server.run(again["kernel"]["id"], "print(open('data').read())") == "x\n"
         assert "must-stay-out" not in json.dumps(listener.heard)
-        _metrics_tell(server)
+        _metrics_agree(server)
 
 
-def _metrics_tell(server: Server) -> None:
-    def told() -> dict[str, float] | None:
+def _metrics_agree(server: Server) -> None:
+    def current() -> dict[str, float] | None:
         lines = server.get("/metrics").text.splitlines()
         values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("jupyter_volumes"))
         found = {name: float(value) for name, value in values.items()}
         return found if found['jupyter_volumes_volumes{state="active"}'] == 1 else None
 
-    metrics = eventually(told, 40, "the picture is renewed")
+    metrics = eventually(current, 40, "the totals are renewed")
     assert metrics["jupyter_volumes_backups_total"] >= 1
     assert metrics["jupyter_volumes_sweep_seconds_count"] >= 1
     assert metrics["jupyter_volumes_lease_wait_seconds_count"] == 2
@@ -63,25 +63,34 @@ def _metrics_tell(server: Server) -> None:
     assert metrics["jupyter_volumes_culls_total"] == 0
 
 
-def test_a_hydration_is_told_while_it_goes_on_and_a_failure_with_its_reason(place: Place) -> None:
-    slow = place.kernelspec("slow", bootstrap_command=["sleep", "1"])
-    fails = place.kernelspec("fails", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
-    with served(place) as server, listening(server) as listener:
-        kernel = server.start("slow.ipynb", kernel=slow)["kernel"]["id"]
+def test_a_hydration_emits_its_progress_and_a_failure_its_reason(server: Server) -> None:
+    place = server.place
+    slow = place.kernelspec("hydrates", bootstrap_command=["sleep", "1"])
+    fails = place.kernelspec("cannot", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
+    before = _hydrations(server)
+    with listening(server) as listener:
+        kernel = server.start("hydrates.ipynb", kernel=slow)["kernel"]["id"]
         progress = listener.hear(of("progress", events.HYDRATION))
         assert progress["kernel_id"] == kernel
         done = listener.hear(of("done", events.HYDRATION))
         assert (done["kernel_id"], done["fraction"]) == (kernel, 1.0)
         assert done["seconds"] >= 1
-        kernel = server.begin("fails.ipynb", kernel=fails).json()["kernel"]["id"]
+        kernel = server.begin("cannot.ipynb", kernel=fails).json()["kernel"]["id"]
         failed = listener.hear(of("failed", events.HYDRATION))
         assert failed["kernel_id"] == kernel
         assert "no wheel" in failed["message"]
-        metrics = server.get("/metrics").text
-        assert "jupyter_volumes_hydration_seconds_count 1.0" in metrics
+        assert _hydrations(server) == before + 1
 
 
-def test_a_refusal_is_told_and_counted(place: Place) -> None:
+def _hydrations(server: Server) -> float:
+    """Return how many hydrations the server has counted."""
+    name = "jupyter_volumes_hydration_seconds_count "
+    lines = server.get("/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith(name))
+    return float(line.removeprefix(name))
+
+
+def test_a_refusal_emits_an_event_and_is_counted(place: Place) -> None:
     place.configure(max_volumes=1)
     with served(place) as server, listening(server) as listener:
         server.start("first.ipynb")
@@ -93,7 +102,7 @@ def test_a_refusal_is_told_and_counted(place: Place) -> None:
         assert 'jupyter_volumes_refusals_total{code="pool-full"} 1.0' in metrics
 
 
-def test_servers_of_one_root_sweep_it_one_at_a_time_and_stop_at_once(place: Place) -> None:
+def test_servers_of_one_root_sweep_one_at_a_time_and_stop_at_once(place: Place) -> None:
     place.configure(sweep_interval="1s", backup_after="1s")
     with served(place) as first, served(place) as second:
         session = first.start("a.ipynb")
@@ -110,8 +119,8 @@ def test_servers_of_one_root_sweep_it_one_at_a_time_and_stop_at_once(place: Plac
         assert "Traceback" not in first.log + second.log
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.UNTOLD])
-def test_every_event_of_the_pool_fits_its_schema_and_no_detail_slips_through(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in events.NOT_EMITTED])
+def test_every_event_of_the_pool_fits_its_schema_and_holds_no_other_detail(kind: Kind) -> None:
     logger = EventLogger()
     events.register_schemas(logger)
     details = {
@@ -141,7 +150,7 @@ def test_every_event_of_the_pool_fits_its_schema_and_no_detail_slips_through(kin
             assert len(json.dumps(data)) < 3000
 
 
-def test_looking_at_metrics_never_waits_for_the_table() -> None:
+def test_reading_metrics_never_waits_for_the_table() -> None:
     release = threading.Event()
     seconds = [0.0]
 
@@ -149,22 +158,22 @@ def test_looking_at_metrics_never_waits_for_the_table() -> None:
         release.wait(10)
         return "new"
 
-    snapshot = Snapshot(slow, "old", every=15.0, clock=lambda: seconds[0])
+    totals = Cached(slow, "old", max_age=15.0, clock=lambda: seconds[0])
     began = time.monotonic()
-    assert [snapshot.show() for _ in range(100)] == ["old"] * 100
+    assert [totals.get() for _ in range(100)] == ["old"] * 100
     assert time.monotonic() - began < 5
     release.set()
-    eventually(lambda: snapshot.show() == "new", 5)
+    eventually(lambda: totals.get() == "new", 5)
 
 
-def test_a_picture_that_gets_no_thread_is_taken_at_a_later_look(
+def test_totals_without_a_free_thread_are_measured_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    snapshot = Snapshot(lambda: "new", "old", clock=lambda: 0.0)
+    totals = Cached(lambda: "new", "old", clock=lambda: 0.0)
     with monkeypatch.context() as system:
         system.setattr(threading.Thread, "start", refuse)
-        assert snapshot.show() == "old"
-    eventually(lambda: snapshot.show() == "new")
+        assert totals.get() == "old"
+    eventually(lambda: totals.get() == "new")

@@ -1,12 +1,13 @@
-"""Sizes and lengths of time as people read them. Pure."""
+"""Sizes, durations, times and names in the form that users and clients read. Pure."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from datetime import datetime, timedelta, timezone
 
 
 def size(count: int) -> str:
-    """Return a number of bytes as people read it: three digits at most."""
+    """Return a number of bytes with its unit and at most three digits."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 999.5:
@@ -18,10 +19,22 @@ def size(count: int) -> str:
 
 
 def span(duration: timedelta) -> str:
-    """Return a length of time as people read it, in its largest unit."""
+    """Return a duration in its largest unit."""
     seconds = max(0, round(duration.total_seconds()))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         count = round(seconds / length)
         if seconds >= length:
             return f"{count} {unit}" + ("s" if count != 1 else "")
     return f"{seconds} second" + ("s" if seconds != 1 else "")
+
+
+def timestamp(value: datetime | None) -> str | None:
+    """Return a time as ISO 8601 in UTC, to the second."""
+    if value is None:
+        return None
+    return value.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def short_name(session: str) -> str:
+    """Return a short form of a session for display: of a path the last part."""
+    return os.path.basename(session.rstrip("/")) or session
