@@ -242,6 +242,7 @@ def test_of_two_servers_on_one_root_the_second_is_told_who_holds_the_volume(plac
         second.start("b/../a.ipynb")
 
 
+@pytest.mark.alone
 def test_a_thousand_volumes_are_listed_within_a_second_by_the_server_after_a_killed_one(
     place: Place,
 ) -> None:
