@@ -1,4 +1,4 @@
-"""A root of its own for each test, in an environment that knows nothing of the machine's Jupyter."""
+"""Fixtures for all tests: a root of volumes per test, without the settings of the machine's Jupyter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.world import Clock
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root that all processes of a test use; not made yet."""
+    """The root that all processes of a test use; the first pool makes it."""
     for name in list(os.environ):
         if name.startswith(("JUPYTER_", "JPY_", "PYTHONSTARTUP", "IPYTHON")):
             monkeypatch.delenv(name)
@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that is set by hand."""
+    """A clock that only the test moves."""
     return Clock()
 
 
@@ -48,13 +48,13 @@ def pool(root: Path, clock: Clock) -> Iterator[Pool]:
 
 
 def pytest_configure() -> None:
-    """Before anything is started."""
+    """Restore signals before any test starts a process."""
     take_back_signals()
 
 
 @pytest.fixture
 def here(root: Path) -> Iterator[Pool]:
-    """The pool of this process, in which all kernels of a test have their volumes."""
+    """The pool that all kernels of this process share; the kernelspec `mute` is installed."""
     install("mute", MUTE)
     pool = pool_of(load_settings())
     yield pool
@@ -63,7 +63,7 @@ def here(root: Path) -> Iterator[Pool]:
 
 @pytest.fixture
 def another_process(here: Pool) -> Iterator[Pool]:
-    """The same volumes, as another process sees them."""
+    """A second pool over the same root, with the view that another process has."""
     pool = Pool(here.settings)
     yield pool
     pool.close()

@@ -249,7 +249,7 @@ import os, sys, threading
 from pathlib import Path
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.operation import gently, write_backup
-from tests.backup.trees import ABOUT
+from tests.support.trees import ABOUT
 def progress(done, total):
     print("at work", flush=True)
     sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""Forks of the tests' own process: each does a piece of work, tells the outcome, and ends for sure."""
+"""Forks of the test process: each does a piece of work, reports the outcome, and is always ended."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _SECONDS = 60
 
 
 class Child:
-    """A fork of this process that does `work` and tells what it returned, or what it raised.
+    """A fork of this process that does `work` and reports what it returned or raised.
 
     Parameters
     ----------
     work
-        Done in the child; without any of the parent's threads.
+        Called in the child, which has none of the parent's other threads.
     stays
-        Whether the child lives on, having told, until the block ends in which it was made.
+        Whether the child lives on after its report, until the `with` block ends.
     """
 
     def __init__(self, work: Callable[[], object], stays: bool = False) -> None:
-        self._told, told = os.pipe()
+        self._reports, report = os.pipe()
         stay, self._end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 signal.alarm(2 * _SECONDS)
                 os.close(self._end)
-                os.write(told, _outcome(work).encode())
-                os.close(told)
+                os.write(report, _outcome(work).encode())
+                os.close(report)
                 if stays:
                     os.read(stay, 1)
             finally:
                 os._exit(0)
-        os.close(told)
+        os.close(report)
         os.close(stay)
 
     def __enter__(self) -> Child:
@@ -50,16 +50,16 @@ class Child:
     ) -> None:
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-        os.close(self._told)
+        os.close(self._reports)
         os.close(self._end)
 
     def said(self) -> str:
-        """Return what the work returned, or the refusal; fail if it is stuck."""
+        """Return what the work returned, or the error it raised; fail if the child reports nothing."""
         parts: list[bytes] = []
         while True:
-            ready, _, _ = select.select([self._told], [], [], _SECONDS)
+            ready, _, _ = select.select([self._reports], [], [], _SECONDS)
             assert ready, "the child is stuck"
-            part = os.read(self._told, 65536)
+            part = os.read(self._reports, 65536)
             if not part:
                 return b"".join(parts).decode()
             parts.append(part)
@@ -68,5 +68,5 @@ class Child:
 def _outcome(work: Callable[[], object]) -> str:
     try:
         return str(work())
-    except Exception as error:  # noqa: BLE001 - told to the parent, which knows what it expects
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which knows what it expects
         return f"{type(error).__name__}: {error}"

@@ -7,7 +7,15 @@ from pathlib import Path
 
 
 class SmallDisk:
-    """A file system of a few bytes, mounted at `path`; needs the right to mount."""
+    """A small file system, mounted at `path`; the test needs the right to mount.
+
+    Parameters
+    ----------
+    path
+        Where it is mounted.
+    size
+        How many bytes it holds.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
@@ -15,17 +23,17 @@ class SmallDisk:
         self._ballast = path / ".ballast"
 
     def mount(self) -> None:
-        """Make and mount it."""
+        """Create the file system and mount it."""
         self.path.mkdir(parents=True, exist_ok=True)
         options = f"size={self._size},mode=0700"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)], check=True)
 
     def unmount(self) -> None:
-        """Take it away, with all that lies on it."""
+        """Unmount it; everything on it is lost."""
         subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
     def fill(self) -> None:
-        """Leave no byte free."""
+        """Write until no byte is free."""
         with self._ballast.open("ab", buffering=0) as ballast:
             try:
                 while True:
@@ -34,5 +42,5 @@ class SmallDisk:
                 pass
 
     def drain(self) -> None:
-        """Free what `fill` took."""
+        """Free the space that `fill` used."""
         self._ballast.unlink(missing_ok=True)

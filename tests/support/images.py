@@ -1,4 +1,4 @@
-"""File systems in a file: what this machine's own disks may not be formatted with."""
+"""File systems in image files, for tests of formats that this machine's disks do not have."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FORMATS = {
 
 @contextmanager
 def mounted(kind: str, folder: Path) -> Iterator[Path]:
-    """Make a file system of a kind, mount it for the while, and give the path to it.
+    """Create a file system, mount it, and yield its path; it is removed at the end.
 
-    Needs the right to mount and a loop device.
+    The test needs the right to mount and a loop device.
     """
     (program, *options), size, package = _FORMATS[kind]
     made = require(program, f"install the package {package}")

@@ -1,4 +1,4 @@
-"""What the tests of the pool do again and again."""
+"""Steps that the tests of the pool share."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ for line in sys.stdin:
 
 
 def acquire(pool: Pool, session: str = "a", kernel: str = "k1") -> Acquired:
-    """Acquire as a kernel does."""
+    """Acquire a volume as a kernel does."""
     return pool.acquire(session, "python3", kernel=kernel)
 
 
 def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
-    """Return the one line with which something is refused."""
+    """Return the message of the refusal that `work` raises; it must be one line."""
     with pytest.raises(kind) as caught:
         work()
     said = str(caught.value)
@@ -41,7 +41,7 @@ def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
 
 
 def leftovers(pool: Pool) -> list[str]:
-    """Return what lies under the root although no volume needs it."""
+    """Return what lies under the root and belongs to no volume."""
     layout = pool.storage.layout
     ids = {record.id for record in pool.storage.registry.volumes.all()}
     return sorted(
@@ -53,8 +53,8 @@ def leftovers(pool: Pool) -> list[str]:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    """Wait until something is so; fail if it never is."""
+    """Wait until `what` returns True; fail after 20 seconds."""
     deadline = time.monotonic() + 20
     while not what():
-        assert time.monotonic() < deadline, "it never came to be"
+        assert time.monotonic() < deadline, "not within 20 s"
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Other processes for tests: scripts that run by themselves, started fast and ended for sure."""
+"""Other processes for tests: Python scripts that a test starts, talks to by lines, and always ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PROJECT = Path(__file__).parents[2]
 def running(
     script: str, *arguments: str, pass_fds: tuple[int, ...] = (), env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a Python script in a process of its own; what is left of it at the end is killed.
+    """Run a Python script in a process of its own, and kill it at the end if it still runs.
 
-    The script talks by lines: it prints them, flushed, and reads them from its standard input.
+    The script prints lines, flushed, and reads lines from its standard input.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -50,6 +50,6 @@ def tell(process: subprocess.Popen[str], line: str = "") -> None:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a process and wait until it is gone."""
+    """Send SIGKILL to a process and wait until it has ended."""
     process.send_signal(signal.SIGKILL)
     process.wait()

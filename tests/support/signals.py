@@ -1,4 +1,4 @@
-"""Signals that this process was started to ignore, as a job in the background is."""
+"""Signals that a shell tells a background job to ignore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def take_back_signals() -> None:
-    """Take SIGINT, SIGHUP and SIGQUIT again: every kernel would inherit that they are ignored."""
+    """Restore SIGINT, SIGHUP and SIGQUIT; otherwise every kernel would inherit that they are ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):

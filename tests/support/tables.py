@@ -1,4 +1,4 @@
-"""What the tests of the table enter into it."""
+"""Records that the tests of the table enter."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def backup_of(
     partial: bool = False,
     verified: datetime | None = NOW,
 ) -> BackupRecord:
-    """Return a backup, whole and verified unless said otherwise."""
+    """Return the record of a backup; by default it is whole and verified."""
     return BackupRecord(name, "/d", volume_id, generation, NOW, 1, 2, 3, partial, verified)

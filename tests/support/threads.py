@@ -1,4 +1,4 @@
-"""Threads that tests stop in the midst of something."""
+"""Threads that a test holds at a point in their work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Pause = Callable[[], None]
 
 
 class Held:
-    """Another thread that has begun with `work` and stands still in its midst until it is let go.
+    """Another thread that does `work` and stops where it calls `pause`, until `let_go`.
 
     Parameters
     ----------
     work
-        Called with what stands still; what it returns, or raises, is kept.
+        Called with `pause`; its result, or the error that it raises, is kept.
     """
 
     def __init__(self, work: Callable[[Pause], object]) -> None:
@@ -26,25 +26,25 @@ class Held:
 
     def __enter__(self) -> Held:
         self._thread.start()
-        assert self._began.wait(60), f"it never got there: {self.error!r}"
+        assert self._began.wait(60), f"the work never called pause: {self.error!r}"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.let_go()
 
     def let_go(self) -> None:
-        """Let it come to its end."""
+        """Let the work go on, and wait until it has ended."""
         self._over.set()
         self._thread.join()
 
     def _run(self, work: Callable[[Pause], object]) -> None:
         try:
             self.result = work(self._pause)
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+        except BaseException as error:  # noqa: BLE001 - the test examines it
             self.error = error
         self.has_ended = True
 
     def _pause(self) -> None:
         self._began.set()
-        # Not for ever: whoever wrongly waits for this thread is to fail, not to hang.
+        # Bounded, so that code that wrongly waits for this thread fails instead of hanging.
         self._over.wait(20)

@@ -12,14 +12,14 @@ _ALSO = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def require(program: str, hint: str) -> str:
-    """Return the path of a program; without it a test fails in CI and is passed over elsewhere.
+    """Return the path of a program. Without it the test fails in CI and is skipped elsewhere.
 
     Parameters
     ----------
     program
         The program's name.
     hint
-        How to come by it.
+        How to install it.
     """
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_ALSO))
     found = shutil.which(program, path=path)
@@ -29,7 +29,7 @@ def require(program: str, hint: str) -> str:
 
 
 def do_without(reason: str) -> NoReturn:
-    """End a test that cannot be run on this machine: a failure in CI, passed over elsewhere."""
+    """End a test that this machine cannot run: it fails in CI and is skipped elsewhere."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Trees to back up, and what can be seen of a tree afterwards."""
+"""Trees to back up, and a comparable description of a tree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Seen:
 def see(top: Path, *, exactly: bool = True) -> dict[bytes, Seen]:
     """Look at every entry below a directory, and the directory itself (as ``b"."``).
 
-    With ``exactly=False``, what plain ``tar`` does not restore by default (attributes) is passed over.
+    With ``exactly=False``, extended attributes are ignored: plain ``tar`` does not restore them by default.
     """
     root = os.fsencode(top)
     paths = [root]

@@ -1,4 +1,4 @@
-"""A pool, a clock that is set by hand, and what people wrote into their volumes."""
+"""A pool with a clock that the test moves, and a record of what users wrote into their volumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Content = dict[str, bytes]
 
 
 class Clock:
-    """Tells the time it was set to."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -29,12 +29,12 @@ class Clock:
         return self.now
 
     def advance(self, **duration: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self.now += timedelta(**duration)
 
 
 class World:
-    """One root, and what lies in each session's volume according to its owner."""
+    """One root, and the files that each session's owner expects in its volume."""
 
     def __init__(self, root: Path, **settings: Any) -> None:
         self.clock = Clock()
@@ -50,16 +50,16 @@ class World:
         self._serial = 0
 
     def new_pool(self, on_step: Callable[[str], None] = lambda step: None) -> Pool:
-        """Return a pool as another process would have it."""
+        """Return a second pool over the root, as another process would open it."""
         return Pool(self.settings, self.clock, on_step)
 
     def acquire(self, session: str, pool: Pool | None = None) -> Acquired:
-        """Acquire as a kernel does."""
+        """Acquire a volume as a kernel does."""
         self._serial += 1
         return (pool or self.pool).acquire(session, "python3-volume", kernel=f"k{self._serial}")
 
     def use(self, session: str, **files: str) -> Record:
-        """Start a kernel, write files, end it; return the record."""
+        """Acquire a volume, write files into it, release it; return the record."""
         acquired = self.acquire(session)
         for name, text in files.items():
             self.write(acquired, name, text.encode())
@@ -98,7 +98,7 @@ class World:
         return content_of(into)
 
     def leftovers(self) -> list[str]:
-        """Return what lies about that no volume needs."""
+        """Return what lies under the root and belongs to no volume or backup."""
         layout = self.pool.storage.layout
         left = [f"staging/{name}" for name in os.listdir(layout.staging)]
         left += [f"trash/{name}" for name in os.listdir(layout.trash)]
@@ -122,7 +122,7 @@ def content_of(directory: Path) -> Content:
 
 
 def steps_of(work: Callable[[Callable[[str], None]], object]) -> list[str]:
-    """Return the names of the steps that `work` goes through, by doing it in a forked child."""
+    """Return the names of the steps of `work`, which is done in a forked child."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
