@@ -19,6 +19,25 @@ WRITE = "open('result.bin', 'wb').write(b'x' * {size})"
 SLOW = "for package in numpy scipy xarray dask; do echo Installing $package; sleep 1; done"
 FAILING = "sleep 2; echo 'error: the licence server does not answer' >&2; exit 3"
 
+COMPUTE = """
+get_ipython().run_line_magic("pip", "install -q matplotlib")
+import numpy as np
+orbit = np.empty((12_000, 3))
+x, y, z = 0.1, 0.0, 0.0
+for i in range(len(orbit)):
+    x, y, z = x + 0.005 * 10 * (y - x), y + 0.005 * (x * (28 - z) - y), z + 0.005 * (x * y - 8 / 3 * z)
+    orbit[i] = x, y, z
+np.save("orbit.npy", orbit)
+"""
+DRAW = (
+    """import matplotlib.pyplot as plt  # installed with %pip: it is in this volume only
+import numpy as np""",
+    """orbit = np.load("orbit.npy")  # computed by a kernel that has ended
+figure, axis = plt.subplots(figsize=(7.4, 4.1), layout="constrained")
+axis.plot(orbit[:, 0], orbit[:, 2], linewidth=0.4)
+axis.set(xlabel="x", ylabel="z", title=f"{len(orbit):,} steps of the Lorenz system");""",
+)
+
 STILL = """document.getAnimations().every(
     animation =>
         animation.playState !== 'running' ||
@@ -40,7 +59,32 @@ def furnish(lab: Laboratory) -> None:
         lab.server.job(lab.server.ask("POST", f"/api/volumes/{volume['id']}/backup"))
     lab.server.ask("PUT", f"/api/volumes/{volume['id']}/pin", {"pinned": True})
     lab.stopped_volume("scratch.ipynb", WRITE.format(size=900_000))
+    lab.notebook("orbits.ipynb", *DRAW)
+    session = lab.server.start("orbits.ipynb")
+    lab.server.run(session["kernel"]["id"], COMPUTE, within=300)
+    lab.server.ask("DELETE", f"/api/sessions/{session['id']}")
+    volume = lab.volume_once("orbits.ipynb", lambda volume: volume["state"] == "stopped")
+    lab.server.job(lab.server.ask("POST", f"/api/volumes/{volume['id']}/backup"))
     lab.notebook("analysis.ipynb", "results = load('result.bin')", "results.describe()")
+
+
+def shoot_work(lab: Laboratory, theme: str) -> None:
+    """A notebook that uses the packages and the data of its volume, beside the list of volumes."""
+    lab.open_idle("orbits.ipynb")
+    lab.show_running()
+    for number in range(len(DRAW)):
+        lab.run_cell(number)
+    lab.page.locator(".jp-RenderedImage img").wait_for()
+    lab.row("orbits.ipynb").get_by_text("active").wait_for()
+    lab.page.mouse.move(640, 600)
+    # More pixels, for screens that have them.
+    devtools = lab.page.context.new_cdp_session(lab.page)
+    size = {"width": 1120, "height": 660, "deviceScaleFactor": 1.5, "mobile": False}
+    devtools.send("Emulation.setDeviceMetricsOverride", size)
+    lab.page.wait_for_function(STILL)
+    lab.page.screenshot(path=HERE / f"work-{theme}.png")
+    devtools.send("Emulation.clearDeviceMetricsOverride")
+    lab.page.set_viewport_size({"width": 1000, "height": 640})
 
 
 def shoot_panel(lab: Laboratory, theme: str) -> None:
@@ -116,6 +160,7 @@ def main() -> None:
             furnish(lab)
             for theme in THEMES:
                 choose_theme(usual, theme)
+                shoot_work(lab, theme)
                 shoot_panel(lab, theme)
                 shoot_starts(lab, theme)
         hasty = place_with_lab(
