@@ -17,6 +17,7 @@ myst_enable_extensions = ["colon_fence", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_ext"]
 nitpicky = True
+smartquotes = False  # options and code are to stay as they are typed
 
 html_theme = "pydata_sphinx_theme"
 html_title = "jupyter-volumes"

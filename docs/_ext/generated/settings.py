@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,27 +19,29 @@ CLASSES: dict[str, type[Configurable]] = {"VolumePool": VolumePool, "KernelOptio
 
 
 def settings(section: str, *names: str) -> str:
-    """Return the named settings of a class, or all of them; those of `VolumePool` under their full names."""
+    """Return the named settings of a class, or all: of `VolumePool` as in Python, of a kernelspec as in JSON."""
     traits = CLASSES[section].class_traits(config=True)
-    prefix = "" if CLASSES[section] is KernelOptions else f"{section}."
-    return "\n".join(_setting(prefix + name, traits[name]) for name in names or traits)
+    in_json = CLASSES[section] is KernelOptions
+    prefix = "" if in_json else f"{section}."
+    write = json.dumps if in_json else repr
+    return "\n".join(_setting(prefix + name, traits[name], write) for name in names or traits)
 
 
-def _setting(name: str, trait: TraitType[Any, Any]) -> str:
+def _setting(name: str, trait: TraitType[Any, Any], write: Callable[[object], str]) -> str:
     lines = [f":::{{confval}} {name}", f":type: {_type(trait)}"]
-    if (default := _default(trait)) is not None:
+    if (default := _default(trait, write)) is not None:
         lines.append(f":default: {default}")
     return "\n".join([*lines, "", trait.help, ":::", ""])
 
 
-def _default(trait: TraitType[Any, Any]) -> str | None:
+def _default(trait: TraitType[Any, Any], write: Callable[[object], str]) -> str | None:
     """Return a default as people write it; None for an empty text, whose meaning the help explains."""
     value = trait.default()
     if isinstance(trait, Duration):
         return f'`"{format_duration(value)}"`' if isinstance(value, timedelta) else '`"never"`'
     if value == "":
         return None
-    return "none" if value is None else f"`{value!r}`".replace("'", '"')
+    return "none" if value is None else f"`{write(value)}`"
 
 
 def _type(trait: TraitType[Any, Any]) -> str:

@@ -24,7 +24,7 @@ def kind(schema: Mapping[str, Any]) -> str:
     if "oneOf" in schema:
         return " or ".join(map(kind, schema["oneOf"]))
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"array of {kind(schema['items'])}"
     types = schema["type"]
