@@ -30,12 +30,12 @@ for i in range(len(orbit)):
 np.save("orbit.npy", orbit)
 """
 DRAW = (
-    """import matplotlib.pyplot as plt  # installed with %pip: it is in this volume only
+    """import matplotlib.pyplot as plt  # installed in this volume only
 import numpy as np""",
     """orbit = np.load("orbit.npy")  # computed by a kernel that has ended
 figure, axis = plt.subplots(figsize=(7.4, 4.1), layout="constrained")
 axis.plot(orbit[:, 0], orbit[:, 2], linewidth=0.4)
-axis.set(xlabel="x", ylabel="z", title=f"{len(orbit):,} steps of the Lorenz system");""",
+axis.set(xlabel="x", ylabel="z", title="The Lorenz system");""",
 )
 
 STILL = """document.getAnimations().every(
@@ -79,12 +79,11 @@ def shoot_work(lab: Laboratory, theme: str) -> None:
     lab.page.mouse.move(640, 600)
     # More pixels, for screens that have them.
     devtools = lab.page.context.new_cdp_session(lab.page)
-    size = {"width": 1120, "height": 660, "deviceScaleFactor": 1.5, "mobile": False}
+    size = {"width": 1000, "height": 640, "deviceScaleFactor": 1.5, "mobile": False}
     devtools.send("Emulation.setDeviceMetricsOverride", size)
     lab.page.wait_for_function(STILL)
     lab.page.screenshot(path=HERE / f"work-{theme}.png")
     devtools.send("Emulation.clearDeviceMetricsOverride")
-    lab.page.set_viewport_size({"width": 1000, "height": 640})
 
 
 def shoot_panel(lab: Laboratory, theme: str) -> None:
@@ -161,6 +160,8 @@ def main() -> None:
             for theme in THEMES:
                 choose_theme(usual, theme)
                 shoot_work(lab, theme)
+            for theme in THEMES:
+                choose_theme(usual, theme)
                 shoot_panel(lab, theme)
                 shoot_starts(lab, theme)
         hasty = place_with_lab(
