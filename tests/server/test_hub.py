@@ -1,4 +1,4 @@
-"""A real JupyterHub with the configuration of `docs/jupyterhub.md`: two users, one of them with a second server."""
+"""A real JupyterHub with the configuration of `docs/guides/jupyterhub.md`: two users, and a named server of one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import zstandard
 from tests.support.serving import KERNEL, eventually, execute
 from tests.support.tools import require
 
-PAGE = Path(__file__).parents[2] / "docs" / "jupyterhub.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "jupyterhub.md"
 KERNELSPECS = Path(__file__).parents[2] / "kernelspecs"
 ENABLING = Path(__file__).parents[2] / "provisioner" / "server" / "jupyter-volumes.json"
 
