@@ -1,4 +1,4 @@
-"""Whether the table of volumes is whole, and agrees with what lies on disk and with who holds what."""
+"""Whether the table of volumes is undamaged, and agrees with the files on disk and with the leases."""
 
 from __future__ import annotations
 
@@ -20,24 +20,17 @@ _REPAIR = "`jupyter volumes doctor --repair`"
 
 
 def check_table(pool: Pool) -> Iterator[Finding]:
-    """Yield what is found of the table, and where that is well, of volumes and leases."""
+    """Yield the findings about the table, and if it is undamaged, those about volumes and leases."""
     path = pool.settings.root_path / FILE_NAME
     if not path.parent.is_dir():
         return
     if not path.exists():
         yield _missing(pool)
-        return
-    trouble = _damage(path, pool)
-    if trouble is not None:
+    elif (trouble := _damage(path, pool)) is not None:
         yield trouble
-        return
-    yield Finding(Level.OK, "table", f"{path} is whole")
-    records = pool.registry.volumes()
-    yield from _unknown_directories(pool, records)
-    yield from _missing_files(pool, records)
-    yield from _stale(pool, records)
-    yield from _left_behind(pool, records)
-    yield from _orphaned_leases(pool, records)
+    else:
+        yield Finding(Level.OK, "table", f"{path} is whole")
+        yield from _differences(pool)
 
 
 def _missing(pool: Pool) -> Finding:
@@ -53,7 +46,7 @@ def _missing(pool: Pool) -> Finding:
 
 
 def _damage(path: Path, pool: Pool) -> Finding | None:
-    """Look at every page, without the rebuilding that opening it through the pool would bring."""
+    """Check every page; not through the pool, which rebuilds a damaged table when it opens it."""
     try:
         registry = Registry(path)
         try:
@@ -74,74 +67,80 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
     )
 
 
-def _directories(pool: Pool) -> list[Path]:
-    # Not through the pool: opening that rebuilds a table that is missing.
+def _directories(pool: Pool) -> Sequence[Path]:
+    # Not through the pool, which rebuilds a missing table when it opens it.
     volumes = Layout(pool.settings.root_path).volumes
     return sorted(path for path in volumes.iterdir() if path.is_dir())
 
 
-def _unknown_directories(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    known = {record.id for record in records}
-    for path in _directories(pool):
-        if path.name not in known:
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"{path} is not in the table",
-                f"{_REPAIR} enters it",
-                repair=partial(_adopt, pool, path),
-            )
-
-
-def _adopt(pool: Pool, directory: Path) -> None:
-    pool.registry.adopt(found_record(pool.layout, directory, pool.clock()))
-
-
-def _missing_files(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
+def _differences(pool: Pool) -> Iterator[Finding]:
+    """Compare the table with the files on disk and with the leases; yield a finding for each difference."""
+    records = pool.registry.volumes()
+    directories = _directories(pool)
+    recorded = {record.id for record in records}
+    for path in directories:
+        if path.name not in recorded:
+            yield _unrecorded(pool, path)
     for record in records:
         if record.has_files and not pool.path(record).is_dir() and not pool.is_in_use(record):
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"the files of {record.session!r} are gone from {pool.path(record)}",
-                f"put them back if they were moved away; {_REPAIR} gives its place in the pool free",
-                repair=partial(pool.put_right, record.id),
-            )
-
-
-def _stale(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    for record in records:
-        if record.state is State.ACTIVE and not pool.is_in_use(record):
-            yield Finding(
-                Level.WARN,
-                "volume",
-                f"{record.session!r} is recorded as active, but nobody holds its lease",
-                f"it can be used all the same; {_REPAIR} corrects the record",
-                repair=partial(pool.put_right, record.id),
-            )
-
-
-def _left_behind(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    for record in records:
-        holder = pool.holder(record) if record.state is State.ACTIVE else None
-        if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
-            yield Finding(
-                Level.WARN,
-                "lease",
-                f"{record.session!r} is held by {holder}",
-                f"end them if they are not wanted: kill {' '.join(map(str, holder.processes))}",
-            )
-
-
-def _orphaned_leases(pool: Pool, records: Sequence[Record]) -> Iterator[Finding]:
-    known = {record.id for record in records} | {path.name for path in _directories(pool)}
+            yield _files_missing(pool, record)
+        if record.state is State.ACTIVE:
+            if not pool.is_in_use(record):
+                yield _falsely_active(pool, record)
+            yield from _left_behind(pool, record)
+    named = recorded | {path.name for path in directories}
     for path in sorted(pool.layout.leases.iterdir()):
         volume_id = path.name.partition(".")[0]
-        if volume_id not in known and not lease.is_held(path):
-            yield Finding(
-                Level.WARN,
-                "lease",
-                f"{path} belongs to no volume",
-                f"it does no harm; {_REPAIR} removes it",
-                repair=partial(pool.remove_lease, volume_id),
-            )
+        if volume_id not in named and not lease.is_held(path):
+            yield _orphaned_lease(pool, path, volume_id)
+
+
+def _unrecorded(pool: Pool, directory: Path) -> Finding:
+    return Finding(
+        Level.WARN,
+        "volume",
+        f"{directory} is not in the table",
+        f"{_REPAIR} enters it",
+        repair=lambda: pool.registry.adopt(found_record(pool.layout, directory, pool.clock())),
+    )
+
+
+def _files_missing(pool: Pool, record: Record) -> Finding:
+    return Finding(
+        Level.WARN,
+        "volume",
+        f"the files of {record.session!r} are gone from {pool.path(record)}",
+        f"put them back if they were moved away; {_REPAIR} records the volume as one without files",
+        repair=partial(pool.put_right, record.id),
+    )
+
+
+def _falsely_active(pool: Pool, record: Record) -> Finding:
+    return Finding(
+        Level.WARN,
+        "volume",
+        f"{record.session!r} is recorded as active, but nobody holds its lease",
+        f"it can be used all the same; {_REPAIR} corrects the record",
+        repair=partial(pool.put_right, record.id),
+    )
+
+
+def _left_behind(pool: Pool, record: Record) -> Iterator[Finding]:
+    holder = pool.holder(record)
+    if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
+        yield Finding(
+            Level.WARN,
+            "lease",
+            f"{record.session!r} is held by {holder}",
+            f"end these processes if they are not wanted: kill {' '.join(map(str, holder.processes))}",
+        )
+
+
+def _orphaned_lease(pool: Pool, path: Path, volume_id: str) -> Finding:
+    return Finding(
+        Level.WARN,
+        "lease",
+        f"{path} belongs to no volume",
+        f"it does no harm; {_REPAIR} removes it",
+        repair=partial(pool.remove_lease, volume_id),
+    )

@@ -1,4 +1,4 @@
-"""A run that is asked to end: no kernel, no lease and no half-written file remains."""
+"""A run that a signal ends: no kernel, no lease and no partial file remains."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ time.sleep(300)
 
 @pytest.fixture
 def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a notebook makes as soon as it runs."""
+    """The file that a notebook makes as soon as its cell runs."""
     monkeypatch.setenv("UP", str(tmp_path / "up"))
     return tmp_path / "up"
 
@@ -52,7 +52,7 @@ def _kernels(process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_ends_kernels_frees_leases_and_writes_what_there_is(
+def test_a_signal_ends_kernels_frees_leases_and_writes_partial_notebooks(
     cli: Cli, slow: Path, up: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     later = write_notebook(tmp_path / "later.ipynb", "1")
@@ -77,7 +77,7 @@ def test_a_signal_ends_kernels_frees_leases_and_writes_what_there_is(
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_a_cell_that_will_not_be_interrupted_is_ended_with_its_kernel(
+def test_a_cell_that_ignores_interrupts_is_ended_with_its_kernel(
     cli: Cli, up: Path, tmp_path: Path
 ) -> None:
     notebook = write_notebook(tmp_path / "deaf.ipynb", _DEAF)
@@ -107,7 +107,7 @@ def test_a_kernel_that_is_starting_is_ended_too(cli: Cli, slow: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("cli")
-def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+def test_signals_that_nohup_ignores_stay_ignored(tmp_path: Path) -> None:
     notebook = write_notebook(
         tmp_path / "a.ipynb", "import os, signal; os.kill(int(os.environ['RUN']), signal.SIGHUP)"
     )
@@ -124,7 +124,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_terminal_shows_bars_and_its_ctrl_c_is_heeded(slow: Path, up: Path) -> None:
+def test_a_terminal_shows_bars_and_its_ctrl_c_ends_the_run(slow: Path, up: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.execvpe(COMMAND[0], [*COMMAND, "run", str(slow)], {**os.environ, "TERM": "xterm"})
@@ -145,7 +145,7 @@ def _read_all(terminal: int) -> str:
     while True:
         try:
             read = os.read(terminal, 65536)
-        except OSError:  # Linux's end of file of a terminal whose other side is closed
+        except OSError:  # how Linux reports the end of a terminal whose other side is closed
             read = b""
         if not read:
             return shown.decode()
