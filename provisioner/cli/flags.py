@@ -8,10 +8,12 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from traitlets import Bool, Enum
+from traitlets import Bool, Enum, TraitType
 
+from provisioner.core.duration import format_duration
 from provisioner.core.errors import ConfigError
 from provisioner.settings.options import KernelOptions
 
@@ -58,17 +60,21 @@ def add_option_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     for option, trait in KernelOptions.class_traits(config=True).items():
         name = option.replace("_", "-")
-        text = f"{trait.help[0].lower()}{trait.help[1:]}".removesuffix(".")
         if isinstance(trait, Bool):  # on by default, so the flag turns it off
             parser.add_argument(
                 f"--no-{name}",
                 dest=_DEST + option,
                 action="store_const",
                 const=False,
-                help=f"do not {text}",
+                help=f"do not {_help(trait)}",
             )
         elif isinstance(trait, Enum):
-            parser.add_argument(f"--{name}", dest=_DEST + option, choices=trait.values, help=text)
+            parser.add_argument(
+                f"--{name}",
+                dest=_DEST + option,
+                choices=trait.values,
+                help=f"{_help(trait)} (default: {trait.default()})",
+            )
         else:
             kind = _KINDS[trait.metadata.get("kind", "text")]
             parser.add_argument(
@@ -77,7 +83,7 @@ def add_option_flags(parser: argparse.ArgumentParser) -> None:
                 metavar=trait.metadata.get("metavar", kind.metavar),
                 type=kind.read,
                 action="append" if kind.repeats else "store",
-                help=f"{text} ({kind.note})" if kind.note else text,
+                help=f"{_help(trait)} ({kind.note})" if kind.note else _help(trait),
             )
     parser.add_argument(
         "--requirements-file",
@@ -108,6 +114,15 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError("--requirements-file contradicts --requirements; keep one of them.")
         given["requirements"] = given.pop(_FILE)
     return given
+
+
+def _help(trait: TraitType[Any, Any]) -> str:
+    """Return the help of a trait as a clause, with its default if that is a duration."""
+    text = f"{trait.help[0].lower()}{trait.help[1:]}".removesuffix(".")
+    default = trait.default()
+    return (
+        f"{text} (default: {format_duration(default)})" if isinstance(default, timedelta) else text
+    )
 
 
 def _variable(pair: str) -> tuple[str, str]:

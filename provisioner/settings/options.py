@@ -42,7 +42,7 @@ class KernelOptions(Configurable):
     workdir = Enum(
         ["volume", "notebook"],
         "volume",
-        help="The working directory of the kernel: its volume (the default), or the directory of its notebook.",
+        help="The working directory of the kernel: its volume, or the directory of its notebook.",
     ).tag(config=True)
     env = Dict(
         key_trait=Unicode(),
@@ -60,7 +60,7 @@ class KernelOptions(Configurable):
     ).tag(config=True, kind="command")
     bootstrap_timeout = Duration(
         timedelta(hours=1),
-        help='How long `bootstrap_command` may run, such as "30m" (default: 1h).',
+        help='How long `bootstrap_command` may run, such as "30m".',
     ).tag(config=True, metavar="TIME")
     nix_profile = Unicode(
         None,
@@ -73,7 +73,7 @@ class KernelOptions(Configurable):
     stale = Enum(
         ["fail", "warn"],
         "fail",
-        help='When an environment cannot be renewed: "fail" (the default), or "warn" and use the earlier one.',
+        help='When an environment cannot be renewed: "fail", or "warn" and use the earlier one.',
     ).tag(config=True)
     requirements = Union(
         [List(Unicode()), Unicode()],

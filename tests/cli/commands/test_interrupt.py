@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -49,32 +50,54 @@ def _kernels(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+def _start_slow(directory: Path) -> subprocess.Popen[str]:
+    """Start a run of a slow notebook and a later one, in a directory of their own."""
+    directory.mkdir()
+    slow = write_notebook(directory / "slow.ipynb", _SLOW, "print('never')")
+    later = write_notebook(directory / "later.ipynb", "1")
+    return start("run", slow, later, env={**os.environ, "UP": str(directory / "up")})
+
+
 def test_a_signal_ends_kernels_frees_leases_and_writes_partial_notebooks(
-    cli: Cli, slow: Path, up: Path, tmp_path: Path, number: signal.Signals, code: int
+    cli: Cli, tmp_path: Path
 ) -> None:
-    later = write_notebook(tmp_path / "later.ipynb", "1")
-    process = start("run", slow, later)
-    wait_for(up, process)
-    kernels = _kernels(process)
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+    # Started together, since each start takes seconds.
+    runs = {
+        number: (tmp_path / number.name, _start_slow(tmp_path / number.name)) for number in codes
+    }
 
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    try:
+        _assert_each_ends(cli, runs, codes)
+    finally:
+        for _, process in runs.values():
+            process.kill()
 
-    assert process.returncode == code
-    assert len(kernels) >= 1
-    assert psutil.wait_procs(kernels, timeout=0)[1] == []
-    assert cli("list", "--json").json[0]["holder"] is None
-    assert cli("shell", slow, "--", "test", "-e", "cleaned").code == 0
-    first, second = texts(tmp_path / "slow.executed.ipynb")
-    assert first.startswith("begun\nKeyboardInterrupt")
-    assert second == ""
-    assert "later.ipynb: not run" in out
-    assert "Traceback" not in err
-    assert not (tmp_path / "later.executed.ipynb").exists()
-    assert not list(tmp_path.glob(".*.tmp"))
+
+def _assert_each_ends(
+    cli: Cli,
+    runs: Mapping[signal.Signals, tuple[Path, subprocess.Popen[str]]],
+    codes: Mapping[signal.Signals, int],
+) -> None:
+    for number, (directory, process) in runs.items():
+        wait_for(directory / "up", process)
+        kernels = _kernels(process)
+
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+        assert process.returncode == codes[number]
+        assert len(kernels) >= 1
+        assert psutil.wait_procs(kernels, timeout=0)[1] == []
+        assert cli("show", directory / "slow.ipynb", "--json").json["holder"] is None
+        assert cli("shell", directory / "slow.ipynb", "--", "test", "-e", "cleaned").code == 0
+        first, second = texts(directory / "slow.executed.ipynb")
+        assert first.startswith("begun\nKeyboardInterrupt")
+        assert second == ""
+        assert "later.ipynb: not run" in out
+        assert "Traceback" not in err
+        assert not (directory / "later.executed.ipynb").exists()
+        assert not list(directory.glob(".*.tmp"))
 
 
 def test_a_cell_that_ignores_interrupts_is_ended_with_its_kernel(

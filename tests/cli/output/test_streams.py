@@ -105,18 +105,24 @@ def test_nothing_is_deleted_unless_the_name_is_typed(typed: str) -> None:
 
 
 def test_a_deleted_working_directory_is_reported(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
     notebook = tmp_path / "a.ipynb"
     notebook.write_text("{}")
-    for command in (
+    commands = (
         f"run {notebook}",
         "run a.ipynb",
         "kernelspec add x --from python3 --pyproject .",
-    ):
-        done = _shell(f"mkdir -p {gone}; cd {gone}; rmdir {gone}; jv {command}")
+        "list",
+    )
+    gone = [tmp_path / f"gone-{number}" for number in range(len(commands))]
+    lines = (
+        f"mkdir {directory}; cd {directory}; rmdir {directory}; jv {command}"
+        for directory, command in zip(gone, commands, strict=True)
+    )
 
-        assert done.returncode == 1
-        assert "The current directory does not exist any more" in done.stderr
-        assert done.stderr.count("\n") == 1
-    assert _shell(f"mkdir -p {gone}; cd {gone}; rmdir {gone}; jv list").returncode == 0
+    *refused, (_, listed) = _shells(*lines)
+
+    for line, done in refused:
+        assert done.returncode == 1, line
+        assert "The current directory does not exist any more" in done.stderr, line
+        assert done.stderr.count("\n") == 1, line
+    assert listed.returncode == 0
