@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from provisioner.cli.app import run as main
 
-__all__ = ["main"]  # the script that an installation makes calls it
+__all__ = ["main"]  # the entry point of the installed script

@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove = actions.add_parser("remove", help="remove a kernelspec that gives volumes")
     remove.add_argument("name", metavar="NAME", help="the kernelspec to remove")
     remove.set_defaults(carry_out=_remove)
-    show = actions.add_parser("list", help="list the kernelspecs that give volumes")
-    show.add_argument("--json", action="store_true", help="print them as JSON")
-    show.set_defaults(carry_out=_list)
+    listed = actions.add_parser("list", help="list the kernelspecs that give volumes")
+    listed.add_argument("--json", action="store_true", help="print them as JSON")
+    listed.set_defaults(carry_out=_list)
 
 
 def run(args: argparse.Namespace) -> int:

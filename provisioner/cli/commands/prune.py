@@ -61,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
 def _require_name(record: Record) -> None:
     if not sys.stdin.isatty():
         raise NotBackedUp(
-            f"The deleted files of {record.session!r} could not be brought back; "
+            f"No current backup of {record.session!r} would remain to bring its files back; "
             "to delete them all the same without a terminal, add --yes."
         )
     try:
         typed = input(
-            f"The deleted files of {record.session!r} cannot be brought back: no current backup remains.\n"
+            f"No current backup of {record.session!r} will remain to bring its files back.\n"
             "Type the session's name to delete them: "
         )
     except EOFError:

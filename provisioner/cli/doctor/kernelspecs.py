@@ -145,7 +145,7 @@ def _of_requirement(text: str, owner: str) -> Iterator[str]:
         Requirement(text)
     except InvalidRequirement:
         yield (
-            f"The requirement {without_logins(repr(text))} {owner} is none; "
+            f"The requirement {without_logins(repr(text))} {owner} is not valid; "
             "write a package's name and its versions, such as 'pandas>=2'."
         )
 

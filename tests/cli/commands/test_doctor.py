@@ -314,7 +314,7 @@ def test_settings_that_cannot_be_read_name_their_file(cli: Cli, configuration: P
         (["python"], {"launcher": "volume-provisioner"}, "itself"),
         (["python"], {"workdri": "volume"}, "did you mean workdir?"),
         (["python"], {"workdir": "moon"}, "config.workdir is 'moon'"),
-        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is none"),
+        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is not valid"),
         (
             ["python"],
             {"requirements": "/no/r.txt"},

@@ -181,7 +181,7 @@ def test_a_typed_path_is_relative_to_the_current_directory(
         (["--from", "python3", "--requirements", "a", "--pyproject", "b"], "both given"),
         (["--from", "python3", "--bootstrap-command", ""], "--bootstrap-command is empty"),
         (["--from", "python3", "--bootstrap-command", "  "], "--bootstrap-command is empty"),
-        (["--from", "python3", "--requirements", "not a ! req"], "'not a ! req' of kernelspec 'mine' is none"),
+        (["--from", "python3", "--requirements", "not a ! req"], "'not a ! req' of kernelspec 'mine' is not valid"),
         (["--from", "python3", "--requirements", ""], "no requirement"),
         (["--from", "python3", "--requirements", "./no/lib"], "/no/lib of kernelspec 'mine' does not exist"),
         (["--from", "python3", "--requirements-file", "/no/r.txt"], "file /no/r.txt of kernelspec 'mine' cannot be"),
