@@ -5,9 +5,6 @@ May import: every room but the other faces.
 
 from __future__ import annotations
 
+from provisioner.cli.app import run as main
 
-def main() -> int:
-    """Run the command line."""
-    from provisioner.cli.app import run
-
-    return run()
+__all__ = ["main"]  # the entry point of the installed script

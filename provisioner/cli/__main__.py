@@ -1,4 +1,4 @@
-"""`python -m provisioner.cli`: the command line without the script that installers make."""
+"""`python -m provisioner.cli`: the command line without the installed script."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The parser of `jupyter volumes`, and the one place where errors become a line and an exit code.
+"""The parser of `jupyter volumes`, and the code that turns errors into a line and an exit code.
 
 A command is a module of this package with two functions, `add_arguments(parser)` and `run(args) -> int`, and a line
-in `COMMANDS`. Only the module of the command that was asked for is imported.
+in `COMMANDS`. Only the module of the requested command is imported.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, NamedTuple
 
 from provisioner import __version__
 from provisioner.cli.output.streams import fault_of_output, forget_output, make_usable
@@ -24,83 +23,52 @@ from provisioner.core.errors import VolumeError
 PROGRAM = "jupyter volumes"
 
 FAILED = 1
-"""The exit code of what was refused or failed, with the reason on stderr."""
+"""The exit code of a refusal or a failure, with the reason on stderr."""
 
 
-class Face(Protocol):
-    """What the module of a command offers."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's arguments."""
-        ...
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Carry the command out; return the exit code."""
-        ...
-
-
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command.
 
     Parameters
     ----------
     name
-        What people type.
-    module
-        The module of this package that has it.
+        The name that people type.
     summary
-        The line that the help shows.
+        Its line in the help.
+    module
+        Its module in this package; None for the one in `commands/` with its name.
     runs_another
-        Whether what follows `--` is a command line of its own; it is handed over as `args.command_line`.
+        Whether the arguments after `--` are another command line; `run` gets them as `args.command_line`.
     """
 
     name: str
-    module: str
     summary: str
+    module: str | None = None
     runs_another: bool = False
 
-    def load(self) -> Face:
-        """Import the command's module."""
-        return cast(Face, import_module(f"provisioner.cli.{self.module}"))
+    def load(self) -> Any:
+        """Import and return the command's module."""
+        return import_module(f"provisioner.cli.{self.module or f'commands.{self.name}'}")
 
 
 COMMANDS: Sequence[Command] = (
-    Command("list", "commands.list", "show all volumes: session, state, holder, size, age"),
-    Command("show", "commands.show", "show what is known of one volume"),
-    Command("path", "commands.path", "print the directory of a volume"),
-    Command(
-        "shell", "commands.shell", "run a shell or a command in a volume, under its lease", True
-    ),
-    Command("run", "commands.run", "execute notebooks, each in the volume of its own path"),
-    Command("backup", "commands.backup", "back volumes up now"),
-    Command("backups", "commands.backups", "show the backups there are, and what one holds"),
-    Command(
-        "restore",
-        "commands.restore",
-        "bring a volume back from a backup, or a copy of it elsewhere",
-    ),
-    Command(
-        "verify", "commands.verify", "read backups whole and compare them with what was written"
-    ),
-    Command(
-        "prune", "commands.prune", "delete a stopped volume's files; its backup can bring them back"
-    ),
-    Command("pin", "commands.pin", "never prune or evict a volume"),
-    Command("unpin", "commands.pin", "let a pinned volume be pruned and evicted again"),
-    Command(
-        "sweep", "commands.sweep", "carry out the maintenance that is due, once or every so often"
-    ),
-    Command(
-        "hydrate",
-        "commands.hydrate",
-        "bring the environment of volumes up to date, with live output",
-    ),
-    Command("warm", "commands.warm", "make hydrated volumes ready for sessions to come"),
-    Command(
-        "kernelspec", "commands.kernelspec", "add, remove or list kernelspecs that give volumes"
-    ),
-    Command("doctor", "doctor.doctor", "check settings, root, table, leases and kernelspecs"),
+    Command("list", "list all volumes: session, state, age, size, holder"),
+    Command("show", "describe one volume"),
+    Command("path", "print the directory of a volume"),
+    Command("shell", "run a shell or a command in a volume, under its lease", runs_another=True),
+    Command("run", "execute notebooks, each in the volume of its own path"),
+    Command("backup", "back volumes up now"),
+    Command("backups", "list the backups, or describe one of them"),
+    Command("restore", "bring a volume back from a backup, or extract a copy elsewhere"),
+    Command("verify", "read backups completely and compare them with their checksums"),
+    Command("prune", "delete a stopped volume's files; a backup can bring them back"),
+    Command("pin", "never prune or evict a volume"),
+    Command("unpin", "let a pinned volume be pruned and evicted again", "commands.pin"),
+    Command("sweep", "carry out the maintenance that is due, once or at intervals"),
+    Command("hydrate", "bring the environments of volumes up to date, with live output"),
+    Command("warm", "make hydrated volumes ready for new sessions"),
+    Command("kernelspec", "add, remove or list kernelspecs that give volumes"),
+    Command("doctor", "check settings, root, table, leases and kernelspecs", "doctor.doctor"),
 )
 
 
@@ -109,13 +77,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0 if all went well, 1 after a failure that one line on stderr names, 2 for a command line that makes no sense,
-    and 128 plus the signal's number if a signal ended it (130 at Ctrl-C).
+    0 for success, 1 for a failure that one line on stderr describes, 2 for a wrong command line, and 128 plus the
+    number of the signal that ended the command (130 for Ctrl-C).
     """
     make_usable()
     if sys.platform == "win32":
         complain(
-            "Windows has no locks that a kernel could inherit (flock), so there are no volumes; "
+            "Windows has no locks that a kernel can inherit (flock), so volumes are not supported; "
             "use Linux, macOS or WSL."
         )
         return FAILED
@@ -131,11 +99,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         forget_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        complain(_told(error, arguments))
+        complain(_message(error, arguments))
         return FAILED
 
 
-def _told(error: OSError, arguments: Sequence[str]) -> str:
+def _message(error: OSError, arguments: Sequence[str]) -> str:
     if (fault := fault_of_output()) is not None:
         forget_output()
         return f"The output cannot be written ({fault.strerror}); send it elsewhere."
@@ -160,16 +128,18 @@ def _dispatch(arguments: list[str]) -> int:
     try:
         own, config = split_settings(own, parser.error)
         args = parser.parse_args(own, argparse.Namespace(config=config, command_line=another))
-        return _named(args.command).load().run(args)
+        command = next(command for command in COMMANDS if command.name == args.command)
+        code: int = command.load().run(args)
+        return code
     finally:
-        # Output that cannot be written any more shows here, not in the interpreter's last breath.
+        # An output that cannot be written fails here, and not when the interpreter exits.
         sys.stdout.flush()
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="See, reach and use the volumes of Jupyter kernels.",
+        description="List, use and maintain the volumes of Jupyter kernels.",
         epilog=SETTINGS_HELP,
         allow_abbrev=False,
     )
@@ -189,13 +159,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _split_command_line(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """Part our own arguments from the command line after `--`, of which argparse would take some for ours."""
+    """Split our arguments from the command line after `--`, which argparse would partly take as ours."""
     runs_another = any(c.name in arguments for c in COMMANDS if c.runs_another)
     if "--" not in arguments or not runs_another:
         return arguments, None
-    place = arguments.index("--")
-    return arguments[:place], arguments[place + 1 :]
-
-
-def _named(name: str) -> Command:
-    return next(command for command in COMMANDS if command.name == name)
+    index = arguments.index("--")
+    return arguments[:index], arguments[index + 1 :]

@@ -1,4 +1,4 @@
-"""Which volume a command line speaks of: a session's name, a former name, an id, or the path of a notebook."""
+"""The volume that a command line names: by session, former name, id, or path of a notebook."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.settings import notebook
 
 
 def open_pool(args: argparse.Namespace) -> Pool:
-    """Return the pool that the settings name. Opened on first use."""
+    """Return the pool of the settings; it opens its root on first use."""
     return pool_of(settings_of(args))
 
 
@@ -29,12 +29,12 @@ def add_session_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def find_volume(pool: Pool, text: str) -> Record:
-    """Return the volume that SESSION stands for.
+    """Return the volume that SESSION names.
 
     Raises
     ------
     VolumeNotFound
-        Naming the sessions that are nearest.
+        If there is none; the message names the most similar sessions.
     """
     try:
         return pool.find(text)
@@ -51,17 +51,17 @@ def session_name(text: str) -> str:
     Raises
     ------
     BadSession
-        If it cannot name one.
+        If it cannot be the name of a session.
     """
     return session_of_notebook(text) or checked(text, "the command line")
 
 
 def session_of_notebook(text: str) -> str | None:
-    """Return the session of a kernel of the notebook `text`; None where it is no notebook's path."""
+    """Return the session of a kernel of the notebook `text`; None if it is not the path of a notebook."""
     if not text.endswith(".ipynb") or "\0" in text:
         return None
     if os.sep not in text and not os.path.exists(text):
         return None
     path = notebook.canonical(text)
-    asked = notebook.volume_metadata(path).get("session")
-    return choose(Clues(kernel_id="", metadata=asked, notebook=path)).name
+    metadata = notebook.volume_metadata(path).get("session")
+    return choose(Clues(kernel_id="", metadata=metadata, notebook=path)).name

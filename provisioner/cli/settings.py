@@ -1,16 +1,16 @@
-"""Settings on the command line: `--VolumePool.root=…`, as Jupyter's applications take them."""
+"""Settings on the command line: `--VolumePool.root=…`, as for the applications of Jupyter."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    from traitlets.config import Config
+from traitlets.config import Config
+from traitlets.config.loader import KVArgParseConfigLoader
 
-    from provisioner.settings.pool import VolumePool
+from provisioner.settings.pool import VolumePool, load_settings
 
 _PREFIX = "--VolumePool."
 
@@ -25,11 +25,11 @@ SETTINGS_HELP = (
 def split_settings(
     arguments: Sequence[str], usage_error: Callable[[str], NoReturn]
 ) -> tuple[list[str], Config | None]:
-    """Take the settings out of a command line; after `--` there are none.
+    """Separate the settings of a command line from its other arguments; after `--` there are no settings.
 
     Returns
     -------
-    The other arguments, and the settings; None where there are none.
+    The other arguments, and the settings (None if there are none).
     """
     rest: list[str] = []
     given: list[str] = []
@@ -40,14 +40,14 @@ def split_settings(
         elif not argument.startswith(_PREFIX):
             rest.append(argument)
         elif not _NAME.fullmatch(argument.partition("=")[0]):
-            usage_error(f"{argument} is no setting; write {_PREFIX}NAME=VALUE")
+            usage_error(f"{argument} is not a setting; write {_PREFIX}NAME=VALUE")
         elif "=" in argument:
             given.append(argument)
         elif (value := next(remaining, None)) is not None:
             given.append(f"{argument}={value}")
         else:
             usage_error(f"{argument} needs a value: {argument}=VALUE")
-    return rest, _parsed(given) if given else None
+    return rest, KVArgParseConfigLoader(argv=given).load_config() if given else None
 
 
 def settings_of(args: argparse.Namespace) -> VolumePool:
@@ -56,14 +56,6 @@ def settings_of(args: argparse.Namespace) -> VolumePool:
     Raises
     ------
     ConfigError
-        For a name or a value that makes no sense.
+        For an unknown name or a value that is refused.
     """
-    from provisioner.settings.pool import load_settings
-
     return load_settings(args.config)
-
-
-def _parsed(given: list[str]) -> Config:
-    from traitlets.config.loader import KVArgParseConfigLoader
-
-    return KVArgParseConfigLoader(argv=given).load_config()

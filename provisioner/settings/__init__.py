@@ -1,4 +1,4 @@
-"""What can be set, each option declared once, and where it is read from.
+"""What users can set: each setting and option declared once, and the sources it is read from.
 
 May import: core.
 """

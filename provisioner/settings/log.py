@@ -1,4 +1,4 @@
-"""The logger that every room writes to: `jupyter_volumes` in a logging configuration."""
+"""The logger of all rooms: `jupyter_volumes` in a logging configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook on disk says of its session: where it really lies and what its metadata asks for."""
+"""Finds the notebook of a kernel and reads the metadata that concerns its volume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provisioner.core.session import (
 )
 
 LOCAL_DRIVES = frozenset({"", "RTC"})
-"""Contents drives that show the server's own files: the default one, and that of real-time collaboration."""
+"""The contents drives that show the server's own files: the default one, and that of real-time collaboration."""
 
 _LARGEST_NOTEBOOK = 512 * 1024 * 1024
 
@@ -29,14 +29,14 @@ def gather(
     process_env: Mapping[str, str],
     volume_names: Collection[str],
 ) -> Clues:
-    """Return what is known of a kernel at its start; reads the notebook file, so call it in a thread.
+    """Return the clues to the session of a kernel that starts; reads the notebook, so call it in a worker thread.
 
     Parameters
     ----------
     kernel_id
         The kernel's id.
     env
-        The environment given for the kernel.
+        The environment that the kernel is started with.
     process_env
         The environment of this process.
     volume_names
@@ -54,15 +54,15 @@ def gather(
 def locate(env: Mapping[str, str], process_env: Mapping[str, str]) -> str | None:
     """Return the canonical path of the kernel's notebook, `drive:path` for a remote one, None if there is none.
 
-    A console's kernel has a "path" too (`<root>/Console 1`), the same for every first console ever opened. It is
-    no file, so it names no session.
+    The kernel of a console has a "path" too (`<root>/Console 1`), the same for every first console. It is not a
+    file, so it names no session.
     """
     local = server_path(env, process_env)
-    told = env.get(NOTEBOOK_VARIABLE, "")
-    drive, colon, _ = told.partition(":")
-    # A colon further on belongs to a file's name: drives have no slash.
+    api_path = env.get(NOTEBOOK_VARIABLE, "")
+    drive, colon, _ = api_path.partition(":")
+    # Drives have no slash; a later colon belongs to the name of a file.
     if colon and "/" not in drive and drive not in LOCAL_DRIVES:
-        return told
+        return api_path
     if local is None:
         return None
     if not os.path.exists(local):
@@ -77,14 +77,14 @@ def canonical(path: str | os.PathLike[str]) -> str:
     try:
         return os.path.realpath(path)
     except ValueError:
-        # A NUL or half a character: no file can bear that name, and `session.checked` says so.
+        # A NUL or half a surrogate pair: no file can have that name, and `session.checked` refuses it.
         return os.fspath(path)
 
 
 def volume_metadata(notebook: str) -> Mapping[str, Any]:
-    """Return the mapping `metadata.volume` of a notebook; empty where there is none or it cannot be read.
+    """Return the mapping `metadata.volume` of a notebook; empty if it has none or cannot be read.
 
-    A notebook that is not JSON, or too large, or gone, still gets its kernel: its metadata asks for nothing.
+    A notebook that is missing, too large or not JSON still gets its kernel, as one without such metadata.
     """
     try:
         found = content_of(notebook, b'"volume"')["metadata"]["volume"]
@@ -94,15 +94,15 @@ def volume_metadata(notebook: str) -> Mapping[str, Any]:
 
 
 def content_of(notebook: str, marker: bytes) -> dict[str, Any]:
-    """Return a notebook as JSON has it; empty if it cannot be read or does not contain `marker`."""
+    """Return the parsed JSON of a notebook; empty if it cannot be read or does not contain `marker`."""
     try:
         path = Path(notebook)
         status = path.stat()
-        # Reading a pipe that bears a notebook's name would never end.
+        # Reading a pipe with the name of a notebook would never end.
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_NOTEBOOK:
             return {}
         content = path.read_bytes()
-        # Parsing holds the interpreter lock, and most notebooks never mention volumes.
+        # Parsing holds the interpreter lock, and most notebooks do not mention volumes.
         if marker not in content:
             return {}
         parsed = json.loads(content)

@@ -1,94 +1,103 @@
-"""What a kernelspec may declare: the `config` stanza of its kernel.json.
+"""The options that a kernelspec may declare, in the `config` stanza of its kernel.json.
 
-It defines the environment of its kernels and nothing else, for it beats every other configuration; what concerns
-the pool is `config.VolumePool`.
+They define the environment of its kernels and nothing else, because they override every other configuration; the
+settings of the pool are those of `VolumePool`. Each option is declared here once: the flags of
+`jupyter volumes kernelspec add` and the tables of the documentation are derived from these traits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, List, TraitError, Unicode, Union
+from traitlets import Bool, Dict, Enum, List, Unicode, Union
 from traitlets.config import Config, Configurable
 
-from provisioner.core.errors import ConfigError
 from provisioner.settings.sources import Origin, file_config, section
-from provisioner.settings.values import Duration, plain, told
+from provisioner.settings.values import Duration, checked, unknown_name
 
 ENTRY_POINTS = "provisioner.hydration_steps"
-"""The entry point group of further hydration steps.
+"""The entry point group of the hydration steps of other packages.
 
-An entry point's name is the option that it adds to kernel.json. It loads a function that takes the option's
-value, as JSON has it, and returns a `Step`; for a value it does not like it raises `ConfigError`.
+The name of an entry point is the option that it adds to kernel.json. The entry point loads a function that takes the
+option's value as JSON gives it and returns a `Step`, or raises `ConfigError` for a value that it refuses.
 """
 
 
 class KernelOptions(Configurable):
-    """The options of a kernelspec whose kernels have volumes."""
+    """The options of a kernelspec whose kernels have volumes.
+
+    Further metadata of a trait is for its flag (see `provisioner.cli.flags`): `kind`, how the text of a command line
+    becomes the value, where the type of the trait does not say it; and `metavar`.
+    """
 
     launcher = Unicode(
-        "local-provisioner", help="The provisioner that really starts the kernel."
-    ).tag(config=True)
+        "local-provisioner", help="The provisioner that starts the process of the kernel."
+    ).tag(config=True, metavar="PROVISIONER")
     launcher_config = Dict(
-        key_trait=Unicode(), help="The `config` stanza handed to the launcher."
-    ).tag(config=True, expected="a mapping")
+        key_trait=Unicode(), help="The launcher's own `config` stanza, a JSON object."
+    ).tag(config=True, expected="a mapping", kind="json")
     workdir = Enum(
         ["volume", "notebook"],
         "volume",
-        help="The kernel's working directory: its volume, or the notebook's own directory.",
+        help="The working directory of the kernel: its volume, or the directory of its notebook.",
     ).tag(config=True)
     env = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
-        help="Variables added to the kernel's environment; `${NAME}` stands for the value NAME has there.",
-    ).tag(config=True, expected="a mapping of names to texts")
+        help="Variables added to the kernel's environment; `${NAME}` stands for the value of NAME there.",
+    ).tag(config=True, expected="a mapping of names to texts", kind="variables")
     overlay = Bool(
         True,
-        help="Whether a Python kernel gets an environment of its own over that of its interpreter.",
+        help="Give each volume of a Python kernel an environment of its own, layered over the packages of the "
+        "kernel's interpreter.",
     ).tag(config=True)
     bootstrap_command = List(
         Unicode(),
-        help="An argument list, run once in each volume and again when it changes.",
-    ).tag(config=True)
+        help="A command that runs once in each volume and again when it changes: a list of arguments.",
+    ).tag(config=True, kind="command")
     bootstrap_timeout = Duration(
-        timedelta(hours=1), help="How long `bootstrap_command` may take."
-    ).tag(config=True)
+        timedelta(hours=1),
+        help='How long `bootstrap_command` may run, such as "30m".',
+    ).tag(config=True, metavar="TIME")
     nix_profile = Unicode(
         None,
         allow_none=True,
-        help="A flake reference, a shell.nix, a store path or a profile directory.",
-    ).tag(config=True)
+        help="The Nix environment: a flake reference, a shell.nix, a store path or a profile directory.",
+    ).tag(config=True, kind="nix")
     nix_watch = List(
-        Unicode(), help="Further files whose change makes the Nix environment be made again."
-    ).tag(config=True)
+        Unicode(), help="Further files; when one changes, the Nix environment is made again."
+    ).tag(config=True, kind="paths")
     stale = Enum(
         ["fail", "warn"],
         "fail",
-        help='What to do where an environment cannot be renewed: fail, or use the old one and "warn".',
+        help='When an environment cannot be renewed: "fail", or "warn" and use the earlier one.',
     ).tag(config=True)
     requirements = Union(
         [List(Unicode()), Unicode()],
         default_value=None,
         allow_none=True,
-        help="Python requirements that uv installs into the volume: a list, or the path of a file.",
-    ).tag(config=True)
+        help="Requirements of Python packages, which uv installs into the volume: a list, or the path of a file.",
+    ).tag(config=True, kind="requirements")
     requires_python = Unicode(
-        None, allow_none=True, help="What the environment's Python must satisfy, e.g. `>=3.11`."
-    ).tag(config=True)
+        None,
+        allow_none=True,
+        help='The Python versions that the environment may have, such as ">=3.11".',
+    ).tag(config=True, metavar="VERSIONS")
     pyproject = Unicode(
-        None, allow_none=True, help="A directory with pyproject.toml and uv.lock, synced by uv."
-    ).tag(config=True)
+        None,
+        allow_none=True,
+        help="A directory with pyproject.toml and uv.lock, which uv syncs into the volume.",
+    ).tag(config=True, kind="path", metavar="DIR")
 
     def __init__(self, **kwargs: Any) -> None:
         self.further: dict[str, object] = {}
         super().__init__(**kwargs)
 
     def take(self, stanza: Mapping[str, Any], kernelspec: str) -> None:
-        """Set what the configuration and then kernel.json say.
+        """Set the options from the configuration, then those from kernel.json.
 
         Parameters
         ----------
@@ -100,39 +109,13 @@ class KernelOptions(Configurable):
         Raises
         ------
         ConfigError
-            For an unknown option or one of a wrong type, in one line that names it and where it stands.
+            For an unknown option or one of a wrong type, in one line that names it and its source.
         """
         config = Config(file_config())
         config.merge(self.config)
-        configured = Origin("the configuration", config)
-        for name, value in section(configured, "VolumeProvisioner").items():
-            self._take(name, value, f"c.VolumeProvisioner.{name}")
-        for name, value in stanza.items():
-            self._take(name, value, f"kernel.json of {kernelspec!r}: config.{name}")
-
-    def _load_config(self, *_: Any, **__: Any) -> None:
-        """Leave to `take` what traitlets would do when this is made: its errors name no place and no cure."""
-
-    def _take(self, name: str, value: object, where: str) -> None:
-        known = set(KernelOptions.class_trait_names(config=True))
-        if name not in known:
-            added = {entry.name for entry in entry_points(group=ENTRY_POINTS)}
-            if name not in added:
-                near = get_close_matches(name, known | added, 1)
-                names = ", ".join(sorted(known | added))
-                hint = f"did you mean {near[0]}?" if near else f"use one of {names}."
-                raise ConfigError(f"{where} is not an option; {hint}")
-            self.further[name] = value
-            return
-        trait = self.traits()[name]
-        try:
-            value = plain(trait, value, getattr(self, name))
-            self.set_trait(name, value)
-        except (TraitError, ValueError) as error:
-            expected = trait.metadata.get("expected") or trait.info()
-            raise ConfigError(f"{where} is {told(name, value)}; it must be {expected}.") from error
-        if name == "env":
-            _check_variables(self.env, where)
+        configured = section(Origin("the configuration", config), "VolumeProvisioner")
+        self._take(configured, "c.VolumeProvisioner")
+        self._take(stanza, f"kernel.json of {kernelspec!r}: config")
 
     def having(
         self, further: Mapping[str, object] | None = None, **values: object
@@ -142,7 +125,7 @@ class KernelOptions(Configurable):
         Parameters
         ----------
         further
-            The options of further packages; as they are where it is None.
+            The options of other packages; None keeps those of the original.
         values
             The changed options.
         """
@@ -154,12 +137,18 @@ class KernelOptions(Configurable):
             raise TypeError(f"no option is named {', '.join(values)}")
         return copy
 
+    def _load_config(self, *_: Any, **__: Any) -> None:
+        """Leave the configuration to `take`: the errors of traitlets name neither its source nor a cure."""
 
-def _check_variables(env: Mapping[str, str], where: str) -> None:
-    """Refuse what no environment can hold; the operating system's own words would name neither place nor variable."""
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise ConfigError(
-                f"{where} has {name!r}, which cannot be a variable: names are not empty and hold no '=', and neither "
-                "names nor values hold a NUL; correct it."
-            )
+    def _take(self, given: Mapping[str, Any], where: str) -> None:
+        own = KernelOptions.class_trait_names(config=True)
+        further = {name: value for name, value in given.items() if name not in own}
+        added = {entry.name for entry in entry_points(group=ENTRY_POINTS)} if further else set()
+        for name in further:
+            if name not in added:
+                raise unknown_name(name, where, {*own, *added}, "an option")
+        known = {name: value for name, value in given.items() if name in own}
+        earlier = {name: getattr(self, name) for name in known}
+        for name, value in checked(KernelOptions, known, where, earlier, "an option").items():
+            setattr(self, name, value)
+        self.further.update(further)

@@ -1,9 +1,9 @@
-"""Every setting, its default, and where it is read from.
+"""Every setting of the pool, its default, and the order of its sources.
 
-A setting is given as `c.VolumePool.<name>` in `jupyter_volumes_config.py` or `.json` on the Jupyter config path
-(nbclient and papermill have no application that would read a configuration for them), is overridden by the
-configuration of the application that starts the kernel (a Jupyter server, with its `--VolumePool.<name>=…`), and
-that by the environment variable JUPYTER_VOLUMES_ROOT.
+A user sets `c.VolumePool.<name>` in `jupyter_volumes_config.py` or `.json` on the Jupyter config path: nbclient and
+papermill have no application that could read a configuration for them. The configuration of the application that
+starts the kernel (a Jupyter server, with its `--VolumePool.<name>=…`) overrides these files, and the environment
+variable JUPYTER_VOLUMES_ROOT overrides both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from provisioner.core.errors import ConfigError
 from provisioner.core.logins import without_logins
 from provisioner.core.policy import Policy
 from provisioner.settings.sources import Origin, file_origins, section
-from provisioner.settings.values import KEEP_EXPECTED, Duration, checked, keep
+from provisioner.settings.values import KEEP_EXPECTED, Duration, checked, keep_rule
 
 ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
 
@@ -38,16 +38,16 @@ _POLICY_NAMES = (
 
 
 class VolumePool(Configurable):
-    """The settings of a pool; the class bears the name under which users write them.
+    """The settings of a pool; the class has the name under which users write them.
 
-    Instances are not changed after `load_settings` made them.
+    Instances do not change after `load_settings` has made them.
     """
 
-    enabled = Bool(True, help="Whether kernels get volumes at all; off, they are refused.").tag(
-        config=True
-    )
+    enabled = Bool(
+        True, help="Whether kernels get volumes; if not, a kernel that needs one is refused."
+    ).tag(config=True)
     root = Unicode(
-        help="The directory under which all volumes lie; private to its owner. "
+        help="The directory that holds all volumes; only its owner can read it. "
         "Default: `volumes` in the Jupyter data directory."
     ).tag(config=True)
     max_volumes = Integer(
@@ -55,106 +55,111 @@ class VolumePool(Configurable):
     ).tag(config=True)
     acquire_timeout = Duration(
         allow_none=True,
-        help="How long to wait for a volume that another process holds. Default: refuse at once "
-        '(spelled "never": never wait).',
+        help="How long a kernel's start waits for a volume that another process holds. "
+        'Default: "never": the start does not wait, and is refused at once.',
     ).tag(config=True)
     allow_network_root = Bool(
         False,
-        help="Accept a root on a network file system. SQLite loses data there as soon as two hosts write; "
-        "set this only where a single host uses the root.",
+        help="Accept a root on a network file system. SQLite loses data there as soon as two hosts write: "
+        "set this only if a single host uses the root.",
     ).tag(config=True)
     shell = Unicode(
-        help="The program that `jupyter volumes shell` runs. Default: $SHELL, else /bin/sh."
+        help="The program that `jupyter volumes shell` runs. Default: $SHELL, or /bin/sh if that is not set."
     ).tag(config=True)
     shell_args = List(
-        Unicode(), help="Arguments given to `shell` before those of the command line."
+        Unicode(), help="Arguments for `shell`; those of the command line follow them."
     ).tag(config=True)
     env = Dict(
         key_trait=Unicode(),
         value_trait=Unicode(),
-        help="Variables added to the environment of every kernel that has a volume.",
+        help="Variables added to the environment of every kernel with a volume; `${NAME}` stands for the value of "
+        "NAME there.",
     ).tag(config=True, expected="a mapping of names to texts")
 
     allowed_nix_profiles = List(
         Unicode(),
-        help="The Nix references that a notebook may ask for (`metadata.volume.nix_profile`); one that ends in `*` "
-        "stands for all that begin so. Default: none.",
+        help="The Nix references that a notebook may request in `metadata.volume.nix_profile`; one that ends in `*` "
+        "allows all that begin with the text before it. Default: none.",
     ).tag(config=True)
     allow_notebook_requirements = Bool(
         False,
-        help="Whether a notebook may ask for Python packages: by a PEP 723 block in its first code cell.",
+        help="Whether a notebook may request Python packages, in a PEP 723 block in its first code cell.",
     ).tag(config=True)
 
     idle_shutdown = Duration(
         timedelta(hours=2),
-        help="Shut down a volume's kernel after being idle that long (by the server extension).",
+        help="The server extension shuts down a volume's kernel that has been idle this long.",
     ).tag(config=True)
     cull_warning = Duration(
         timedelta(minutes=5),
-        help="How long before a kernel is shut down for idleness people are warned.",
+        help="How long before an idle kernel is shut down its users are warned.",
     ).tag(config=True)
     cull_connected = Bool(
-        False, help="Whether kernels with an open notebook are shut down for idleness too."
+        False, help="Whether an idle kernel is shut down although its notebook is open."
     ).tag(config=True)
     cull_interval = Duration(
         timedelta(minutes=1),
-        help='How often the server extension looks for idle kernels, at least ("never": no culling).',
+        help="The longest time between two checks for idle kernels by the server extension "
+        '("never": no kernel is shut down for being idle).',
     ).tag(config=True)
     max_idle_shutdown = Duration(
-        help="The longest `metadata.volume.idle_shutdown` that a notebook may ask for. Default: any, also never."
+        help="The longest `metadata.volume.idle_shutdown` that a notebook may request. "
+        'Default: "never", which allows any, "never" included.'
     ).tag(config=True)
     arbiter = Union(
         [Unicode(), Callable()],
         default_value="",
-        help="A callable, or the importable name of one, asked before an idle kernel is shut down: it is called "
-        "with the session, the kernel's id and how long it has been idle (timedelta); returning False spares it.",
+        help="A callable, or its importable name, that is called before an idle kernel is shut down, with the "
+        "session, the kernel's id and its idle time (timedelta); if it returns False, the kernel stays.",
     ).tag(config=True)
     sweep_interval = Duration(
         timedelta(minutes=5),
-        help='How often the server extension sweeps the root ("never": leave it to `jupyter volumes sweep`).',
+        help='How often the server extension sweeps the root ("never": only `jupyter volumes sweep` does).',
     ).tag(config=True)
     backup_after = Duration(
-        timedelta(minutes=10), help="Back a volume up this long after it was stopped."
+        timedelta(minutes=10), help="How long after its stop a volume is backed up."
     ).tag(config=True)
     prune_after = Duration(
         timedelta(days=14),
-        help="Delete a stopped volume's files this long after it was stopped, if they are backed up.",
+        help="How long after its stop a volume's files are deleted from disk, if they are backed up.",
     ).tag(config=True)
     backup_destination = Unicode(
-        help="Where backups lie: a directory, or a URL that fsspec understands. Default: `backups` under the root."
+        help="The destination of backups: a directory, or a URL of fsspec. Default: `backups` in the root."
     ).tag(config=True)
     keep_backups = Union(
         [Integer(min=1), Duration(), Dict()],
         default_value=3,
-        help="Which older backups stay: a count, an age, or both as "
-        '{"count": 3, "age": "90d"} (older ones go when beyond both).',
+        help="Which older backups of a volume are kept: a count, an age, or both as "
+        '{"count": 3, "age": "90d"} (a backup that exceeds both is deleted).',
     ).tag(config=True, expected=KEEP_EXPECTED)
     backup_exclude = List(
         Unicode(),
-        help="Globs, relative to the volume, of what backups leave out (`**` crosses directories).",
+        help="Globs, relative to the volume, of the files that backups omit (`**` matches across directories).",
     ).tag(config=True)
     max_bytes = Integer(
         None,
         allow_none=True,
         min=1,
-        help="How many bytes all volumes with files on disk may hold before stopped, backed-up ones make room.",
+        help="How many bytes the volumes with files on disk may hold together; beyond that, stopped volumes that are "
+        "backed up are evicted. Default: no limit.",
     ).tag(config=True)
     headroom = Integer(
         1,
         min=0,
-        help="How many of `max_volumes` places a sweep keeps free, so that a person need not wait for an eviction.",
+        help="How many volumes below `max_volumes` a sweep stays, so that the start of a kernel need not wait for an "
+        "eviction.",
     ).tag(config=True)
     spares = Dict(
         key_trait=Unicode(),
         value_trait=Integer(min=0),
-        help="How many hydrated volumes are kept ready for new sessions, by kernelspec; e.g. "
-        '{"python3-volume": 2}. Made by the server extension and by `jupyter volumes warm`.',
+        help="How many hydrated volumes are kept ready for new sessions, by kernelspec, such as "
+        '{"python3-volume": 2}. The server extension and `jupyter volumes warm` make them.',
     ).tag(config=True, expected="a mapping of kernelspecs to whole numbers, 0 or more")
     kernelspec_policy = Dict(
         key_trait=Unicode(),
         value_trait=Dict(),
         help="Settings for the volumes of one kernelspec, by its name: idle_shutdown, backup_after, prune_after, "
-        'keep_backups, backup_exclude, backup_destination; e.g. {"python3-volume": {"prune_after": "30d"}}.',
+        'keep_backups, backup_exclude, backup_destination; such as {"python3-volume": {"prune_after": "30d"}}.',
     ).tag(config=True, expected="a mapping of kernelspecs to mappings of settings")
 
     def __init__(self, **kwargs: Any) -> None:
@@ -162,20 +167,20 @@ class VolumePool(Configurable):
         super().__init__(**kwargs)
 
     def policy(self, kernelspec: str) -> Policy:
-        """Return what is due when for volumes of that kernelspec.
+        """Return the policy for volumes of that kernelspec.
 
         Raises
         ------
         ConfigError
-            If `kernelspec_policy` has an unknown name or a value that the setting of that name would refuse.
+            If `kernelspec_policy` has an unknown name or a value that the setting of that name refuses.
         """
-        # Worked out once: a listing asks for each of its thousand volumes.
+        # Computed once: `jupyter volumes list` asks for each of a thousand volumes.
         if kernelspec not in self._policies:
             self._policies[kernelspec] = self._make_policy(kernelspec)
         return self._policies[kernelspec]
 
     def policies(self) -> list[Policy]:
-        """Return the general policy and those of the kernelspecs that have their own."""
+        """Return the general policy, then those of the kernelspecs that have their own."""
         return [self.policy(name) for name in ("", *self.kernelspec_policy)]
 
     def _make_policy(self, kernelspec: str) -> Policy:
@@ -186,24 +191,24 @@ class VolumePool(Configurable):
             idle_shutdown=values["idle_shutdown"],
             backup_after=values["backup_after"],
             prune_after=values["prune_after"],
-            keep=keep(values["keep_backups"], "VolumePool"),
+            keep=keep_rule(values["keep_backups"], "VolumePool"),
             exclude=tuple(values["backup_exclude"]),
             destination=_checked_destination(values["backup_destination"] or self.destination),
         )
 
     @property
     def destinations(self) -> list[str]:
-        """All places where backups go, each once, the general one first."""
+        """All destinations of backups, each once, the general one first."""
         return list(dict.fromkeys(policy.destination for policy in self.policies()))
 
     @property
     def root_path(self) -> Path:
-        """The root as an absolute path (`ConfigError` if it begins with the `~` of nobody)."""
+        """The root as an absolute path (`ConfigError` if it begins with the `~` of an unknown user)."""
         root = self.root or os.path.join(jupyter_data_dir(), "volumes")
         expanded = os.path.expanduser(root)
         if expanded.startswith("~"):
             raise ConfigError(
-                f"VolumePool.root is {root!r}, whose home directory is not known; write the path in full."
+                f"VolumePool.root is {root!r}, whose home directory is not known; write the full path."
             )
         if not os.path.isabs(expanded):
             raise _relative("VolumePool.root", root)
@@ -211,12 +216,12 @@ class VolumePool(Configurable):
 
     @property
     def destination(self) -> str:
-        """Where backups lie, the default filled in (`ConfigError` if it depends on the current directory)."""
+        """The general destination of backups (`ConfigError` if it depends on the current directory)."""
         given = self.backup_destination
         return _checked_destination(given) if given else str(self.root_path / "backups")
 
     def summary(self) -> str:
-        """Return one line for logs and bug reports; it holds no secret (of `env` only the names)."""
+        """Return one line for logs and bug reports; it holds no secret (the names in `env`, not its values)."""
         shown = {
             name: sorted(value) if name == "env" else value
             for name, value in (
@@ -229,7 +234,7 @@ class VolumePool(Configurable):
 
 
 def load_settings(application: Config | None = None) -> VolumePool:
-    """Read the settings of this process from every place, weakest first.
+    """Return the settings of this process, read from every source.
 
     Parameters
     ----------
@@ -239,7 +244,7 @@ def load_settings(application: Config | None = None) -> VolumePool:
     Raises
     ------
     ConfigError
-        For an unknown name, a wrong type or a senseless value; names the trait and the file.
+        For an unknown name or a value that is refused; the message names the setting and its source.
     """
     origins = [*file_origins(), Origin("the application's configuration", application or Config())]
     values: dict[str, Any] = {}
@@ -252,13 +257,13 @@ def load_settings(application: Config | None = None) -> VolumePool:
     if root := os.environ.get(ROOT_VARIABLE):
         values["root"] = root
     settings = VolumePool(**values)
-    # From here on the same directory, wherever the process moves to.
+    # A later change of the process's working directory must not change the root.
     settings.root = str(settings.root_path)
     return settings
 
 
 def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the settings of one kernelspec as the traits take them."""
+    """Return the settings of one kernelspec as the traits hold them."""
     here = f"{where}.kernelspec_policy[{kernelspec!r}]"
     for name in own:
         if name not in _POLICY_NAMES:
@@ -267,10 +272,10 @@ def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict
 
 
 def _checked(given: Mapping[str, Any], where: str, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as the traits take them, and see to what the trait of `keep_backups` does not."""
+    """Return settings as the traits hold them; also checks what the trait `keep_backups` accepts too easily."""
     chosen = checked(VolumePool, given, where, earlier)
     if "keep_backups" in chosen:
-        keep(chosen["keep_backups"], where)
+        keep_rule(chosen["keep_backups"], where)
     return chosen
 
 
@@ -283,7 +288,7 @@ def _checked_destination(given: str) -> str:
 def _relative(name: str, given: str) -> ConfigError:
     return ConfigError(
         f"{name} is {given!r}, which each process would look for in its own current directory; "
-        "write the path in full."
+        "write the full path."
     )
 
 

@@ -1,4 +1,4 @@
-"""The places that settings are read from: our own configuration files on the Jupyter config path."""
+"""The sources of settings: our own configuration files on the Jupyter config path."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ SECTIONS = ("VolumePool", "VolumeProvisioner")
 """The sections of our own configuration files."""
 
 _LIKENESS = 0.9
-"""From which likeness on (`difflib`, 0 to 1) a name is taken for a misspelt one.
+"""The similarity (`difflib`, 0 to 1) from which a name counts as a misspelt one of ours.
 
-A slip has 0.94 or more, SlurmProvisioner and VolumeProvisioner 0.85."""
+A typing error has 0.94 or more; SlurmProvisioner and VolumeProvisioner have 0.85."""
 
 
 class Origin(NamedTuple):
-    """One place that settings are read from, and what it is called in messages."""
+    """One source of settings, with its name in messages."""
 
     label: str
     config: Config
 
 
 def file_config() -> Config:
-    """Return what the configuration files say, for any section; the first directories on the path are the strongest."""
+    """Return the merged configuration files, with all sections; the first directories on the path are the strongest."""
     merged = Config()
     for origin in file_origins():
         merged.merge(origin.config)
@@ -64,14 +64,13 @@ def file_origins() -> Iterator[Origin]:
 
 
 def _check_sections(origin: Origin) -> None:
-    """Refuse what looks like a section of ours and is none; warn of any other that nobody reads from this file.
+    """Refuse a section whose name looks like a misspelt one of ours; warn of any other that is not ours.
 
-    A configuration file may hold sections of whoever else reads it, and of nobody yet: that is Jupyter's habit. But
-    what somebody has set and misspelt must not be left unset without a word.
+    Jupyter ignores sections that it does not know. But a setting in a misspelt section must not be ignored silently.
     """
     known = {name.lower(): name for name in SECTIONS}
     for name, content in origin.config.items():
-        if name in SECTIONS or content == {}:  # a file that looks at a section makes it
+        if name in SECTIONS or content == {}:  # a .py file that only reads a section creates it
             continue
         if near := get_close_matches(name.lower(), known, 1, _LIKENESS):
             raise ConfigError(
@@ -83,7 +82,7 @@ def _check_sections(origin: Origin) -> None:
 @cache  # the files are read at each start of a kernel
 def _warn_of_section(label: str, name: str) -> None:
     log.warning(
-        "%s: %s is read by nobody; this file is for %s, and what is for others belongs into theirs, such as "
+        "%s: %s is not read from this file, which is for %s; move it to the configuration of its application, such as "
         "jupyter_server_config.py.",
         label,
         name,
@@ -92,12 +91,12 @@ def _warn_of_section(label: str, name: str) -> None:
 
 
 def section(origin: Origin, name: str) -> Mapping[str, Any]:
-    """Return the settings that a place has for the class `name`; never creates the section.
+    """Return the settings that a source has for the class `name`; never creates the section.
 
     Raises
     ------
     ConfigError
-        If it is no mapping.
+        If the section is not a mapping.
     """
     found = origin.config.get(name, {})
     if not isinstance(found, Mapping):

@@ -1,4 +1,4 @@
-"""The command line for tests."""
+"""Fixtures for tests of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.commands import Cli
 
 @pytest.fixture
 def cli(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Calls `jupyter volumes` in this process, on a root of the test's own; `jupyter` is found in our environment."""
+    """Calls `jupyter volumes` in this process, with a root of its own and our environment first on PATH."""
     scripts = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", os.pathsep.join((scripts, os.environ["PATH"])))
     return Cli(capsys)
@@ -21,11 +21,11 @@ def cli(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 
 @pytest.fixture
 def configuration(root: Path) -> Path:
-    """Where the user's settings lie."""
+    """The user's directory of configuration files."""
     return Path(os.environ["JUPYTER_CONFIG_DIR"])
 
 
 @pytest.fixture
 def kernels(root: Path) -> Path:
-    """Where the user's kernelspecs lie; not made yet."""
+    """The user's directory of kernelspecs; it does not exist yet."""
     return Path(os.environ["JUPYTER_DATA_DIR"], "kernels")

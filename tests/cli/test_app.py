@@ -20,9 +20,7 @@ from tests.support.commands import COMMAND, Cli, make_volume
         ["sweep", "--every", "never"],
     ],
 )  # fmt: skip
-def test_a_command_line_that_makes_no_sense_is_answered_with_the_usage(
-    cli: Cli, arguments: list[str]
-) -> None:
+def test_a_wrong_command_line_shows_the_usage(cli: Cli, arguments: list[str]) -> None:
     called = cli(*arguments)
 
     assert called.code == 2
@@ -38,7 +36,7 @@ def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(cli: Cli) -> None:
     assert called.err.count("\n") == 1
 
 
-def test_a_setting_on_the_command_line_counts(
+def test_a_setting_on_the_command_line_applies(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
@@ -48,7 +46,7 @@ def test_a_setting_on_the_command_line_counts(
     assert called.out == f"No volumes yet under {tmp_path / 'elsewhere'}.\n"
 
 
-def test_a_setting_may_stand_apart_from_its_value(
+def test_a_setting_may_be_separated_from_its_value_by_a_space(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
@@ -76,11 +74,11 @@ def test_a_session_that_begins_with_a_dash_can_be_named(cli: Cli) -> None:
     assert cli("path", "--", "-x").code == 0
 
 
-def test_the_version_is_told(cli: Cli) -> None:
+def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version").out == f"jupyter-volumes {__version__}\n"
 
 
-def test_a_platform_that_cannot_work_says_so_in_one_line(
+def test_an_unsupported_platform_is_refused_in_one_line(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
@@ -93,10 +91,10 @@ def test_a_platform_that_cannot_work_says_so_in_one_line(
 
 
 @pytest.mark.parametrize("command", ["list", "doctor"])
-def test_an_error_of_the_system_is_told_with_its_path_and_advice_that_is_not_this_very_command(
+def test_an_error_of_the_system_names_its_path_and_another_command_as_advice(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    module = {"list": "listing"}.get(command, command)
+    module = {"list": "commands.list", "doctor": "doctor.doctor"}[command]
 
     def fail(args: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "/some/file")
@@ -109,7 +107,7 @@ def test_an_error_of_the_system_is_told_with_its_path_and_advice_that_is_not_thi
     assert ("doctor" in called.err) == (command != "doctor")
 
 
-def test_every_command_explains_itself(cli: Cli) -> None:
+def test_every_command_has_a_help(cli: Cli) -> None:
     listed = cli("--help").out
     names = ["list", "show", "path", "shell", "run", "kernelspec", "doctor", "backup", "prune"]
     for name in names:
@@ -118,7 +116,7 @@ def test_every_command_explains_itself(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_listing_imports_neither_nbclient_nor_rich() -> None:
+def test_list_imports_neither_nbclient_nor_rich() -> None:
     make_volume("a")
     program = (
         "import sys; from provisioner.cli.app import run; run(['list']); "
@@ -132,7 +130,7 @@ def test_listing_imports_neither_nbclient_nor_rich() -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     make_volume("a")
     reading, writing = os.pipe()
     os.close(reading)

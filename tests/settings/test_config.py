@@ -1,4 +1,4 @@
-"""Settings: where they are read from, which of them wins, and what is refused."""
+"""Settings: their sources, which source wins, and what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def user(root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of configuration files that is stronger than the user's."""
+    """A directory of configuration files that override the user's."""
     directory = tmp_path / "project"
     directory.mkdir()
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(directory))
@@ -50,13 +50,13 @@ def write_json(directory: Path, content: object) -> Path:
 
 
 class Server(Application):
-    """An application that knows our classes."""
+    """An application that has our classes."""
 
-    classes = [VolumePool, VolumeProvisioner]  # noqa: RUF012 - as traitlets has it
+    classes = [VolumePool, VolumeProvisioner]  # noqa: RUF012 - traitlets declares it this way
 
 
 def command_line(*arguments: str) -> Config:
-    """Return what an application makes of its command line."""
+    """Return the configuration that an application parses from its command line."""
     application = Server()
     application.parse_command_line(list(arguments))
     return application.config
@@ -88,7 +88,7 @@ def test_a_file_on_the_config_path_is_read(user: Path, suffix: str) -> None:
     assert settings.acquire_timeout == timedelta(minutes=30)
 
 
-def test_each_place_overrides_the_weaker_ones(user: Path, project: Path) -> None:
+def test_each_source_overrides_the_weaker_ones(user: Path, project: Path) -> None:
     """User's file < project's file < application's file < command line, setting by setting."""
     write_py(
         user,
@@ -105,7 +105,7 @@ def test_each_place_overrides_the_weaker_ones(user: Path, project: Path) -> None
     assert settings.idle_shutdown == timedelta(seconds=4)
 
 
-def test_the_environment_variable_names_the_root_against_all_others(
+def test_the_environment_variable_overrides_every_other_root(
     user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_py(user, f"c.VolumePool.root = {str(tmp_path / 'file')!r}")
@@ -117,7 +117,7 @@ def test_the_environment_variable_names_the_root_against_all_others(
     assert load_settings().root_path == tmp_path / "file"
 
 
-def test_json_is_stronger_than_py_beside_it_as_for_all_of_jupyter(user: Path) -> None:
+def test_json_overrides_py_in_the_same_directory_as_in_jupyter(user: Path) -> None:
     write_py(user, "c.VolumePool.max_volumes = 1", "c.VolumePool.headroom = 1")
     write_json(user, {"VolumePool": {"max_volumes": 2}})
     settings = load_settings()
@@ -125,7 +125,7 @@ def test_json_is_stronger_than_py_beside_it_as_for_all_of_jupyter(user: Path) ->
     assert file_config().VolumePool.max_volumes == 2
 
 
-def test_what_a_file_appends_is_added_to_what_weaker_places_say(user: Path, project: Path) -> None:
+def test_a_file_may_append_to_the_values_of_weaker_sources(user: Path, project: Path) -> None:
     write_py(user, "c.VolumePool.shell_args = ['-l']", "c.VolumePool.env = {'A': '1'}")
     write_py(project, "c.VolumePool.shell_args.append('-i')", "c.VolumePool.env.update({'B': '2'})")
     settings = load_settings()
@@ -149,13 +149,13 @@ def test_what_a_file_appends_is_added_to_what_weaker_places_say(user: Path, proj
         ("spares=python3-volume=2", "spares", {"python3-volume": 2}),
     ],
 )
-def test_the_command_line_sets_anything(
+def test_the_command_line_sets_every_type_of_setting(
     root: Path, argument: str, name: str, value: object
 ) -> None:
     assert getattr(load_settings(command_line(f"--VolumePool.{argument}")), name) == value
 
 
-def test_a_place_that_depends_on_the_current_directory_is_refused(
+def test_a_path_that_depends_on_the_current_directory_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", "here")
@@ -176,7 +176,7 @@ def test_a_configuration_file_that_ends_the_process_is_refused(user: Path) -> No
         load_settings()
 
 
-def test_a_home_directory_is_expanded_and_nobodys_is_refused(
+def test_a_home_directory_is_expanded_and_an_unknown_one_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -219,7 +219,7 @@ REFUSED: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("where", ["py", "json", "application"])
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_senseless_setting_is_refused_naming_it_and_its_file(
+def test_a_wrong_setting_is_refused_with_its_name_and_its_file(
     user: Path, what: str, where: str
 ) -> None:
     name, value = REFUSED[what]
@@ -239,7 +239,7 @@ def test_a_senseless_setting_is_refused_naming_it_and_its_file(
     assert any(cure in said for cure in ("must be", "did you mean", "use "))
 
 
-def test_a_misspelt_name_is_told_the_right_one(user: Path) -> None:
+def test_a_misspelt_name_is_refused_with_the_right_one(user: Path) -> None:
     write_py(user, "c.VolumePool.max_volume = 3")
     with pytest.raises(ConfigError, match=r"did you mean max_volumes\?"):
         load_settings()
@@ -258,7 +258,7 @@ def test_a_misspelt_name_is_told_the_right_one(user: Path) -> None:
         ("VolumesProvisioner", "VolumeProvisioner"),
     ],
 )
-def test_a_misspelt_section_of_our_own_file_is_refused_naming_it_and_the_right_one(
+def test_a_misspelt_section_is_refused_with_the_right_one(
     user: Path, suffix: str, misspelt: str, meant: str
 ) -> None:
     if suffix == "py":
@@ -272,19 +272,19 @@ def test_a_misspelt_section_of_our_own_file_is_refused_naming_it_and_the_right_o
 
 
 @pytest.mark.parametrize("name", ["LocalProvisioner", "SlurmProvisioner", "ServerApp", "Volumes"])
-def test_a_section_of_others_in_our_own_file_is_no_error_but_one_warning(
+def test_a_section_of_another_program_is_no_error_but_one_warning(
     user: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     path = write_json(user, {name: {"x": 1}, "VolumePool": {"max_volumes": 7}})
     for _ in range(3):
         assert load_settings().max_volumes == 7
     (warning,) = (r.getMessage() for r in caplog.records)
-    assert warning.startswith(f"{path}: {name} is read by nobody")
+    assert warning.startswith(f"{path}: {name} is not read from this file")
     assert "VolumePool" in warning
     assert "\n" not in warning
 
 
-def test_a_section_that_a_file_only_looks_at_is_none(
+def test_a_section_that_a_file_only_reads_is_no_error(
     user: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_py(
@@ -307,7 +307,7 @@ def test_a_section_that_a_file_only_looks_at_is_none(
         ("json", '{"version": 99}'),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_named(user: Path, suffix: str, content: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(user: Path, suffix: str, content: str) -> None:
     path = user / f"jupyter_volumes_config.{suffix}"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
@@ -350,14 +350,12 @@ def test_the_summary_is_one_line_without_secrets(root: Path) -> None:
         ({"age": "1d"}, Keep(1, timedelta(days=1))),
     ],
 )
-def test_which_backups_stay_can_be_said_in_three_ways(
-    root: Path, written: object, keep: Keep
-) -> None:
+def test_keep_backups_has_three_forms(root: Path, written: object, keep: Keep) -> None:
     settings = load_settings(Config({"VolumePool": {"keep_backups": written}}))
     assert settings.policy("python3").keep == keep
 
 
-def test_a_kernelspecs_policy_overrides_the_general_one_only_where_it_says_so(root: Path) -> None:
+def test_the_policy_of_a_kernelspec_overrides_only_the_settings_that_it_names(root: Path) -> None:
     own = {"r": {"prune_after": "30d", "backup_exclude": ["cache/**"]}}
     settings = load_settings(
         Config({"VolumePool": {"kernelspec_policy": own, "backup_after": "1m"}})
@@ -400,26 +398,26 @@ def options_of(config: Config, /, **stanza: object) -> VolumeProvisioner:
 
 
 def fault_of(provisioner: VolumeProvisioner) -> str:
-    """Return what the start will be refused with."""
+    """Return the message that the start will be refused with."""
     assert provisioner._fault is not None
     return str(provisioner._fault)
 
 
-def test_kernel_json_beats_the_configuration(root: Path) -> None:
+def test_kernel_json_overrides_the_configuration(root: Path) -> None:
     config = Config({"VolumeProvisioner": {"workdir": "notebook", "overlay": False}})
     provisioner = options_of(config, workdir="volume")
     assert provisioner._fault is None
     assert (provisioner.options.workdir, provisioner.options.overlay) == ("volume", False)
 
 
-def test_the_command_line_sets_what_kernelspecs_declare(root: Path) -> None:
+def test_the_command_line_sets_options_of_kernelspecs(root: Path) -> None:
     given = command_line("--VolumeProvisioner.overlay=False", "--VolumeProvisioner.env=A=1")
     provisioner = options_of(given)
     assert provisioner._fault is None
     assert (provisioner.options.overlay, provisioner.options.env) == (False, {"A": "1"})
 
 
-def test_a_file_may_add_to_what_kernelspecs_declare(user: Path) -> None:
+def test_a_file_may_update_options_of_kernelspecs(user: Path) -> None:
     write_py(user, "c.VolumeProvisioner.env.update({'A': '1'})")
     provisioner = options_of(Config())
     assert provisioner._fault is None
@@ -444,7 +442,7 @@ def test_a_file_may_add_to_what_kernelspecs_declare(user: Path) -> None:
         ("config", {}),
     ],
 )
-def test_a_senseless_option_of_kernel_json_is_refused_naming_it(
+def test_a_wrong_option_of_kernel_json_is_refused_with_its_name(
     root: Path, name: str, value: object
 ) -> None:
     said = fault_of(options_of(Config(), **{name: value}))
@@ -452,7 +450,7 @@ def test_a_senseless_option_of_kernel_json_is_refused_naming_it(
     assert "\n" not in said
 
 
-def test_a_senseless_option_in_the_configuration_is_refused_when_a_kernel_starts(
+def test_a_wrong_option_in_the_configuration_is_refused_when_a_kernel_starts(
     root: Path,
 ) -> None:
     said = fault_of(options_of(Config({"VolumeProvisioner": {"workdir": 3}})))

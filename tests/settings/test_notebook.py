@@ -1,4 +1,4 @@
-"""What a notebook on disk says of its session."""
+"""Finding the notebook of a kernel, and reading its metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(path: Path, metadata: object) -> Path:
     return path
 
 
-def test_a_caller_is_asked_before_the_notebook_is_read(tmp_path: Path) -> None:
+def test_a_session_named_by_the_caller_comes_before_the_notebook(tmp_path: Path) -> None:
     notebook = write(tmp_path / "a.ipynb", {"volume": {"session": "m"}})
     env = {SESSION_VARIABLE: "c", SERVER_VARIABLE: str(notebook)}
     assert gather("k", env, {}, ()) == Clues("k", caller="c")
@@ -44,7 +44,7 @@ def test_a_kernel_without_a_notebook_has_only_its_id() -> None:
     assert gather("k", {}, {}, ()) == Clues("k")
 
 
-def test_a_nested_run_does_not_ask_for_the_volume_it_lies_in(tmp_path: Path) -> None:
+def test_a_nested_run_does_not_request_the_surrounding_volume(tmp_path: Path) -> None:
     notebook = write(tmp_path / "a.ipynb", {})
     inherited = {
         SESSION_VARIABLE: str(notebook),
@@ -84,7 +84,7 @@ def test_a_backing_file_that_does_not_exist_stands_for_its_notebook(tmp_path: Pa
     assert locate({SERVER_VARIABLE: str(tmp_path / f"a-jvsc-{UUID}.ipynb")}, {}) == str(notebook)
 
 
-def test_a_notebook_that_really_bears_such_a_name_keeps_it(tmp_path: Path) -> None:
+def test_a_notebook_that_really_has_such_a_name_keeps_it(tmp_path: Path) -> None:
     own = write(tmp_path / f"a-{UUID}.ipynb", {})
     assert locate({SERVER_VARIABLE: str(own)}, {}) == str(own)
 
@@ -133,9 +133,7 @@ def test_a_path_that_no_file_can_have_is_refused_not_a_crash(tmp_path: Path, nam
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_a_notebook_that_cannot_be_understood_asks_for_nothing(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_a_notebook_that_cannot_be_read_requests_nothing(tmp_path: Path, content: bytes) -> None:
     notebook = tmp_path / "a.ipynb"
     notebook.write_bytes(content)
     assert volume_metadata(str(notebook)) == {}
@@ -143,13 +141,13 @@ def test_a_notebook_that_cannot_be_understood_asks_for_nothing(
     assert choose(clues).name == str(notebook)
 
 
-def test_a_session_of_the_wrong_type_is_refused_not_overlooked(tmp_path: Path) -> None:
+def test_a_session_of_the_wrong_type_is_refused(tmp_path: Path) -> None:
     notebook = write(tmp_path / "a.ipynb", {"volume": {"session": ["x"]}})
     with pytest.raises(BadSession, match=r"metadata\.volume\.session is of type list"):
         choose(gather("k", {SERVER_VARIABLE: str(notebook)}, {}, ()))
 
 
-def test_a_pipe_that_bears_a_notebooks_name_is_not_read(tmp_path: Path) -> None:
+def test_a_pipe_with_the_name_of_a_notebook_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.ipynb")
     assert volume_metadata(str(tmp_path / "a.ipynb")) == {}
 
@@ -162,7 +160,7 @@ def test_a_huge_notebook_is_not_read(tmp_path: Path) -> None:
     assert volume_metadata(str(notebook)) == {}
 
 
-def test_a_directory_and_a_missing_notebook_ask_for_nothing(tmp_path: Path) -> None:
+def test_a_directory_and_a_missing_notebook_request_nothing(tmp_path: Path) -> None:
     assert volume_metadata(str(tmp_path)) == {}
     assert volume_metadata(str(tmp_path / "none.ipynb")) == {}
     assert canonical(tmp_path / "none.ipynb") == str(tmp_path / "none.ipynb")

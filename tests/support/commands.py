@@ -1,4 +1,4 @@
-"""`jupyter volumes` for tests: called in this process, or started in one of its own."""
+"""Calls `jupyter volumes` in this process, or starts it in one of its own; writes and reads notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-c", "import sys; from provisioner.cli import main; 
 
 @dataclass(frozen=True)
 class Called:
-    """What a command returned and printed."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -44,14 +44,14 @@ class Cli:
         self._capsys.readouterr()
         try:
             code = run([str(argument) for argument in arguments])
-        except SystemExit as stopped:  # argparse's way of refusing, and of having shown the help
+        except SystemExit as stopped:  # raised by argparse after a refusal or the help
             code = int(stopped.code or 0)
         captured = self._capsys.readouterr()
         return Called(code, captured.out, captured.err)
 
 
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Start a command in a process of its own; in a session of its own, as a terminal would."""
+    """Start a command in a process and a process group of its own, as a terminal does."""
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
 
 
 def make_volume(session: str, **files: str) -> Acquired:
-    """Make a stopped volume with some files, as an earlier process would have left it."""
+    """Make a stopped volume with some files, as an earlier process leaves it."""
     pool = Pool(load_settings())
     acquired = pool.acquire(session, "python3-volume", kernel="earlier")
     for name, content in files.items():
@@ -94,7 +94,7 @@ def write_notebook(path: Path, *cells: str, **metadata: Any) -> Path:
 
 
 def texts(path: Path) -> list[str]:
-    """Return what each code cell of an executed notebook printed or raised."""
+    """Return the text that each code cell of an executed notebook printed or raised."""
     cells = json.loads(path.read_text())["cells"]
     return [
         "".join(_text(output) for output in cell["outputs"])
@@ -116,7 +116,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait for something that another process does."""
+    """Wait until another process has made a condition true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -1,1 +1,1 @@
-"""Batch runs: notebooks executed each in its volume."""
+"""Batch runs: executes notebooks, each in its volume."""

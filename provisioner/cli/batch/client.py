@@ -1,4 +1,4 @@
-"""An nbclient that is one of several in a process, and can be stopped between cells and within one."""
+"""A client of nbclient that can be one of several in a process, and can be stopped between and within cells."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from provisioner.cli.batch.notebook_file import is_executable
 
 
 class Stopped(Exception):
-    """The run is being stopped, so no further cell is begun."""
+    """The batch is being stopped, so no further cell starts."""
 
 
 class BatchClient(NotebookClient):
-    """A client that leaves signals to whoever runs several of them, and counts cells."""
+    """A client that leaves signals to its caller, and counts cells."""
 
     def __init__(self, notebook: NotebookNode, on_cell: Callable[[], None], **options: Any) -> None:
         super().__init__(notebook, **options)
@@ -32,8 +32,8 @@ class BatchClient(NotebookClient):
     async def async_setup_kernel(self, **kwargs: Any) -> AsyncIterator[None]:
         """Start the kernel, and end it afterwards.
 
-        nbclient's own also takes SIGINT and SIGTERM, for the process as a whole: of several clients the last one to
-        start would get all signals, and the first to end would leave none with any.
+        The method of nbclient also handles SIGINT and SIGTERM for the whole process: of several clients, the last one
+        to start would get all signals, and the first one to end would remove the handlers of all.
         """
         self.create_kernel_manager()
         assert self.km is not None
@@ -44,14 +44,14 @@ class BatchClient(NotebookClient):
             self.is_up = True
             yield
         finally:
-            # None once a client that got no answer has cleaned up by itself.
+            # None if the client got no answer and has cleaned up itself.
             if self.km is not None:
                 await self._async_cleanup_kernel()
 
     async def async_execute_cell(
         self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any
     ) -> NotebookNode:
-        """Execute one cell, unless the run is being stopped."""
+        """Execute one cell, unless the batch is being stopped."""
         if self.is_stopping:
             raise Stopped
         self.cell = cell_index
@@ -62,7 +62,7 @@ class BatchClient(NotebookClient):
         return executed
 
     async def interrupt(self) -> None:
-        """Interrupt the running cell, and begin no other."""
+        """Interrupt the running cell, and start no other."""
         self.is_stopping = True
         if self.is_up and self.km is not None:
             await ensure_async(self.km.interrupt_kernel())

@@ -1,4 +1,4 @@
-"""A notebook on disk as a batch run needs it: read whole or refused, and written whole or not at all."""
+"""Reads and writes notebooks: each is read whole or refused, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from provisioner.system.files import replacing
 
 
 class NotebookUnusable(Exception):
-    """The file is no notebook that could be executed; the message says why."""
+    """The file is not a notebook that can be executed; the message says why."""
 
 
 def read(path: Path) -> NotebookNode:
-    """Read a notebook of any format, as one of format 4.
+    """Return a notebook of any format, converted to format 4.
 
     Raises
     ------
     NotebookUnusable
-        It is missing, cannot be read, is not JSON or no notebook.
+        If the file is missing, cannot be read, or is not a notebook.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        # A pipe or a device may never end.
+        # Reading a pipe or a device may never end.
         raise NotebookUnusable("is not a file; name a notebook.")
     try:
         text = path.read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def _as_version_4(text: str) -> NotebookNode:
         try:
             notebook: NotebookNode = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
             sound = all(map(_is_sound, notebook.cells))
-        except Exception as error:  # noqa: BLE001 - what a damaged notebook raises is not nbformat's own to say
+        except Exception as error:  # noqa: BLE001 - a damaged notebook may raise anything in nbformat
             reason = str(error).strip().partition("\n")[0]
             raise NotebookUnusable(f"is not a notebook ({reason}).") from None
     if not sound:
@@ -64,7 +64,7 @@ def _as_version_4(text: str) -> NotebookNode:
 
 
 def _is_sound(cell: NotebookNode) -> bool:
-    """Whether a cell has what executing it takes: full validity is asked of nobody, as it is in no other tool."""
+    """Whether a cell has what its execution needs; like other tools, this does not require a valid notebook."""
     return (
         isinstance(cell, dict)
         and isinstance(cell.get("cell_type"), str)
@@ -74,7 +74,7 @@ def _is_sound(cell: NotebookNode) -> bool:
 
 
 def clear(notebook: NotebookNode) -> int:
-    """Remove what earlier executions left, so that an output shows one execution only; return the cells to execute."""
+    """Remove the outputs of earlier executions; return the number of cells to execute."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
@@ -88,7 +88,7 @@ def is_executable(cell: NotebookNode) -> bool:
 
 
 def note_failure(notebook: NotebookNode, number: int | None, error: str, message: str) -> None:
-    """Let the notebook show a failure that left no traceback: a timeout, or the death of the kernel."""
+    """Add an output for a failure that left no traceback: a timeout, or the death of the kernel."""
     if number is None:
         return
     cell = notebook.cells[number - 1]
@@ -101,12 +101,12 @@ def note_failure(notebook: NotebookNode, number: int | None, error: str, message
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook; atomic: there is the earlier file or the whole new one, with the earlier one's permissions.
+    """Write a notebook atomically, with the permissions of the earlier file.
 
     Raises
     ------
     OSError
-        It cannot be written.
+        If the notebook cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, many_writers=True) as aside:

@@ -1,4 +1,4 @@
-"""What a batch run shows: bars on a terminal, else a line for each event; a summary, or JSON for programs."""
+"""Reports a batch: its progress, and a summary for people or JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,105 +8,102 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TextIO
 
-from provisioner.cli.batch.outcome import Failure, Job, Listener, Outcome, Status
-from provisioner.cli.output.terminal import Bars, complain, is_terminal
+from provisioner.cli.batch.values import Outcome, Run, Status
+from provisioner.cli.output.progress import Bars, count_bars
+from provisioner.cli.output.terminal import complain
 from provisioner.core.duration import format_duration
 
 
-class Lines:
-    """Writes a line when a notebook begins and when it ends."""
+class Reporter:
+    """Reports the progress of a batch: with bars, or with a line when a run starts and when it ends.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def started(self, job: Job, cells: int) -> None:
-        """Tell that it begins."""
-        self._say(f"{job.label}: started ({_counted(cells, 'cell')})")
-
-    def cell_done(self, job: Job, done: int, cells: int) -> None:
-        """A line for each cell would be too much."""
-
-    def ended(self, outcome: Outcome) -> None:
-        """Tell how it went."""
-        self._say(ending(outcome))
-
-    def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
-
-
-class Drawn:
-    """Draws a bar for all notebooks and one for each that is being executed."""
+    Parameters
+    ----------
+    stream
+        Where lines are printed.
+    bars
+        Draw one bar for all notebooks, and one for each that is being executed; None: there is no terminal.
+    notebooks
+        The number of notebooks.
+    """
 
     _ALL = "notebooks"
 
-    def __init__(self, bars: Bars, notebooks: int) -> None:
+    def __init__(self, stream: TextIO, bars: Bars | None, notebooks: int) -> None:
+        self._stream = stream
         self._bars = bars
         self._notebooks = notebooks
         self._ended = 0
-        bars.show(self._ALL, 0, notebooks)
+        if bars is not None:
+            bars.update(self._ALL, 0, notebooks)
 
-    def started(self, job: Job, cells: int) -> None:
-        """Draw its bar."""
-        self._bars.show(job.label, 0, cells)
+    def started(self, run: Run, cells: int) -> None:
+        """Report that a run starts its kernel."""
+        if self._bars is None:
+            self._print(f"{run.label}: started ({_counted(cells, 'cell')})")
+        else:
+            self._bars.update(run.label, 0, cells)
 
-    def cell_done(self, job: Job, done: int, cells: int) -> None:
-        """Move its bar on."""
-        self._bars.show(job.label, done, cells)
+    def cell_done(self, run: Run, done: int, cells: int) -> None:
+        """Report that one more code cell was executed; a line for each would be too much."""
+        if self._bars is not None:
+            self._bars.update(run.label, done, cells)
 
     def ended(self, outcome: Outcome) -> None:
-        """Take its bar away and tell how it went."""
+        """Report that a run has ended, or was skipped."""
         self._ended += 1
-        self._bars.drop(outcome.job.label)
-        self._bars.say(ending(outcome))
-        self._bars.show(self._ALL, self._ended, self._notebooks)
+        if self._bars is None:
+            self._print(_ending(outcome))
+        else:
+            self._bars.remove(outcome.run.label)
+            self._bars.print(_ending(outcome))
+            self._bars.update(self._ALL, self._ended, self._notebooks)
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
 
 
 @contextmanager
-def progress_on(stream: TextIO, notebooks: int) -> Iterator[Listener]:
-    """Show a run on `stream` as long as the context lasts."""
-    if is_terminal(stream):
-        with Bars(stream) as bars:
-            yield Drawn(bars, notebooks)
-    else:
-        yield Lines(stream)
+def reporter_on(stream: TextIO, notebooks: int) -> Iterator[Reporter]:
+    """Report a batch on `stream` while the context lasts."""
+    with count_bars(stream) as bars:
+        yield Reporter(stream, bars, notebooks)
 
 
-def ending(outcome: Outcome) -> str:
-    """Return in one line how the execution of a notebook ended."""
+def _ending(outcome: Outcome) -> str:
+    """Return an outcome as one line."""
     if outcome.session is None:
-        return f"{outcome.job.label}: {outcome.status.value}"
+        return f"{outcome.run.label}: {outcome.status.value}"
     done = f"{outcome.cells_done} of {_counted(outcome.cells, 'cell')}"
     where = f" -> {outcome.output}" if outcome.output else ""
-    return f"{outcome.job.label}: {outcome.status.value}, {done} in {_took(outcome.took)}{where}"
+    return f"{outcome.run.label}: {outcome.status.value}, {done} in {_took(outcome.took)}{where}"
 
 
 def summarize(outcomes: Sequence[Outcome], stream: TextIO) -> None:
-    """Print how many notebooks ended how, and name each failure on stderr."""
+    """Print the number of notebooks with each status, and each failure on stderr."""
     if len(outcomes) > 1:
         counts = Counter(outcome.status for outcome in outcomes)
-        told = ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
-        print(f"{len(outcomes)} notebooks: {told}", file=stream, flush=True)
+        numbers = ", ".join(
+            f"{counts[status]} {status.value}" for status in Status if counts[status]
+        )
+        print(f"{len(outcomes)} notebooks: {numbers}", file=stream, flush=True)
     for outcome in outcomes:
         if outcome.failure is not None:
-            complain(f"{outcome.job.label}: {outcome.failure}")
+            complain(f"{outcome.run.label}: {outcome.failure}")
 
 
 def described(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome in JSON's types; `took` is in seconds."""
+    """Return an outcome for `print_json`; `took` is in seconds."""
     return {
-        "notebook": str(outcome.job.notebook),
-        "status": outcome.status.value,
+        "notebook": outcome.run.notebook,
+        "status": outcome.status,
         "session": outcome.session,
-        "output": None if outcome.output is None else str(outcome.output.absolute()),
+        "output": None if outcome.output is None else outcome.output.absolute(),
         "cells": outcome.cells,
         "cells_done": outcome.cells_done,
         "took": round(outcome.took.total_seconds(), 3),
-        "failure": None if outcome.failure is None else _described_failure(outcome.failure),
+        "failure": outcome.failure,
     }
-
-
-def _described_failure(failure: Failure) -> dict[str, Any]:
-    return {"cell": failure.cell, "error": failure.error, "message": failure.message}
 
 
 def _counted(number: int, noun: str) -> str:

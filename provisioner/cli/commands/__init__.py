@@ -1,1 +1,1 @@
-"""The commands of ``jupyter volumes``, one file each."""
+"""The commands, one file each."""

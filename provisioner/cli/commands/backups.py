@@ -1,4 +1,4 @@
-"""`jupyter volumes backups [SESSION]`: the backups there are, and what one of them left out."""
+"""`jupyter volumes backups [SESSION]`: lists the backups, or describes one of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Mapping
 
 from provisioner.backup.format.manifest import Manifest, Noted
-from provisioner.cli.commands.backup import described
 from provisioner.cli.output.terminal import Column, ago, print_fields, print_json, print_table, size
 from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.record import BackupRecord
@@ -15,22 +14,26 @@ from provisioner.pool.pool import Pool
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `backups`."""
-    parser.add_argument("session", metavar="SESSION", nargs="?", help="only those of this session")
     parser.add_argument(
-        "--files", metavar="BACKUP", help="tell what this backup holds and what it left out"
+        "session", metavar="SESSION", nargs="?", help="only the backups of this session"
     )
-    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.add_argument(
+        "--files", metavar="BACKUP", help="describe this backup, and name the files that it omits"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print everything that is known, as JSON"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the backups, newest first."""
+    """Print the backups, newest first; or one in detail."""
     pool = open_pool(args)
     if args.files is not None:
         return _print_files(pool.backups.summary(pool.backups.named(args.files)))
     chosen = None if args.session is None else find_volume(pool, args.session).id
     backups = pool.backups.list(chosen)
     if args.json:
-        print_json([described(backup) for backup in backups])
+        print_json(backups)
     elif backups:
         print_table(_columns(pool), backups)
     else:
@@ -70,14 +73,14 @@ def _print_files(manifest: Manifest) -> int:
             ("content", size(manifest.bytes)),
         ]
     )
-    left_out: Mapping[str, Noted] = {
+    omitted: Mapping[str, Noted] = {
         "could not be read": manifest.unreadable,
         "vanished while it was made": manifest.vanished,
         "changed while it was made": manifest.changed,
-        "left out as asked": manifest.excluded,
+        "excluded by `backup_exclude`": manifest.excluded,
         "skipped (sockets and the like)": manifest.skipped,
     }
-    for heading, noted in left_out.items():
+    for heading, noted in omitted.items():
         if noted.count:
             print(f"{heading}: {noted.count:,}")
             for name in noted.paths:

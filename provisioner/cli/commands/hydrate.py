@@ -1,15 +1,17 @@
-"""`jupyter volumes hydrate SESSION | --kernel NAME`: bring an environment up to date by hand, with live output."""
+"""`jupyter volumes hydrate SESSION | --kernel NAME`: brings environments up to date by hand, with live output."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from threading import Event
 
+from provisioner.cli.interruption import failures_of
+from provisioner.cli.output.progress import step_lines
 from provisioner.cli.output.terminal import complain
-from provisioner.cli.output.transfer import interruptible
 from provisioner.cli.selection import find_volume, open_pool
-from provisioner.core.errors import Cancelled, VolumeError
+from provisioner.core.errors import VolumeError
 from provisioner.core.record import Record
 from provisioner.hydration.environment import environment_of
 from provisioner.hydration.kernelspec import volume_kernelspec
@@ -20,17 +22,21 @@ from provisioner.system.lease import Purpose
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `hydrate`."""
-    parser.add_argument("session", metavar="SESSION", nargs="?", help="whose volume is hydrated")
     parser.add_argument(
-        "--kernel", metavar="NAME", help="all volumes with files of this kernelspec"
+        "session", metavar="SESSION", nargs="?", help="the session whose volume is hydrated"
     )
     parser.add_argument(
-        "--force", action="store_true", help="also what is up to date, asking remote sources anew"
+        "--kernel", metavar="NAME", help="hydrate all volumes with files of this kernelspec"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="repeat steps that are up to date, and ask remote sources for changes",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Hydrate under the lease, telling each line as it comes; exit 1 if one was not renewed, after trying all."""
+    """Hydrate under the lease of each volume; 1 if one was not brought up to date, after trying all."""
     if (args.session is None) == (args.kernel is None):
         raise VolumeError("Name a session, or a kernelspec with --kernel; one of the two.")
     pool = open_pool(args)
@@ -38,41 +44,42 @@ def run(args: argparse.Namespace) -> int:
     records = _volumes_of(pool, args.kernel) if by_kernel else [_volume(pool, args.session)]
     if not records:
         print(f"No volume of {args.kernel} has files on disk.")
-    failed = 0
-    with interruptible() as cancel:
-        for record in records:
-            try:
-                hydrated = _hydrate(pool, record, cancel, force=args.force)
-            except VolumeError as error:
-                if isinstance(error, Cancelled) and cancel.is_set():
-                    raise KeyboardInterrupt from error
-                complain(str(error))
-                failed += 1
-            else:
-                failed += not _report(record, hydrated)
-    return 1 if failed else 0
+    stale: list[Record] = []
+
+    def hydrate(record: Record, cancel: Event) -> None:
+        hydrated = _hydrate(pool, record, cancel, force=args.force)
+        _report(record, hydrated)
+        if any(step.warning for step in hydrated.report):
+            stale.append(record)
+
+    return 1 if failures_of(hydrate, records) or stale else 0
 
 
 def _volume(pool: Pool, session: str) -> Record:
     record = find_volume(pool, session)
     if record.spare is not None:
         raise VolumeError(
-            f"{record.session!r} is a spare, which no session has yet; "
+            f"{record.session!r} is a spare, which belongs to no session yet; "
             f"`jupyter volumes warm {record.kernelspec}` renews those that are out of date."
         )
     return record
 
 
 def _volumes_of(pool: Pool, kernelspec: str) -> list[Record]:
-    """Return the volumes of a kernelspec, which may since have been removed; refuse one that never can have any.
+    """Return the volumes of a kernelspec, which may have been removed since.
 
-    Spares are not among them: using one would make it somebody's. `warm` renews them.
+    Spares are not among them: hydrating one here would give it to a session. `warm` renews them.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such volume, and never can be.
     """
     name = kernelspec.lower()
-    of_it = [r for r in pool.volumes() if r.kernelspec.lower() == name and r.spare is None]
-    if not of_it:
+    found = [r for r in pool.volumes() if r.kernelspec.lower() == name and r.spare is None]
+    if not found:
         volume_kernelspec(kernelspec, "--kernel ")
-    return [record for record in of_it if record.has_files]
+    return [record for record in found if record.has_files]
 
 
 def _hydrate(pool: Pool, record: Record, cancel: Event, *, force: bool) -> Hydrated:
@@ -90,7 +97,7 @@ def _hydrate(pool: Pool, record: Record, cancel: Event, *, force: bool) -> Hydra
         return environment.hydrate(
             launch,
             lease=acquired.lease_fd,
-            progress=_tell,
+            progress=step_lines(sys.stdout),
             cancel=cancel,
             clock=pool.clock,
             force=force,
@@ -99,13 +106,8 @@ def _hydrate(pool: Pool, record: Record, cancel: Event, *, force: bool) -> Hydra
         pool.release(acquired)
 
 
-def _tell(step: str, message: str, fraction: float | None = None) -> None:
-    done = "" if fraction is None else f" ({fraction:.0%})"
-    print(f"{step}: {message}{done}", flush=True)
-
-
-def _report(record: Record, hydrated: Hydrated) -> bool:
-    """Tell what became of each step; return whether all are up to date (see the kernelspec's option `stale`)."""
+def _report(record: Record, hydrated: Hydrated) -> None:
+    """Print the outcome of each step; a step with a warning was not renewed (see the option `stale`)."""
     for step in hydrated.report:
         if step.warning:
             complain(f"{record.session}: {step.name}: {step.warning}")
@@ -113,4 +115,3 @@ def _report(record: Record, hydrated: Hydrated) -> bool:
         outcome = "was up to date" if step.hit else "hydrated"
         why = f" ({', '.join(step.changed)} changed)" if step.changed else ""
         print(f"{record.session}: {step.name} {outcome}{why}")
-    return not any(step.warning for step in hydrated.report)

@@ -1,4 +1,4 @@
-"""`jupyter volumes kernelspec`: kernelspecs whose kernels get volumes, made from those that are installed."""
+"""`jupyter volumes kernelspec`: adds, removes and lists the kernelspecs whose kernels get volumes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from provisioner.cli.kernelspecs.faults import faults
-from provisioner.cli.kernelspecs.flags import add_option_arguments, given_options
+from jupyter_client.kernelspec import KernelSpecManager
+
+from provisioner.cli.doctor.kernelspecs import faults
+from provisioner.cli.flags import add_option_flags, given_options
 from provisioner.cli.output.terminal import Column, complain, print_json, print_table
 from provisioner.cli.settings import settings_of
 from provisioner.core.errors import ConfigError
@@ -27,19 +29,26 @@ from provisioner.hydration.kernelspec import (
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
-"""What Jupyter takes for a name, without those that stand for a directory above (`..`) or hide one."""
+"""The names that Jupyter accepts, without those of a parent directory (`..`) or a hidden one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `kernelspec add`, `remove` and `list`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _declare_add(actions.add_parser("add", help="make a kernelspec with volumes from another one"))
+    _declare_add(
+        actions.add_parser(
+            "add",
+            help="copy a kernelspec into one with volumes",
+            description="Copy a kernelspec into one with volumes. The provisioner of the original becomes the launcher "
+            "of the copy; if the original gives volumes itself, the copy keeps its options.",
+        )
+    )
     remove = actions.add_parser("remove", help="remove a kernelspec that gives volumes")
-    remove.add_argument("name", metavar="NAME", help="the kernelspec")
+    remove.add_argument("name", metavar="NAME", help="the kernelspec to remove")
     remove.set_defaults(carry_out=_remove)
-    listing = actions.add_parser("list", help="list the kernelspecs that give volumes")
-    listing.add_argument("--json", action="store_true", help="print them as JSON")
-    listing.set_defaults(carry_out=_list)
+    listed = actions.add_parser("list", help="list the kernelspecs that give volumes")
+    listed.add_argument("--json", action="store_true", help="print them as JSON")
+    listed.set_defaults(carry_out=_list)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,17 +61,19 @@ def run(args: argparse.Namespace) -> int:
 def _declare_add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the name of the new kernelspec")
     parser.add_argument(
-        "--from", dest="source", metavar="KERNELSPEC", required=True, help="the one to copy"
+        "--from", dest="source", metavar="KERNELSPEC", required=True, help="the kernelspec to copy"
     )
     parser.add_argument(
         "--display-name",
         metavar="TEXT",
-        help="what launchers call it (default: as the source, with NAME in parentheses)",
+        help="its name in launchers (default: that of the source, with NAME in parentheses)",
     )
-    add_option_arguments(parser)
-    parser.add_argument("--force", action="store_true", help="replace a kernelspec of that name")
+    add_option_flags(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="replace an existing kernelspec of that name"
+    )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--user", action="store_true", help="install it for you (the default)")
+    where.add_argument("--user", action="store_true", help="install it for yourself (the default)")
     where.add_argument(
         "--sys-prefix", action="store_true", help="install it into this Python environment"
     )
@@ -77,7 +88,7 @@ def _add(args: argparse.Namespace) -> None:
             'use letters, digits, "-", "_" and ".", and do not begin with a dot.'
         )
     if args.prefix == "":
-        raise ConfigError("--prefix is empty; give a directory, or leave it out.")
+        raise ConfigError("--prefix is empty; give a directory, or omit the flag.")
     source = kernelspec(args.source)
     stanza = wrapped(source.stanza, given_options(args))
     for fault in faults(stanza, args.name, settings_of(args).root_path):
@@ -93,11 +104,11 @@ def _add(args: argparse.Namespace) -> None:
     installed = _install(args.name, content, source.directory, prefix)
     print(f"Added {args.name}: {installed}")
     if args.prefix is None:
-        _tell_if_hidden(args.name, installed)
+        _warn_if_hidden(args.name, installed)
 
 
 def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
-    """Return the stanza of a new kernelspec: what the source had, its provisioner as launcher, and what is given."""
+    """Return the stanza of a new kernelspec: the source's, its provisioner as the launcher, and the given options."""
     if source.gives_volume:
         return Stanza(PROVISIONER, {**source.config, **given})
     inherited: dict[str, Any] = {}
@@ -109,14 +120,14 @@ def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
 
 
 def display_name(name: str, source: Kernelspec) -> str:
-    """Return what launchers call a new kernelspec: like its source, told apart from others of that source.
+    """Return the display name of a new kernelspec, which differs from those of the source and its other copies.
 
     Parameters
     ----------
     name
-        The new one's name. `NAME-volume`, of the source NAME, is "… (volume)", as the one that comes with the package.
+        The name of the new kernelspec. `NAME-volume`, a copy of NAME, gets "… (volume)", like `python3-volume`.
     source
-        The one that it is made from.
+        The copied kernelspec.
     """
     base = source.display_name
     if source.stanza.gives_volume:
@@ -127,7 +138,7 @@ def display_name(name: str, source: Kernelspec) -> str:
 
 
 def _require_free(name: str, prefix: str | None) -> None:
-    """Refuse a name that Jupyter finds already, or that is taken where Jupyter does not look."""
+    """Refuse a name that Jupyter already finds, or that exists below `prefix`."""
     taken = [str(found.directory) for found in kernelspecs() if found.name == name.lower()]
     target = Path(prefix or "", "share", "jupyter", "kernels", name.lower())
     if prefix is not None and target.exists():
@@ -140,8 +151,6 @@ def _require_free(name: str, prefix: str | None) -> None:
 
 
 def _install(name: str, content: Mapping[str, Any], resources: Path, prefix: str | None) -> str:
-    from jupyter_client.kernelspec import KernelSpecManager
-
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "kernelspec")
         shutil.copytree(resources, copy)
@@ -154,18 +163,18 @@ def _install(name: str, content: Mapping[str, Any], resources: Path, prefix: str
         except OSError as error:
             raise ConfigError(
                 f"The kernelspec was not added ({_reason(error)}); "
-                "see to it that you may write there, or install it elsewhere, as --user does."
+                "make that writable for you, or install it elsewhere, for example with --user."
             ) from error
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, shutil.Error):  # one for a whole tree, with what befell each file
+    if isinstance(error, shutil.Error):  # one for a whole tree, with a reason for each file
         return str(error.args[0][0][-1])
     return f"{error.strerror}: {error.filename}"
 
 
-def _tell_if_hidden(name: str, installed: str) -> None:
-    """Tell if Jupyter goes on finding another kernelspec of that name first."""
+def _warn_if_hidden(name: str, installed: str) -> None:
+    """Warn if Jupyter finds another kernelspec of that name first."""
     found = kernelspec(name)
     if found.directory != Path(installed):
         complain(f"{name!r} is hidden by {found.directory}, where Jupyter looks first.")
@@ -175,16 +184,14 @@ def _remove(args: argparse.Namespace) -> None:
     found = kernelspec(args.name)
     if not found.stanza.gives_volume:
         raise ConfigError(
-            f"The kernelspec {args.name!r} gives no volumes and is not for this command; "
-            f"`jupyter kernelspec remove {args.name}` removes it."
+            f"The kernelspec {args.name!r} gives no volumes, so this command does not remove it; "
+            f"`jupyter kernelspec remove {args.name}` does."
         )
     if found.is_packaged:
         raise ConfigError(
             f"The kernelspec {args.name!r} belongs to the package; "
-            "`pip uninstall jupyter-volumes` removes it with the rest."
+            "`pip uninstall jupyter-volumes` removes it with the package."
         )
-    from jupyter_client.kernelspec import KernelSpecManager
-
     print(f"Removed {args.name}: {KernelSpecManager().remove_kernel_spec(found.name)}")
 
 
@@ -210,7 +217,7 @@ def _described(installed: Kernelspec) -> dict[str, Any]:
     return {
         "name": installed.name,
         "display_name": installed.display_name,
-        "directory": str(installed.directory),
-        "config": dict(installed.stanza.config),
+        "directory": installed.directory,
+        "config": installed.stanza.config,
         "misfit": installed.misfit,
     }

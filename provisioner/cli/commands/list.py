@@ -1,4 +1,4 @@
-"""`jupyter volumes list`: all volumes at a glance."""
+"""`jupyter volumes list`: lists all volumes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from provisioner.system.lease import Holder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `list`."""
-    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print everything that is known, as JSON"
+    )
     parser.add_argument(
         "--environment",
         action="store_true",
-        help="also look whose environment is out of date, and name what has changed",
+        help="also show which environments are out of date, and which of their inputs changed",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the volumes under the root."""
+    """Print the volumes of the pool."""
     pool = open_pool(args)
     records = pool.volumes()
     if args.json:
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
-    """Return what a row of the table shows of a volume."""
+    """Return the columns of the list."""
     return (
         Column("SESSION", lambda record: record.session, shrinks=True),
         Column("STATE", lambda record: record.state.value),
@@ -58,32 +60,32 @@ def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
 
 
 def described(pool: Pool, record: Record) -> dict[str, Any]:
-    """Return all that is known of a volume, in JSON's types. Times are ISO 8601 in UTC, sizes bytes."""
-    holder = holder_of(pool, record)
+    """Return everything that is known of a volume, for `print_json`. Sizes are bytes."""
+    due = pool.due(record)
     return {
         "session": record.session,
         "id": record.id,
-        "state": record.state.value,
+        "state": record.state,
         "kernelspec": record.kernelspec,
-        "path": str(pool.path(record)) if record.has_files else None,
-        "holder": None if holder is None else _described_holder(holder),
+        "path": pool.path(record) if record.has_files else None,
+        "holder": holder_of(pool, record),
         "bytes": record.bytes,
         "generation": record.generation,
-        "created": record.created.isoformat(),
-        "acquired": _written(record.acquired),
-        "stopped": _written(record.stopped),
+        "created": record.created,
+        "acquired": record.acquired,
+        "stopped": record.stopped,
         "pinned": record.pinned,
-        "spare": None if record.spare is None else record.spare.value,
+        "spare": record.spare,
         "backed_up": record.is_backed_up,
-        "backup_due": _written(pool.due(record).backup),
-        "prune_due": _written(pool.due(record).prune),
+        "backup_due": due.backup,
+        "prune_due": due.prune,
         "note": record.note,
     }
 
 
 def environment_of(pool: Pool, record: Record) -> str:
-    """Return what is out of date in a volume's environment, and which of its inputs changed; empty if nothing is."""
-    # Imported here: a plain listing reads no kernelspec.
+    """Return which steps of a volume's environment are out of date, and which of their inputs changed."""
+    # Imported here: without --environment, `list` reads no kernelspec.
     from provisioner.hydration.condition import Condition
     from provisioner.hydration.environment import state_of
 
@@ -100,29 +102,29 @@ def environment_of(pool: Pool, record: Record) -> str:
 
 
 def backed_up(pool: Pool, record: Record, now: datetime) -> str:
-    """Return whether the volume's present state is backed up, else when it will be."""
+    """Return whether the volume's present files are backed up, else when they will be."""
     if record.is_backed_up:
         return "yes"
     return until(pool.due(record).backup, now) or ("older" if record.backed_up >= 0 else "")
 
 
 def pruned(pool: Pool, record: Record, now: datetime) -> str:
-    """Return when the volume's files will be deleted from disk, as far as can be foreseen."""
+    """Return when the volume's files will be deleted from disk, as far as it is known."""
     return "never (pinned)" if record.pinned else until(pool.due(record).prune, now)
 
 
 def since(record: Record) -> datetime | None:
-    """Return when a volume came into the state that it is in."""
+    """Return when the present state of a volume began."""
     return record.acquired if record.state is State.ACTIVE else record.stopped or record.created
 
 
 def holder_of(pool: Pool, record: Record) -> Holder | None:
-    """Return who holds a volume. Only active ones are looked at: a file would be opened for each."""
+    """Return the holder of an active volume; for others no file is opened."""
     return pool.holder(record) if record.state is State.ACTIVE else None
 
 
 def held_by(pool: Pool, record: Record) -> str:
-    """Return in a few words who holds a volume; empty if nobody does."""
+    """Return the holder of a volume in a few words; empty if there is none."""
     if record.state is not State.ACTIVE:
         return ""
     holder = pool.holder(record)
@@ -130,18 +132,3 @@ def held_by(pool: Pool, record: Record) -> str:
         return "unknown"
     processes = ", ".join(map(str, holder.processes or (holder.pid,)))
     return f"{holder.purpose.value} (process {processes} on {holder.host})"
-
-
-def _described_holder(holder: Holder) -> dict[str, Any]:
-    return {
-        "purpose": holder.purpose.value,
-        "pid": holder.pid,
-        "host": holder.host,
-        "since": holder.since.isoformat(),
-        "kernels": list(holder.kernels),
-        "processes": list(holder.processes),
-    }
-
-
-def _written(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

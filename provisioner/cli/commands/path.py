@@ -1,4 +1,4 @@
-"""`jupyter volumes path`: where a volume's files are, for scripts."""
+"""`jupyter volumes path`: prints the directory of a volume, for scripts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the directory of a volume and nothing else."""
+    """Print the directory, and nothing else."""
     pool = open_pool(args)
     record = find_volume(pool, args.session)
     path = pool.path(record)
     if not record.has_files:
         raise VolumeNotFound(
             f"The volume of session {record.session!r} is pruned and has no files on disk; "
-            "they come back when its kernel is next started."
+            "they come back at the next start of its kernel."
         )
     if not path.is_dir():
         raise VolumeNotFound(

@@ -1,4 +1,4 @@
-"""`jupyter volumes pin SESSION` and `unpin SESSION`: keep a volume from ever being pruned or evicted."""
+"""`jupyter volumes pin SESSION` and `unpin SESSION`: a pinned volume is never pruned or evicted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pin or unpin, as the command was called."""
+    """Pin or unpin, depending on the name of the command."""
     pool = open_pool(args)
     pinned = args.command == "pin"
     record = pool.catalog.pin(find_volume(pool, args.session).id, pinned)

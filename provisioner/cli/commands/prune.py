@@ -1,4 +1,4 @@
-"""`jupyter volumes prune SESSION`: delete a stopped volume's files, which its backup can bring back."""
+"""`jupyter volumes prune SESSION`: deletes a stopped volume's files, which a backup can bring back."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `prune`."""
     add_session_argument(parser)
     parser.add_argument(
-        "--force", action="store_true", help="also without a backup, once the name is typed"
+        "--force",
+        action="store_true",
+        help="prune without a current backup too, after you have typed the session's name",
     )
     parser.add_argument(
-        "--backups", action="store_true", help="with --force: delete its backups as well"
+        "--backups", action="store_true", help="with --force: delete the backups as well"
     )
-    parser.add_argument("--yes", action="store_true", help="with --force: ask for nothing")
+    parser.add_argument("--yes", action="store_true", help="with --force: do not ask for the name")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prune at once; the deleting itself goes on in the background."""
+    """Prune: the volume is gone at once, a process in the background deletes its files."""
     pool = open_pool(args)
     record = find_volume(pool, args.session)
     if args.backups and not args.force:
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         gone = replace(record, state=State.PRUNED)
     else:
         gone = pool.prune(record.id, force=args.force, look_first=True)
-    # This process ends now; what it renamed away is deleted by one that outlives it.
+    # This process ends now, so another one deletes the files that were moved to the trash.
     subprocess.Popen(
         [sys.executable, "-m", "provisioner.pool.trash", str(pool.storage.layout.trash)],
         stdin=subprocess.DEVNULL,
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         start_new_session=True,
     )
     if args.json:
-        print_json({"session": gone.session, "id": gone.id, "state": gone.state.value})
+        print_json({"session": gone.session, "id": gone.id, "state": gone.state})
     elif pool.backups.list(record.id):
         print(f"{record.session}: pruned; its next kernel brings it back.")
     else:
@@ -59,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
 def _require_name(record: Record) -> None:
     if not sys.stdin.isatty():
         raise NotBackedUp(
-            f"What would be deleted of {record.session!r} cannot be brought back; "
-            "to delete it all the same without a terminal, add --yes."
+            f"No current backup of {record.session!r} would remain to bring its files back; "
+            "to delete them all the same without a terminal, add --yes."
         )
     try:
         typed = input(
-            f"What is deleted of {record.session!r} cannot be brought back: it has no (other) current backup.\n"
-            "Type the session's name to delete it: "
+            f"No current backup of {record.session!r} will remain to bring its files back.\n"
+            "Type the session's name to delete them: "
         )
     except EOFError:
         print()

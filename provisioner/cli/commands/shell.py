@@ -1,4 +1,4 @@
-"""`jupyter volumes shell`: a shell or a command in a volume, which nobody else can use meanwhile."""
+"""`jupyter volumes shell`: runs a shell or a command in a volume, under its lease."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
+from provisioner.cli.interruption import Handler, handling, interruptible
+from provisioner.cli.output.progress import step_lines
 from provisioner.cli.output.terminal import complain
-from provisioner.cli.output.transfer import interruptible
 from provisioner.cli.selection import add_session_argument, find_volume, open_pool, session_name
 from provisioner.core.errors import Cancelled, VolumeError, VolumeNotFound
 from provisioner.hydration.environment import environment_of
@@ -22,15 +22,13 @@ from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
 from provisioner.system.lease import Purpose
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `shell`."""
     add_session_argument(parser)
     parser.usage = "%(prog)s [-h] [--create] [--kernelspec NAME] [--bare] SESSION [-- CMD ...]"
     parser.add_argument(
-        "--create", action="store_true", help="make the volume if the session has none"
+        "--create", action="store_true", help="make a volume if the session has none"
     )
     parser.add_argument(
         "--kernelspec",
@@ -41,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bare",
         action="store_true",
-        help="without the environment that the kernelspec declares: the way in when that fails",
+        help="do not hydrate the environment that the kernelspec declares: the way in when that fails",
     )
 
 
@@ -53,28 +51,20 @@ def run(args: argparse.Namespace) -> int:
     process: int | None = None
     try:
         env = _environment(pool, acquired, bare=args.bare)
-        child = _start(command, acquired, env)
+        try:
+            child = _start(command, acquired, env)
+        except OSError as error:
+            return _not_started(command[0], error)
         process = child.pid
         pool.kernel_is_up(acquired, process)
         code = _wait(child)
         return code if code >= 0 else 128 - code
-    except _NotStarted as error:
-        complain(str(error))
-        return error.exit_code
     finally:
         pool.release(acquired, process)
 
 
-class _NotStarted(Exception):
-    """The command does not exist or cannot be executed; its exit code is the one that shells have for that."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 def _acquire(pool: Pool, args: argparse.Namespace, program: str) -> Acquired:
-    """Lease the volume for a shell, which others are told by the name of its program."""
+    """Acquire the volume; its lease names the program to other processes."""
     try:
         record = find_volume(pool, args.session)
         session, kernelspec = record.session, record.kernelspec
@@ -87,24 +77,24 @@ def _acquire(pool: Pool, args: argparse.Namespace, program: str) -> Acquired:
 
 
 def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, str]:
-    """Return the environment that a kernel of this volume has, hydrated if it has to be."""
+    """Return the environment that a kernel of this volume gets, hydrated unless `bare`."""
     environment, launch = environment_of(pool.settings, acquired.record, acquired.path, os.environ)
     if bare:
         return environment.launch(launch).env
 
-    def tell(step: str, message: str, fraction: float | None = None) -> None:
-        print(f"{step}: {message}", file=sys.stderr)
-
-    try:
-        with interruptible() as cancel:
+    with interruptible() as cancel:
+        try:
             prepared = environment.hydrate(
-                launch, lease=acquired.lease_fd, progress=tell, cancel=cancel, clock=pool.clock
+                launch,
+                lease=acquired.lease_fd,
+                progress=step_lines(sys.stderr),
+                cancel=cancel,
+                clock=pool.clock,
             )
-    except Cancelled as error:
-        raise KeyboardInterrupt from error
-    except VolumeError:
-        complain("The environment could not be made (see below); --bare does without it.")
-        raise
+        except VolumeError as error:
+            if not isinstance(error, Cancelled):
+                complain("The environment could not be made (see below); --bare does without it.")
+            raise
     return prepared.launch.env
 
 
@@ -118,45 +108,37 @@ def _shell(pool: Pool) -> Sequence[str]:
 def _start(
     argv: Sequence[str], acquired: Acquired, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start the child with the lease in its hands."""
-    try:
-        return subprocess.Popen(
-            argv,
-            # The volume's own commands come first, so the search goes along its PATH and not along ours.
-            executable=shutil.which(argv[0], path=env.get("PATH")) or argv[0],
-            cwd=acquired.path,
-            env={**env, "PWD": str(acquired.path)},
-            pass_fds=(acquired.lease_fd,),
-        )
-    except FileNotFoundError:
-        raise _NotStarted(
-            f"{argv[0]!r} was not found; give its path or install it in the volume.", 127
-        ) from None
-    except OSError as error:
-        raise _NotStarted(
-            f"{argv[0]!r} cannot be executed ({error.strerror}); check its permissions.", 126
-        ) from None
+    """Start the child, which inherits the lease."""
+    return subprocess.Popen(
+        argv,
+        # The volume's own commands come first, so its PATH is searched and not ours.
+        executable=shutil.which(argv[0], path=env.get("PATH")) or argv[0],
+        cwd=acquired.path,
+        env={**env, "PWD": str(acquired.path)},
+        pass_fds=(acquired.lease_fd,),
+    )
+
+
+def _not_started(program: str, error: OSError) -> int:
+    """Complain that the command did not start; return the exit code that shells return for that."""
+    if isinstance(error, FileNotFoundError):
+        complain(f"{program!r} was not found; give its path or install it in the volume.")
+        return 127
+    complain(f"{program!r} cannot be executed ({error.strerror}); check its permissions.")
+    return 126
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    with _signals_are_for(child):
-        return child.wait()
-
-
-@contextmanager
-def _signals_are_for(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave the terminal's interrupt and quit keys to the child, which gets them too; pass on a request to end."""
+    """Wait for the child; the terminal sends it the interrupt and quit keys, and we pass on a request to end."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        pass
-
-    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
-    before |= {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGQUIT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    handlers: dict[signal.Signals, Handler] = {
+        signal.SIGTERM: pass_on,
+        signal.SIGHUP: pass_on,
+        signal.SIGINT: signal.SIG_IGN,
+        signal.SIGQUIT: signal.SIG_IGN,
+    }
+    with handling(handlers):
+        return child.wait()

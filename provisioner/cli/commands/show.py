@@ -1,4 +1,4 @@
-"""`jupyter volumes show`: one volume in full."""
+"""`jupyter volumes show`: describes one volume."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from provisioner.pool.pool import Pool
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `show`."""
     add_session_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print everything that is known, as JSON"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is known of a volume."""
+    """Print everything that is known of a volume."""
     pool = open_pool(args)
     record = find_volume(pool, args.session)
     if args.json:
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of all that is shown of a volume."""
+    """Yield the name and the text of each field."""
     holder = holder_of(pool, record)
     yield "session", record.session
     yield "id", record.id
@@ -54,7 +56,7 @@ def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str
 
 
 def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield a line for each step of hydration: how the volume stands with it, since when, and why."""
+    """Yield a field for each step of hydration: whether it is up to date, since when, and why not."""
     try:
         states = state_of(pool.settings, record, pool.path(record), os.environ)
     except ConfigError as error:
@@ -67,7 +69,7 @@ def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[t
 
 
 def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
-    """Return the steps of hydration in JSON's types; or why the kernelspec's cannot be told."""
+    """Return the steps of hydration for `print_json`, or the fault in the kernelspec that hides them."""
     try:
         states = state_of(pool.settings, record, pool.path(record), os.environ)
     except ConfigError as error:
@@ -79,9 +81,9 @@ def _described_state(state: StepState) -> dict[str, Any]:
     return {
         "step": state.name,
         "condition": state.condition.name.lower(),
-        "hydrated": None if state.at is None else state.at.isoformat(),
-        "inputs": list(state.inputs),
-        "changed": list(state.changed),
+        "hydrated": state.at,
+        "inputs": state.inputs,
+        "changed": state.changed,
     }
 
 

@@ -1,45 +1,43 @@
-"""`jupyter volumes sweep`: one pass of maintenance, or one every so often."""
+"""`jupyter volumes sweep`: carries out the maintenance that is due, once or at intervals."""
 
 from __future__ import annotations
 
 import argparse
 import random
-from dataclasses import asdict
 from datetime import timedelta
 from threading import Event
-from typing import Any
 
+from provisioner.cli.interruption import interruptible
+from provisioner.cli.output.quantity import duration
 from provisioner.cli.output.terminal import complain, print_json
-from provisioner.cli.output.transfer import interruptible
 from provisioner.cli.selection import open_pool
-from provisioner.core.duration import parse_duration
-from provisioner.maintenance.sweep import Report, Step, sweep
+from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sweep`."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="only tell what would be done to which volume"
+        "--dry-run", action="store_true", help="only show what would be done to which volume"
     )
     parser.add_argument(
         "--every",
         metavar="DURATION",
         type=_interval,
-        help='go on for ever, with this much time (seconds, or "10m") between two passes',
+        help='repeat for ever, with this time (seconds, or "10m") between two sweeps',
     )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sweep; exit 1 if something that was due could not be done."""
+    """Sweep; 1 if something that was due failed."""
     with interruptible() as cancel:
         if args.every is None:
             return _once(open_pool(args), args, cancel, deep=True)
         while not cancel.is_set():
-            # Opened each time: an edited configuration counts from the next pass on.
+            # Opened each time, so that a changed configuration applies from the next sweep on.
             _once(open_pool(args), args, cancel, deep=None)
-            # Jittered, so that servers started together do not sweep together.
+            # Jittered, so that servers that started together do not sweep together.
             cancel.wait(args.every.total_seconds() * random.uniform(0.9, 1.1))
     return 0
 
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 def _once(pool: Pool, args: argparse.Namespace, cancel: Event, deep: bool | None) -> int:
     report = sweep(pool, cancel=cancel, dry_run=args.dry_run, deep=deep)
     if args.json:
-        print_json(_described(report))
+        print_json(report)
     elif report.skipped:
         print("Another process is sweeping this root; nothing was done.")
     else:
@@ -66,21 +64,8 @@ def _print_report(report: Report, args: argparse.Namespace) -> None:
         print("Nothing is due.")
 
 
-def _described(report: Report) -> dict[str, Any]:
-    return {**asdict(report), "steps": [_described_step(step) for step in report.steps]}
-
-
-def _described_step(step: Step) -> dict[str, Any]:
-    return {**asdict(step), "action": step.action.value}
-
-
 def _interval(text: str) -> timedelta:
-    try:
-        interval = parse_duration(text)
-    except ValueError:
-        interval = None
+    interval = duration(text)
     if interval is None:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is no time between two passes; give seconds, or a duration such as "10m"'
-        )
+        raise argparse.ArgumentTypeError(f'{text!r} is not an interval; give one such as "10m"')
     return interval

@@ -1,13 +1,15 @@
-"""`jupyter volumes warm KERNELSPEC`: make hydrated volumes ready for sessions to come."""
+"""`jupyter volumes warm KERNELSPEC`: makes hydrated volumes ready for new sessions."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
+from provisioner.cli.interruption import interruptible
+from provisioner.cli.output.progress import step_lines
 from provisioner.cli.output.quantity import whole_number
-from provisioner.cli.output.transfer import interruptible
 from provisioner.cli.selection import open_pool
-from provisioner.core.errors import Cancelled, PoolFull
+from provisioner.core.errors import PoolFull
 from provisioner.hydration.kernelspec import volume_kernelspec
 from provisioner.maintenance.spares import warm
 from provisioner.pool.pool import Pool
@@ -15,30 +17,26 @@ from provisioner.pool.pool import Pool
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `warm`."""
-    parser.add_argument("kernelspec", metavar="KERNELSPEC", help="whose spares are made")
+    parser.add_argument(
+        "kernelspec", metavar="KERNELSPEC", help="the kernelspec whose spares are made"
+    )
     parser.add_argument(
         "-n",
         "--spares",
         type=whole_number(0),
         metavar="N",
-        help="how many to have ready; as VolumePool.spares says, or 1, if not given; 0 retires all",
+        help="how many spares shall be ready (default: as in VolumePool.spares, else 1); 0 retires all",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make what is missing, replace what is out of date, retire what is too many."""
+    """Make missing spares, replace those that are out of date, and retire surplus ones."""
     pool = open_pool(args)
     name = _kernelspec(pool, args)
     wanted = args.spares if args.spares is not None else pool.settings.spares.get(name, 1)
-
-    def tell(step: str, message: str, fraction: float | None = None) -> None:
-        print(f"{step}: {message}", flush=True)
-
     with interruptible() as cancel:
         try:
-            made = warm(pool, name, wanted, progress=tell, cancel=cancel)
-        except Cancelled as error:
-            raise KeyboardInterrupt from error
+            made = warm(pool, name, wanted, progress=step_lines(sys.stdout), cancel=cancel)
         except PoolFull as error:
             raise PoolFull(
                 f"{error} {len(pool.catalog.spares(name))} of {wanted} spares of {name!r} are ready; for more, free a "
@@ -49,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kernelspec(pool: Pool, args: argparse.Namespace) -> str:
-    """Return whose spares are meant. Those of a kernelspec that is gone can still be retired, but none are made."""
+    """Return the name of the kernelspec. The spares of a removed one can be retired, but none can be made."""
     name: str = args.kernelspec
     if args.spares == 0 and pool.catalog.spares(name):
         return name

@@ -1,1 +1,1 @@
-"""``jupyter volumes doctor``: what is examined, one kind of thing per file; nothing here changes anything."""
+"""`jupyter volumes doctor`: one file for each kind of thing that it checks; a check changes nothing."""

@@ -14,31 +14,27 @@ from provisioner.settings.sources import FILE_NAME, file_origins
 
 
 def read_settings(given: Config | None) -> tuple[VolumePool | None, list[Finding]]:
-    """Return the settings, None if they cannot be read, and what was found."""
+    """Return the settings (None if they cannot be read) and the findings about them."""
     try:
         settings = load_settings(given)
-        return settings, [*_origins(), *_notable(settings)]
+        return settings, list(_check(settings))
     except ConfigError as error:
         return None, [Finding(Level.BAD, "settings", str(error))]
     except OSError as error:
-        said = f"{error.filename} cannot be read ({error.strerror})"
-        return None, [Finding(Level.BAD, "settings", said, "make it readable for you")]
+        message = f"{error.filename} cannot be read ({error.strerror})"
+        return None, [Finding(Level.BAD, "settings", message, "make it readable for you")]
 
 
-def _origins() -> Iterator[Finding]:
+def _check(settings: VolumePool) -> Iterator[Finding]:
     files = ", ".join(origin.label for origin in file_origins())
-    said = f"read from {files}" if files else f"all defaults (no {FILE_NAME}.py or .json found)"
-    yield Finding(Level.OK, "settings", said)
+    message = f"read from {files}" if files else f"all defaults (no {FILE_NAME}.py or .json found)"
+    yield Finding(Level.OK, "settings", message)
     if root := os.environ.get(ROOT_VARIABLE):
-        said = f"${ROOT_VARIABLE} sets the root to {root}"
-        yield Finding(Level.INFO, "settings", said)
-
-
-def _notable(settings: VolumePool) -> Iterator[Finding]:
+        yield Finding(Level.INFO, "settings", f"${ROOT_VARIABLE} sets the root to {root}")
     if not settings.enabled:
         yield Finding(
             Level.WARN,
             "settings",
-            "VolumePool.enabled is False, so kernels that ask for a volume do not start",
+            "VolumePool.enabled is False, so kernels that need a volume do not start",
             "set it to True",
         )

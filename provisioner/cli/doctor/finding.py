@@ -1,4 +1,4 @@
-"""What an examination found: how bad it is, what it is about, and what cures it."""
+"""What a check found: how bad it is, what it is about, and its cure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CURES = {
     errno.EPERM: "make it readable and writable for you",
     errno.EROFS: "have that file system mounted for writing",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
-    errno.ENFILE: "end what has too many files open",
+    errno.ENFILE: "end the processes that have too many files open",
 }
-_OTHER_CURE = "see in the system's log (`dmesg`) whether the disk fails"
+_OTHER_CURE = "check the system's log (`dmesg`) for a failing disk"
 
 
 class Level(Enum):
@@ -40,38 +40,38 @@ class Finding:
     level
         How bad it is.
     subject
-        What was examined.
-    said
+        What was checked.
+    message
         What was found.
     cure
-        What to do; empty where there is nothing to do, or `said` tells it.
+        What the user can do; empty where nothing needs to be done, or `message` contains it.
     repair
-        Does it, where that is safe: it deletes no file of a user's, and whoever is using a volume goes on.
+        Carries the cure out where that is safe: it deletes no user's file and disturbs no holder of a volume.
     """
 
     level: Level
     subject: str
-    said: str
+    message: str
     cure: str = ""
     repair: Callable[[], object] | None = None
 
     def __str__(self) -> str:
         """Return the finding as one line."""
         cure = f"; {self.cure}" if self.cure else ""
-        return f"{self.level.value:<4}  {self.subject}: {self.said}{cure}"
+        return f"{self.level.value:<4}  {self.subject}: {self.message}{cure}"
 
 
-def examined(
-    subject: str, where: Path | None, check: Callable[[], Iterable[Finding]]
+def findings_of(
+    subject: str, path: Path | None, check: Callable[[], Iterable[Finding]]
 ) -> Iterator[Finding]:
-    """Yield what a check finds; what stops it is a finding too, and stops no other check.
+    """Yield the findings of a check; an error that ends the check is a finding too, and ends no other check.
 
     Parameters
     ----------
     subject
-        What is examined.
-    where
-        Where that lies, for an error that names no path.
+        What is checked.
+    path
+        Where that is, for errors that name no path.
     check
         Yields the findings.
     """
@@ -80,7 +80,7 @@ def examined(
     except VolumeError as error:
         yield Finding(Level.BAD, subject, str(error))
     except OSError as error:
-        place = error.filename or where
-        told = f"{error.strerror or error}: {place}" if place else str(error.strerror or error)
+        where = error.filename or path
+        reason = f"{error.strerror or error}: {where}" if where else str(error.strerror or error)
         cure = _CURES.get(error.errno or 0, _OTHER_CURE)
-        yield Finding(Level.BAD, subject, f"cannot be examined ({told})", cure)
+        yield Finding(Level.BAD, subject, f"cannot be checked ({reason})", cure)

@@ -1,26 +1,26 @@
-"""Whether the package is installed where Jupyter looks, on a Python and a platform that can carry it."""
+"""Whether the package is installed where Jupyter looks, on a Python and a platform that it supports."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
+from packaging.version import Version
+
 from provisioner.cli.doctor.finding import Finding, Level
-from provisioner.cli.kernelspecs.faults import PROVISIONERS
+from provisioner.cli.doctor.kernelspecs import PROVISIONERS
 from provisioner.hydration.kernelspec import PROVISIONER
 
-_OLDEST_PYTHON = (3, 10)
-_OLDEST_CLIENT = (8, 6)
+_OLDEST_CLIENT = Version("8.6")
 
 
 def check_installation() -> Iterator[Finding]:
-    """Yield what is found of Python, jupyter_client, the entry point and the `jupyter` command."""
+    """Yield the findings about Python, jupyter_client, the entry point and the `jupyter` command."""
     yield _python()
     yield _client()
     yield _entry_point()
@@ -28,12 +28,11 @@ def check_installation() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    said = f"{platform.python_version()} ({sys.executable}) on {platform.system()}"
-    if sys.version_info < _OLDEST_PYTHON:
-        return Finding(Level.BAD, "Python", said, "use Python 3.10 or newer")
+    message = f"{platform.python_version()} ({sys.executable}) on {platform.system()}"
     if platform.system() not in {"Linux", "Darwin"}:
-        return Finding(Level.WARN, "Python", f"{said}, which is untried", "use Linux or macOS")
-    return Finding(Level.OK, "Python", said)
+        message = f"{message}, which is not tested"
+        return Finding(Level.WARN, "Python", message, "use Linux or macOS")
+    return Finding(Level.OK, "Python", message)
 
 
 def _client() -> Finding:
@@ -41,8 +40,7 @@ def _client() -> Finding:
         installed = version("jupyter_client")
     except PackageNotFoundError:
         return Finding(Level.BAD, "jupyter_client", "not installed", "`pip install jupyter_client`")
-    numbers = tuple(int(number) for number in re.findall(r"\d+", installed)[:2])
-    if numbers < _OLDEST_CLIENT:
+    if Version(installed) < _OLDEST_CLIENT:
         cure = "`pip install -U jupyter_client` (8.6 or newer)"
         return Finding(Level.BAD, "jupyter_client", f"{installed} is too old", cure)
     return Finding(Level.OK, "jupyter_client", installed)
@@ -55,18 +53,17 @@ def _entry_point() -> Finding:
         return Finding(Level.BAD, "provisioner", f"Jupyter finds no {PROVISIONER!r}", cure)
     try:
         point.load()
-    except Exception as error:  # noqa: BLE001 - whatever an import raises, no kernel would start
-        said = f"{PROVISIONER!r} cannot be loaded ({type(error).__name__}: {error})"
-        return Finding(Level.BAD, "provisioner", said, cure)
+    except Exception as error:  # noqa: BLE001 - an import may raise anything, and then no kernel starts
+        message = f"{PROVISIONER!r} cannot be loaded ({type(error).__name__}: {error})"
+        return Finding(Level.BAD, "provisioner", message, cure)
     return Finding(Level.OK, "provisioner", f"Jupyter finds {PROVISIONER!r}")
 
 
 def _command() -> Finding:
     found = shutil.which("jupyter")
     if found is None:
-        return Finding(
-            Level.WARN, "jupyter", "no such command on PATH", "activate the environment it is in"
-        )
+        cure = "activate the environment that has it"
+        return Finding(Level.WARN, "jupyter", "the command is not on PATH", cure)
     if not os.path.samefile(Path(found).resolve().parent, Path(sys.executable).parent):
         return Finding(
             Level.WARN,

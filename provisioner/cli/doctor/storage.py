@@ -1,4 +1,4 @@
-"""Whether the root is fit to hold volumes, and has space for them."""
+"""Whether the root can hold volumes, and has space for them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from provisioner.system.root import (
 )
 
 _LITTLE = 1_000_000_000
-"""Bytes below which free space is called little: less than many an environment takes."""
+"""Bytes of free space below which `doctor` warns: less than many environments take."""
 
 
 def check_root(settings: VolumePool) -> Iterator[Finding]:
-    """Yield what is found of the root and its file system; where any of it is bad, nothing below it can be examined."""
+    """Yield the findings about the root and its file system; if one is bad, nothing in the root can be checked."""
     root = settings.root_path
     if not root.exists() and not root.is_symlink():
         yield _missing(root)
@@ -41,7 +41,7 @@ def check_root(settings: VolumePool) -> Iterator[Finding]:
 
 
 def check_space(root: Path) -> Iterator[Finding]:
-    """Yield what is found of the free space, and of what is kept back of it."""
+    """Yield the findings about the free space and the reserve."""
     free = shutil.disk_usage(root).free
     if free < _LITTLE:
         level = Level.BAD if free < SIZE else Level.WARN
@@ -50,32 +50,43 @@ def check_space(root: Path) -> Iterator[Finding]:
     else:
         yield Finding(Level.OK, "free space", size(free))
     if Reserve(root).fill():
-        yield Finding(Level.OK, "reserve", f"{size(SIZE)} kept back for the table")
+        yield Finding(Level.OK, "reserve", f"{size(SIZE)} reserved for the table")
     else:
-        said = "too little space to keep any back for the table"
-        yield Finding(Level.WARN, "reserve", said, "free some: a full disk then stops nobody")
+        message = "too little space to reserve any for the table"
+        yield Finding(
+            Level.WARN,
+            "reserve",
+            message,
+            "free some space: volumes then stay usable on a full disk",
+        )
 
 
 def check_reflinks(root: Path) -> Iterator[Finding]:
-    """Yield how environments are copied on the root's file system."""
+    """Yield how environments are copied on the file system of the root."""
     if can_reflink(root / "staging"):
-        said = "an environment is cloned by reflinks: copies share blocks until one is written to"
+        message = (
+            "environments are cloned by reflinks: copies share blocks until one of them changes"
+        )
     elif sys.platform == "darwin" and file_system(root) == "apfs":
-        said = "an environment is copied; uv installs by reflinks (clones)"
+        message = "environments are copied; uv installs by reflinks (clones)"
     else:
-        said = "an environment is cloned by hard links where that is safe, and copied else (no reflinks)"
-    yield Finding(Level.INFO, "files", said)
+        message = (
+            "environments are cloned by hard links where that is safe, else copied (no reflinks)"
+        )
+    yield Finding(Level.INFO, "files", message)
 
 
 def _missing(root: Path) -> Finding:
     missing = missing_parent(root)
     if missing is not None:
-        said = f"{root} cannot be made: {missing} does not exist"
-        return Finding(Level.BAD, "root", said, "make that directory, or correct VolumePool.root")
+        message = f"{root} cannot be made: {missing} does not exist"
+        return Finding(
+            Level.BAD, "root", message, "make that directory, or correct VolumePool.root"
+        )
     above = next(parent for parent in root.parents if os.path.lexists(parent))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        said = f"{root} cannot be made: {above} is not a directory that you may write to"
-        return Finding(Level.BAD, "root", said, "correct VolumePool.root")
+        message = f"{root} cannot be made: {above} is not a directory that you may write to"
+        return Finding(Level.BAD, "root", message, "correct VolumePool.root")
     return Finding(Level.OK, "root", f"{root} does not exist yet; the first kernel makes it")
 
 
@@ -88,7 +99,7 @@ def _unfit(root: Path, allow_network: bool) -> Finding | None:
 
 
 def _closing(root: Path) -> Callable[[], None] | None:
-    """Return what closes a root of ours that is open to others; None where that is not what is wrong."""
+    """Return the repair that closes a root of ours to others; None if the root has another fault."""
     status = root.lstat()
     is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     if is_ours and stat.S_IMODE(status.st_mode) & 0o077 and holds_only_volumes(root):
@@ -101,6 +112,6 @@ def _file_system(root: Path, allow_network: bool) -> Finding:
     if network_file_system(root) is None:
         return Finding(Level.OK, "file system", kind)
     if allow_network:
-        said = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
-        return Finding(Level.WARN, "file system", said, "see to it that only this host uses it")
+        message = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
+        return Finding(Level.WARN, "file system", message, "make sure that only this host uses it")
     return Finding(Level.BAD, "file system", f"{kind}, a network file system")

@@ -1,14 +1,14 @@
-"""Whether the table of volumes is whole, and agrees with what lies on disk and with who holds what."""
+"""Whether the table of volumes is undamaged, and agrees with the files on disk and with the leases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from provisioner.cli.doctor.finding import Finding, Level
 from provisioner.core.errors import RegistryUnusable
-from provisioner.core.record import State
+from provisioner.core.record import Record, State
 from provisioner.pool.differences import Cause
 from provisioner.pool.pool import Pool
 from provisioner.registry.database import is_damage
@@ -21,24 +21,21 @@ _REPAIR = "`jupyter volumes doctor --repair`"
 
 
 def check_table(pool: Pool) -> Iterator[Finding]:
-    """Yield what is found of the table, and where that is well, of volumes and leases."""
+    """Yield the findings about the table, and if it is undamaged, those about volumes and leases."""
     path = pool.settings.root_path / FILE_NAME
     if not path.parent.is_dir():
         return
     if not path.exists():
         yield _missing(pool)
-        return
-    trouble = _damage(path, pool)
-    if trouble is not None:
+    elif (trouble := _damage(path, pool)) is not None:
         yield trouble
-        return
-    yield Finding(Level.OK, "table", f"{path} is whole")
-    yield from _of_differences(pool)
-    yield from _left_behind(pool)
+    else:
+        yield Finding(Level.OK, "table", f"{path} is whole")
+        yield from _differences(pool)
 
 
 def _missing(pool: Pool) -> Finding:
-    # Not through the pool: opening that rebuilds a table that is missing.
+    # Not through the pool, which rebuilds a missing table when it opens it.
     if not volume_directories(Layout(pool.settings.root_path)):
         return Finding(Level.OK, "table", "none yet; the first kernel makes it")
     return Finding(
@@ -51,7 +48,7 @@ def _missing(pool: Pool) -> Finding:
 
 
 def _damage(path: Path, pool: Pool) -> Finding | None:
-    """Look at every page, without the rebuilding that opening it through the pool would bring."""
+    """Check every page; not through the pool, which rebuilds a damaged table when it opens it."""
     try:
         registry = Registry(path)
         try:
@@ -72,24 +69,28 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
     )
 
 
-def _of_differences(pool: Pool) -> Iterator[Finding]:
+def _differences(pool: Pool) -> Iterator[Finding]:
+    """Yield a finding for each difference between the table, the disk and the leases."""
     for difference in (*pool.differences.on_disk(), *pool.differences.stale()):
-        subject, said, cure = _WORDS[difference.cause]
+        subject, message, cure = _WORDS[difference.cause]
         yield Finding(
             Level.WARN,
             subject,
-            said.format(session=repr(difference.session), path=difference.path),
+            message.format(session=repr(difference.session), path=difference.path),
             cure,
             repair=partial(pool.differences.apply, difference),
         )
+    for record in pool.volumes():
+        if record.state is State.ACTIVE:
+            yield from _left_behind(pool, record)
 
 
-_WORDS: dict[Cause, tuple[str, str, str]] = {
+_WORDS: Mapping[Cause, tuple[str, str, str]] = {
     Cause.UNKNOWN: ("volume", "{path} is not in the table", f"{_REPAIR} enters it"),
     Cause.MISSING: (
         "volume",
         "the files of {session} are gone from {path}",
-        f"put them back if they were moved away; {_REPAIR} gives its slot in the pool free",
+        f"put them back if they were moved away; {_REPAIR} records the volume as one without files",
     ),
     Cause.STRAY: (
         "volume",
@@ -98,7 +99,7 @@ _WORDS: dict[Cause, tuple[str, str, str]] = {
     ),
     Cause.STALE: (
         "volume",
-        "{session} is recorded as active, but no process holds its lease",
+        "{session} is recorded as active, but nobody holds its lease",
         f"it can be used all the same; {_REPAIR} corrects the record",
     ),
     Cause.ORPHANED_LEASE: (
@@ -109,13 +110,12 @@ _WORDS: dict[Cause, tuple[str, str, str]] = {
 }
 
 
-def _left_behind(pool: Pool) -> Iterator[Finding]:
-    for record in pool.volumes():
-        holder = pool.holder(record) if record.state is State.ACTIVE else None
-        if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
-            yield Finding(
-                Level.WARN,
-                "lease",
-                f"{record.session!r} is held by {holder}",
-                f"end them if they are not wanted: kill {' '.join(map(str, holder.processes))}",
-            )
+def _left_behind(pool: Pool, record: Record) -> Iterator[Finding]:
+    holder = pool.holder(record)
+    if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
+        yield Finding(
+            Level.WARN,
+            "lease",
+            f"{record.session!r} is held by {holder}",
+            f"end these processes if they are not wanted: kill {' '.join(map(str, holder.processes))}",
+        )

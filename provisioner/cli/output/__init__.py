@@ -1,1 +1,1 @@
-"""How the commands show things: columns, sizes, progress, complaints."""
+"""What the commands show: tables, sizes, progress, complaints."""

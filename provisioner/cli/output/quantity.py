@@ -1,4 +1,4 @@
-"""Numbers and durations on the command line, as types for argparse."""
+"""Types for argparse: whole numbers and durations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from provisioner.core.duration import parse_duration
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return a type that reads a whole number, `least` or more."""
+    """Return a type that accepts a whole number, `least` or more."""
 
     def read(text: str) -> int:
         if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < least:
@@ -21,7 +21,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def duration(text: str) -> timedelta | None:
-    """Read a duration such as `90` or `30m`; None for `never`."""
+    """Convert a duration such as `90` or `30m`; None for `never`."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The standard streams of a command, as other programs leave them to us: closed, full, or without Unicode."""
+"""The standard streams of a command, which may be closed, full, or without Unicode."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TextIO
 
 
 def make_usable() -> None:
-    """See to it that there are three streams, and that printing fails only where nothing can be written any more."""
+    """Open the streams that are closed, and let printing fail only where nothing can be written."""
     _open_closed()
     _never_fail_to_encode(sys.stdout)
     _never_fail_to_encode(sys.stderr)
 
 
 def fault_of_output() -> OSError | None:
-    """Return why what was printed cannot be written (a full disk, say); None if it is, or nothing is left of it."""
+    """Return why the printed output cannot be written, such as a full disk; None if it was, or if none is left."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -24,21 +24,21 @@ def fault_of_output() -> OSError | None:
 
 
 def forget_output() -> None:
-    """Keep the interpreter from flushing into a pipe whose reader has gone (`… list | head`), or onto a full disk."""
+    """Discard further output: the interpreter must not flush to a closed pipe (`… list | head`) or a full disk."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_closed() -> None:
-    """Open what was closed (`>&-`): else a file of ours would get its number, and be taken for it by our children."""
+    """Open closed streams (`>&-`): else a file of ours gets the number, and our children use it as their stream."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
             os.set_inheritable(null, True)
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
 
 
 def _never_fail_to_encode(stream: TextIO) -> None:
-    """Let a terminal without Unicode show an emoji's number rather than a traceback."""
+    """Let a terminal without Unicode show the number of an emoji, not a traceback."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

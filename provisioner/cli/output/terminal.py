@@ -1,4 +1,4 @@
-"""How things are shown: columns, ages, sizes, complaints, and progress bars where there is a terminal."""
+"""Prints tables, fields, JSON and complaints; formats ages and sizes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TextIO, TypeVar
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from enum import Enum
+from typing import Any, Generic, Literal, TextIO, TypeVar
 
 T = TypeVar("T")
 
 _GAP = "  "
 _NARROWEST = 12
-"""Cells that a column keeps however narrow the terminal is."""
+"""The cells that a column keeps on the narrowest terminal."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,11 @@ class Column(Generic[T]):
     title
         Its heading.
     text
-        What it shows of a row.
+        Returns its text for a row.
     align
-        Where the text stands.
+        The alignment of its texts.
     shrinks
-        Whether its beginning may be left out on a terminal that is too narrow: the end of a path tells most.
+        Whether the beginning of its texts may be cut on a narrow terminal: the end of a path identifies it best.
     """
 
     title: str
@@ -46,10 +43,10 @@ class Column(Generic[T]):
 
 
 def print_table(columns: Sequence[Column[T]], rows: Iterable[T]) -> None:
-    """Print rows under headings, each column as wide as its widest text; a column without any text is left out.
+    """Print rows under headings, each column as wide as its widest text; omits columns without any text.
 
-    Written out here because laying out 2,000 volumes took `rich.table` about a second, and this a hundredth of it.
-    On a terminal, columns that may shrink do so until a row fits; into a pipe goes the whole of it.
+    Not by `rich.table`, which took about a second to lay out 2,000 volumes: a hundred times as long. On a terminal,
+    columns that may shrink do so until a row fits; a pipe gets all texts whole.
     """
     rows = list(rows)
     shown = [(column, [column.text(row) for row in rows]) for column in columns]
@@ -66,7 +63,7 @@ def print_table(columns: Sequence[Column[T]], rows: Iterable[T]) -> None:
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair to a line; a pair without a value is left out."""
+    """Print names and values, one pair per line; omits pairs without a value."""
     shown = [(name, value) for name, value in fields if value]
     room = max(len(name) for name, _ in shown)
     for name, value in shown:
@@ -74,23 +71,24 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a value for programs, a list with one item to a line; ASCII only, so that no encoding can spoil it.
+    """Print JSON, a list with one item per line; ASCII only, which every encoding can represent.
 
-    A single value is indented for people; for 2,000 volumes that took 30 ms, as Python then encodes them and not C.
+    Dataclasses become objects, enums their values, datetimes ISO 8601 in UTC, and paths texts. Only a single value is
+    indented: indenting makes `json` use its Python encoder, 30 ms slower for 2,000 volumes.
     """
     if isinstance(value, list) and value:
-        print("[" + ",\n ".join(map(json.dumps, value)) + "]")
+        print("[" + ",\n ".join(json.dumps(item, default=_plain) for item in value) + "]")
     else:
-        print(json.dumps(value, indent=2))
+        print(json.dumps(value, indent=2, default=_plain))
 
 
 def complain(message: str) -> None:
-    """Tell on stderr what failed."""
+    """Print on stderr what failed."""
     print(f"jupyter volumes: {message}", file=sys.stderr)
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago something was, in the largest unit that fits (`3h ago`); empty for never."""
+    """Return the time since a moment in the largest unit that fits (`3h ago`); empty for None."""
     if moment is None:
         return ""
     seconds = max(0, int((now - moment).total_seconds()))
@@ -101,9 +99,9 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 
 def until(moment: datetime | None, now: datetime) -> str:
-    """Return how long it is until something is done (`in 3h`); `due` if it is, empty for never.
+    """Return the time until a moment (`in 3h`); `due` if it has passed, empty for None.
 
-    Rounded, where an age counts what is full: of ten minutes, a moment later, ten are left.
+    The time is rounded, while an age is rounded down: a moment after a ten-minute wait begins, ten minutes are left.
     """
     if moment is None:
         return ""
@@ -117,7 +115,7 @@ def until(moment: datetime | None, now: datetime) -> str:
 
 
 def size(count: int | None) -> str:
-    """Return a number of bytes in decimal units, as disks are sold and `ls --si` shows; empty for unknown."""
+    """Return a number of bytes in decimal units, as on the label of a disk and in `ls --si`; empty for None."""
     if count is None:
         return ""
     amount = float(count)
@@ -129,7 +127,7 @@ def size(count: int | None) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many cells of a terminal a text takes: two for wide characters, none for combining ones."""
+    """Return how many cells a text takes on a terminal: two per wide character, none per combining one."""
     if text.isascii():
         return len(text)
     return sum(
@@ -139,91 +137,44 @@ def width(text: str) -> int:
 
 
 def bold(text: str) -> str:
-    """Return the text in bold where stdout is a terminal that can, and NO_COLOR does not forbid it."""
-    return f"\x1b[1m{text}\x1b[0m" if is_terminal(sys.stdout) and _may_colour() else text
+    """Return the text in bold if stdout is a terminal and NO_COLOR is not set."""
+    return (
+        f"\x1b[1m{text}\x1b[0m"
+        if is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+        else text
+    )
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person reads the stream, on a terminal that can move its cursor."""
+    """Whether the stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-class Bars:
-    """Progress bars at the bottom of a terminal, with lines printed above them. A context manager.
-
-    `rich` is imported when the first of them is made.
-
-    Parameters
-    ----------
-    stream
-        The terminal.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(file=stream, highlight=False, markup=False, emoji=False),
-        )
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def show(self, label: str, done: int, total: int) -> None:
-        """Draw the bar of that label, a new one if there is none yet."""
-        if label not in self._bars:
-            self._bars[label] = self._progress.add_task(label, total=total)
-        self._progress.update(self._bars[label], completed=done, total=total)
-
-    def drop(self, label: str) -> None:
-        """Take a bar away."""
-        if label in self._bars:
-            self._progress.remove_task(self._bars.pop(label))
-
-    def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(line, soft_wrap=True)
+def _plain(value: object) -> object:
+    """Return a value in a type of JSON, for `json.dumps`."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
 
 
 def _shrink(shown: Sequence[tuple[Column[Any], list[str]]], widths: list[int]) -> None:
-    """Take from the columns that may shrink what a row has too much."""
+    """Reduce the widths of columns that may shrink until a row fits."""
     room = shutil.get_terminal_size().columns
-    for place, (column, _) in enumerate(shown):
+    for index, (column, _) in enumerate(shown):
         excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
         if excess > 0 and column.shrinks:
-            widths[place] = min(widths[place], max(_NARROWEST, widths[place] - excess))
+            widths[index] = min(widths[index], max(_NARROWEST, widths[index] - excess))
 
 
 def _fitted(text: str, column: Column[Any], room: int) -> str:
-    """Return a text that takes `room` cells."""
+    """Return the text cut or padded to `room` cells."""
     if width(text) > room:
         while width(text) > room - 1:
             text = text[1:]
         text = f"…{text}"
     padding = " " * (room - width(text))
     return padding + text if column.align == "right" else text + padding
-
-
-def _may_colour() -> bool:
-    return not os.environ.get("NO_COLOR")

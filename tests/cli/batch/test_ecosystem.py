@@ -1,4 +1,4 @@
-"""Other programs that execute notebooks, which know nothing of volumes."""
+"""Other programs that execute notebooks, without any support for volumes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _run(*command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_all_of_them_get_the_volume_of_the_session_that_is_named(
+def test_other_programs_use_the_volume_of_the_session_in_the_environment(
     cli: Cli, notebook: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "papermill.ipynb"

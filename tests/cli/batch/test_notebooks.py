@@ -1,4 +1,4 @@
-"""The notebooks that come with the project do what they say, as often as they are run."""
+"""The notebooks of the project do what they describe, also when they are run again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.support.commands import Cli, texts
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 
 
-def test_the_tour_remembers_its_last_visit(cli: Cli, tmp_path: Path) -> None:
+def test_the_tour_remembers_its_last_visit_and_leaves_no_volume_but_its_own(
+    cli: Cli, tmp_path: Path
+) -> None:
     tour = Path(shutil.copy(NOTEBOOKS / "tour.ipynb", tmp_path))
 
     called = [cli("run", tour, "--output-dir", tmp_path / visit) for visit in ("1", "2")]
@@ -23,12 +25,6 @@ def test_the_tour_remembers_its_last_visit(cli: Cli, tmp_path: Path) -> None:
     assert "here from an earlier visit" in second[2]
     assert "The guest counted 1, then 2 visits." in first[7]
     assert "The guest counted 1, then 2 visits." in second[7]
-
-
-def test_the_tour_leaves_no_volume_but_its_own(cli: Cli, tmp_path: Path) -> None:
-    tour = Path(shutil.copy(NOTEBOOKS / "tour.ipynb", tmp_path))
-
-    assert cli("run", tour).code == 0
     assert [volume["session"] for volume in cli("list", "--json").json] == [str(tour)]
 
 

@@ -53,7 +53,7 @@ def test_each_finding_is_one_line(cli: Cli) -> None:
     assert all(line.split()[0] in {"ok", "info"} for line in lines)
 
 
-def test_nothing_is_made_by_looking(cli: Cli, root: Path) -> None:
+def test_doctor_makes_no_files(cli: Cli, root: Path) -> None:
     assert cli("doctor").code == 0
     assert not root.exists()
 
@@ -107,7 +107,7 @@ def test_a_root_that_cannot_be_made_is_bad_before_a_kernel_tries(
     (tmp_path / "file").touch()
     (tmp_path / "closed").mkdir()
     monkeypatch.setenv("JUPYTER_VOLUMES_ROOT", str(tmp_path / above / "volumes"))
-    # Nothing is closed to root, who may be running this.
+    # Replaced, because root, who may run this test, may write everywhere.
     access = os.access
     monkeypatch.setattr(
         "os.access", lambda path, mode: Path(path) != tmp_path / "closed" and access(path, mode)
@@ -119,7 +119,7 @@ def test_a_root_that_cannot_be_made_is_bad_before_a_kernel_tries(
     assert f"{tmp_path / above} is not a directory that you may write to" in called.out
 
 
-def test_a_directory_of_other_things_is_never_closed_to_others(cli: Cli, root: Path) -> None:
+def test_a_root_with_other_files_is_never_closed_to_others(cli: Cli, root: Path) -> None:
     root.mkdir()
     root.chmod(0o755)
     (root / "homepage").mkdir()
@@ -132,7 +132,7 @@ def test_a_directory_of_other_things_is_never_closed_to_others(cli: Cli, root: P
     assert root.stat().st_mode & 0o777 == 0o755
 
 
-def test_spares_that_nobody_could_claim_are_told(cli: Cli, configuration: Path) -> None:
+def test_spares_that_no_session_can_use_are_reported(cli: Cli, configuration: Path) -> None:
     settings = configuration / "jupyter_volumes_config.py"
     settings.write_text("c.VolumePool.spares = {'nope': 1, 'python3': 1, 'python3-volume': 1}")
 
@@ -172,7 +172,9 @@ def test_a_full_disk_stops_no_check_and_each_finding_has_its_cure(
 @pytest.mark.parametrize(
     "error", [OSError(5, "Input/output error", "/a/file"), VolumeError("Input/output: /a/file.")]
 )
-@pytest.mark.parametrize("check", ["installation", "root", "space", "reflinks", "table", "kernels"])
+@pytest.mark.parametrize(
+    "check", ["installation", "root", "space", "reflinks", "table", "kernelspecs"]
+)
 def test_a_check_that_fails_is_one_finding_and_the_checks_after_it_go_on(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, check: str, error: Exception
 ) -> None:
@@ -187,7 +189,7 @@ def test_a_check_that_fails_is_one_finding_and_the_checks_after_it_go_on(
     assert called.code == 1
     assert called.err == ""
     assert _said(called, "bad").count("/a/file") == 1
-    assert check == "kernels" or _levels(called)["kernelspec"] == "ok"
+    assert check == "kernelspecs" or _levels(called)["kernelspec"] == "ok"
     assert check in {"root", "table"} or _levels(called)["table"] == "ok"
 
 
@@ -216,7 +218,7 @@ def test_a_damaged_table_is_rebuilt_from_the_volumes(cli: Cli, root: Path, part:
     assert list(root.glob(f"{FILE_NAME}.damaged-*"))
 
 
-def test_a_missing_table_is_told_before_it_is_rebuilt(cli: Cli, root: Path) -> None:
+def test_a_missing_table_is_reported_before_it_is_rebuilt(cli: Cli, root: Path) -> None:
     make_volume("a")
     for path in root.glob(f"{FILE_NAME}*"):
         path.unlink()
@@ -245,7 +247,7 @@ def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> No
     assert pool.storage.registry.volumes.get(acquired.record.id) is not None
 
 
-def test_a_volume_in_use_is_nothing_to_repair(cli: Cli) -> None:
+def test_a_volume_in_use_needs_no_repair(cli: Cli) -> None:
     pool = Pool(load_settings())
     held = pool.acquire("a", "python3-volume", kernel="k")
 
@@ -258,7 +260,7 @@ def test_a_volume_in_use_is_nothing_to_repair(cli: Cli) -> None:
     assert state == "active"
 
 
-def test_a_directory_that_the_table_does_not_know_is_entered(cli: Cli) -> None:
+def test_a_directory_that_is_not_in_the_table_is_entered(cli: Cli) -> None:
     acquired = make_volume("a", kept="this")
     Pool(load_settings()).storage.registry.volumes.forget(acquired.record.id)
 
@@ -270,7 +272,7 @@ def test_a_directory_that_the_table_does_not_know_is_entered(cli: Cli) -> None:
     assert cli("path", "a").out == f"{acquired.path}\n"
 
 
-def test_files_that_are_gone_give_their_place_free(cli: Cli, root: Path) -> None:
+def test_a_volume_with_missing_files_frees_its_place_in_the_pool(cli: Cli, root: Path) -> None:
     acquired = make_volume("a")
     acquired.path.rename(root.parent / "moved")
 
@@ -312,7 +314,7 @@ def test_settings_that_cannot_be_read_name_their_file(cli: Cli, configuration: P
         (["python"], {"launcher": "volume-provisioner"}, "itself"),
         (["python"], {"workdri": "volume"}, "did you mean workdir?"),
         (["python"], {"workdir": "moon"}, "config.workdir is 'moon'"),
-        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is none"),
+        (["python"], {"requirements": ["a b c"]}, "'a b c' of kernelspec 'mine' is not valid"),
         (
             ["python"],
             {"requirements": "/no/r.txt"},
@@ -349,9 +351,7 @@ def test_a_kernelspec_whose_kernel_cannot_start_is_bad(
         {"nix_profile": "nix/shell.nix"},
     ],
 )
-def test_what_may_come_with_the_volume_is_not_missed(
-    cli: Cli, kernels: Path, config: dict[str, Any]
-) -> None:
+def test_relative_paths_are_not_checked(cli: Cli, kernels: Path, config: dict[str, Any]) -> None:
     directory = kernels / "mine"
     directory.mkdir(parents=True)
     stanza = {"provisioner_name": "volume-provisioner", "config": config}
@@ -361,7 +361,7 @@ def test_what_may_come_with_the_volume_is_not_missed(
     assert cli("doctor").code == 0
 
 
-def test_a_kernel_json_that_is_no_json_is_told(cli: Cli, kernels: Path) -> None:
+def test_a_kernel_json_that_is_not_json_is_reported(cli: Cli, kernels: Path) -> None:
     directory = kernels / "mine"
     directory.mkdir(parents=True)
     (directory / "kernel.json").write_text("{")
@@ -369,7 +369,7 @@ def test_a_kernel_json_that_is_no_json_is_told(cli: Cli, kernels: Path) -> None:
     assert "kernel.json cannot be read" in _said(cli("doctor", "--json"), "warn")
 
 
-def test_a_jupyter_of_another_environment_is_told(
+def test_a_jupyter_command_of_another_environment_is_reported(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other" / "jupyter"

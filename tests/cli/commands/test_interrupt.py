@@ -1,4 +1,4 @@
-"""A run that is asked to end: no kernel, no lease and no half-written file remains."""
+"""A run that a signal ends: no kernel, no lease and no partial file remains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,7 @@ time.sleep(300)
 
 @pytest.fixture
 def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a notebook makes as soon as it runs."""
+    """The file that a notebook makes as soon as its cell runs."""
     monkeypatch.setenv("UP", str(tmp_path / "up"))
     return tmp_path / "up"
 
@@ -49,35 +50,57 @@ def _kernels(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_a_signal_ends_kernels_frees_leases_and_writes_what_there_is(
-    cli: Cli, slow: Path, up: Path, tmp_path: Path, number: signal.Signals, code: int
+def _start_slow(directory: Path) -> subprocess.Popen[str]:
+    """Start a run of a slow notebook and a later one, in a directory of their own."""
+    directory.mkdir()
+    slow = write_notebook(directory / "slow.ipynb", _SLOW, "print('never')")
+    later = write_notebook(directory / "later.ipynb", "1")
+    return start("run", slow, later, env={**os.environ, "UP": str(directory / "up")})
+
+
+def test_a_signal_ends_kernels_frees_leases_and_writes_partial_notebooks(
+    cli: Cli, tmp_path: Path
 ) -> None:
-    later = write_notebook(tmp_path / "later.ipynb", "1")
-    process = start("run", slow, later)
-    wait_for(up, process)
-    kernels = _kernels(process)
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+    # Started together, since each start takes seconds.
+    runs = {
+        number: (tmp_path / number.name, _start_slow(tmp_path / number.name)) for number in codes
+    }
 
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-
-    assert process.returncode == code
-    assert len(kernels) >= 1
-    assert psutil.wait_procs(kernels, timeout=0)[1] == []
-    assert cli("list", "--json").json[0]["holder"] is None
-    assert cli("shell", slow, "--", "test", "-e", "cleaned").code == 0
-    first, second = texts(tmp_path / "slow.executed.ipynb")
-    assert first.startswith("begun\nKeyboardInterrupt")
-    assert second == ""
-    assert "later.ipynb: not run" in out
-    assert "Traceback" not in err
-    assert not (tmp_path / "later.executed.ipynb").exists()
-    assert not list(tmp_path.glob(".*.tmp"))
+    try:
+        _assert_each_ends(cli, runs, codes)
+    finally:
+        for _, process in runs.values():
+            process.kill()
 
 
-def test_a_cell_that_will_not_be_interrupted_is_ended_with_its_kernel(
+def _assert_each_ends(
+    cli: Cli,
+    runs: Mapping[signal.Signals, tuple[Path, subprocess.Popen[str]]],
+    codes: Mapping[signal.Signals, int],
+) -> None:
+    for number, (directory, process) in runs.items():
+        wait_for(directory / "up", process)
+        kernels = _kernels(process)
+
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+        assert process.returncode == codes[number]
+        assert len(kernels) >= 1
+        assert psutil.wait_procs(kernels, timeout=0)[1] == []
+        assert cli("show", directory / "slow.ipynb", "--json").json["holder"] is None
+        assert cli("shell", directory / "slow.ipynb", "--", "test", "-e", "cleaned").code == 0
+        first, second = texts(directory / "slow.executed.ipynb")
+        assert first.startswith("begun\nKeyboardInterrupt")
+        assert second == ""
+        assert "later.ipynb: not run" in out
+        assert "Traceback" not in err
+        assert not (directory / "later.executed.ipynb").exists()
+        assert not list(directory.glob(".*.tmp"))
+
+
+def test_a_cell_that_ignores_interrupts_is_ended_with_its_kernel(
     cli: Cli, up: Path, tmp_path: Path
 ) -> None:
     notebook = write_notebook(tmp_path / "deaf.ipynb", _DEAF)
@@ -107,7 +130,7 @@ def test_a_kernel_that_is_starting_is_ended_too(cli: Cli, slow: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("cli")
-def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+def test_signals_that_nohup_ignores_stay_ignored(tmp_path: Path) -> None:
     notebook = write_notebook(
         tmp_path / "a.ipynb", "import os, signal; os.kill(int(os.environ['RUN']), signal.SIGHUP)"
     )
@@ -124,7 +147,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_terminal_shows_bars_and_its_ctrl_c_is_heeded(slow: Path, up: Path) -> None:
+def test_a_terminal_shows_bars_and_its_ctrl_c_ends_the_run(slow: Path, up: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.execvpe(COMMAND[0], [*COMMAND, "run", str(slow)], {**os.environ, "TERM": "xterm"})
@@ -145,7 +168,7 @@ def _read_all(terminal: int) -> str:
     while True:
         try:
             read = os.read(terminal, 65536)
-        except OSError:  # Linux's end of file of a terminal whose other side is closed
+        except OSError:  # how Linux reports the end of a terminal whose other side is closed
             read = b""
         if not read:
             return shown.decode()

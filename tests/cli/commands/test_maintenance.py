@@ -1,4 +1,4 @@
-"""backup, backups, verify, prune, restore, pin and sweep, as people type them."""
+"""The commands `backup`, `backups`, `verify`, `prune`, `restore`, `pin` and `sweep`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from provisioner.settings.pool import load_settings
 from tests.support.commands import Cli, make_volume
 
 
-def test_a_volume_goes_and_comes_back_by_hand(cli: Cli, tmp_path: Path) -> None:
+def test_a_volume_is_pruned_and_restored_by_hand(cli: Cli, tmp_path: Path) -> None:
     path = make_volume("a", file="bytes").path
     assert cli("prune", "a").code == 1
     assert path.exists()
@@ -54,7 +54,7 @@ def test_a_pinned_volume_is_not_pruned_until_it_is_unpinned(cli: Cli) -> None:
     assert cli("prune", "a").code == 0
 
 
-def test_what_cannot_be_brought_back_is_deleted_only_at_the_owners_word(cli: Cli) -> None:
+def test_the_last_backup_is_deleted_only_with_force_and_confirmation(cli: Cli) -> None:
     path = make_volume("a").path
     cli("backup", "a")
     assert cli("prune", "a", "--backups").code == 1
@@ -67,7 +67,7 @@ def test_what_cannot_be_brought_back_is_deleted_only_at_the_owners_word(cli: Cli
     assert pool.storage.registry.names.find("a") is None
 
 
-def test_a_sweep_tells_what_it_would_do_and_does_nothing_early(cli: Cli) -> None:
+def test_a_dry_run_names_what_is_due_and_does_nothing(cli: Cli) -> None:
     make_volume("a")
     assert "Nothing is due." in cli("sweep", "--dry-run").out
     due = cli("sweep", "--dry-run", "--VolumePool.backup_after=0.001")

@@ -17,7 +17,7 @@ def test_path_prints_the_directory_and_nothing_else(cli: Cli) -> None:
     assert cli("path", acquired.record.id).out == f"{acquired.path}\n"
 
 
-def test_a_former_name_still_leads_to_the_volume(cli: Cli) -> None:
+def test_a_former_name_finds_the_volume(cli: Cli) -> None:
     acquired = make_volume("old")
     Pool(load_settings()).rename("old", "new")
 
@@ -25,7 +25,7 @@ def test_a_former_name_still_leads_to_the_volume(cli: Cli) -> None:
     assert cli("show", "old").out.splitlines()[0].split() == ["session", "new"]
 
 
-def test_a_notebooks_relative_path_leads_to_its_volume(
+def test_the_relative_path_of_a_notebook_finds_its_volume(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notebook = write_notebook(tmp_path / "a.ipynb")
@@ -35,7 +35,9 @@ def test_a_notebooks_relative_path_leads_to_its_volume(
     assert cli("path", "a.ipynb").out == f"{acquired.path}\n"
 
 
-def test_a_notebook_that_names_a_session_leads_to_that(cli: Cli, tmp_path: Path) -> None:
+def test_a_notebook_that_names_a_session_finds_the_volume_of_that_session(
+    cli: Cli, tmp_path: Path
+) -> None:
     notebook = write_notebook(tmp_path / "a.ipynb", volume={"session": "shared"})
     acquired = make_volume("shared")
 
@@ -65,7 +67,7 @@ def test_a_pruned_volume_has_no_path(cli: Cli) -> None:
     assert cli("show", "a", "--json").json["path"] is None
 
 
-def test_files_that_are_gone_are_not_pretended(cli: Cli) -> None:
+def test_path_refuses_a_volume_whose_files_are_missing(cli: Cli) -> None:
     acquired = make_volume("a")
     (acquired.path / ".volume" / "record.json").unlink()
     (acquired.path / ".volume").rmdir()

@@ -20,7 +20,7 @@ _LEAVE = "open('left', 'a').write('x'); print(len(open('left').read()))"
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Path:
-    """A directory for notebooks, which is the working directory."""
+    """A directory for notebooks; it is the working directory."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -55,7 +55,7 @@ def lab_kernel(work: Path) -> Iterator[BlockingKernelClient]:
     manager.shutdown_kernel(now=True)
 
 
-def test_the_batch_run_and_the_notebook_in_lab_share_their_files(
+def test_a_batch_run_and_the_notebook_in_lab_share_their_files(
     cli: Cli, work: Path, lab_kernel: BlockingKernelClient
 ) -> None:
     notebook = write_notebook(work / "a.ipynb", "print(open('from_lab').read())")
@@ -68,7 +68,7 @@ def test_the_batch_run_and_the_notebook_in_lab_share_their_files(
     assert texts(_executed(notebook)) == ["hello\n"]
 
 
-def test_what_a_cell_raises_is_in_the_output_and_named_at_the_end(cli: Cli, work: Path) -> None:
+def test_the_error_of_a_cell_is_in_the_output_and_reported_at_the_end(cli: Cli, work: Path) -> None:
     notebook = write_notebook(work / "a.ipynb", "print('one')", "x = 1\n1 / 0", "print('never')")
     make_stale = json.loads(notebook.read_text())
     make_stale["cells"][3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "old"}]
@@ -87,7 +87,7 @@ def test_what_a_cell_raises_is_in_the_output_and_named_at_the_end(cli: Cli, work
     assert json.loads(notebook.read_text()) == make_stale
 
 
-def test_notebooks_that_cannot_be_run_are_named_and_the_others_run(cli: Cli, work: Path) -> None:
+def test_notebooks_that_cannot_be_run_are_reported_and_the_others_run(cli: Cli, work: Path) -> None:
     (work / "text.ipynb").write_text("not JSON")
     (work / "list.ipynb").write_text("[]")
     (work / "nocells.ipynb").write_text('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}')
@@ -111,7 +111,7 @@ def test_notebooks_that_cannot_be_run_are_named_and_the_others_run(cli: Cli, wor
     assert [path.name for path in work.glob("*.executed.ipynb")] == ["good.executed.ipynb"]
 
 
-def test_json_tells_what_became_of_each(cli: Cli, work: Path) -> None:
+def test_json_has_the_outcome_of_each_notebook(cli: Cli, work: Path) -> None:
     write_notebook(work / "a.ipynb", "1", "", "raise ValueError('no\\nsense')")
 
     called = cli("run", "a.ipynb", "--json")
@@ -130,7 +130,7 @@ def test_json_tells_what_became_of_each(cli: Cli, work: Path) -> None:
     assert "a.ipynb: started (2 cells)" in called.err
 
 
-def test_one_volume_for_a_run_is_shared_and_found_again(cli: Cli, work: Path) -> None:
+def test_the_volume_of_a_run_is_shared_and_found_by_the_next_run(cli: Cli, work: Path) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         write_notebook(work / name, _SESSION, _LEAVE)
 
@@ -143,7 +143,7 @@ def test_one_volume_for_a_run_is_shared_and_found_again(cli: Cli, work: Path) ->
     assert len(cli("list", "--json").json) == 1
 
 
-def test_who_names_the_session_is_heard_in_the_order_that_holds_everywhere(
+def test_the_session_is_named_by_environment_flag_and_metadata_in_this_order(
     cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notebook = write_notebook(work / "a.ipynb", _SESSION, volume={"session": "from metadata"})
@@ -156,7 +156,7 @@ def test_who_names_the_session_is_heard_in_the_order_that_holds_everywhere(
     assert said == [["from metadata\n"], ["from the command line\n"], ["from the environment\n"]]
 
 
-def test_a_session_that_cannot_be_is_refused_before_anything_runs(cli: Cli, work: Path) -> None:
+def test_an_impossible_session_is_refused_before_anything_runs(cli: Cli, work: Path) -> None:
     write_notebook(work / "a.ipynb", "1")
 
     assert cli("run", "a.ipynb", "--session", "x" * 5000).code == 1
@@ -167,15 +167,11 @@ def test_a_session_that_cannot_be_is_refused_before_anything_runs(cli: Cli, work
 @pytest.mark.parametrize(
     "wrong", [["-j", "0"], ["-j", "x"], ["--timeout", "0"], ["--startup-timeout", "soon"]]
 )
-def test_counts_and_durations_that_make_no_sense_are_refused(
-    cli: Cli, work: Path, wrong: list[str]
-) -> None:
+def test_wrong_counts_and_durations_are_refused(cli: Cli, work: Path, wrong: list[str]) -> None:
     assert cli("run", "a.ipynb", *wrong).code == 2
 
 
-def test_in_place_the_notebook_itself_is_replaced_and_keeps_its_permissions(
-    cli: Cli, work: Path
-) -> None:
+def test_inplace_replaces_the_notebook_and_keeps_its_permissions(cli: Cli, work: Path) -> None:
     notebook = write_notebook(work / "a.ipynb", "6 * 7")
     notebook.chmod(0o640)
     before = notebook.stat().st_ino
@@ -211,7 +207,7 @@ def test_errors_can_be_allowed(cli: Cli, work: Path) -> None:
     assert texts(_executed(notebook))[1] == "on\n"
 
 
-def test_a_kernel_that_dies_is_told_with_its_last_words(cli: Cli, work: Path) -> None:
+def test_a_kernel_that_dies_is_reported_with_its_last_output(cli: Cli, work: Path) -> None:
     last_words = (
         "import faulthandler, sys; faulthandler.enable(sys.__stderr__); faulthandler._sigsegv()"
     )
@@ -243,7 +239,7 @@ def test_a_volume_that_another_process_holds_is_refused_and_nothing_is_written(
     assert json.loads(notebook.read_text())["cells"][1]["outputs"] == []
 
 
-def test_a_session_that_is_asked_for_is_not_taken_for_an_inherited_one(
+def test_a_requested_session_does_not_count_as_inherited(
     cli: Cli, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acquired = make_volume("shared")
@@ -282,7 +278,7 @@ def test_leases_are_free_after_a_run(cli: Cli, work: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_what_is_no_file_is_not_read_for_ever(cli: Cli, work: Path, kind: str) -> None:
+def test_a_pipe_or_device_is_not_read(cli: Cli, work: Path, kind: str) -> None:
     if kind == "pipe":
         os.mkfifo(work / "a.ipynb")
     else:

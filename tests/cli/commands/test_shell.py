@@ -40,7 +40,7 @@ def test_a_command_runs_in_the_volume_with_its_environment(
     assert told["env"]["GREETING"] == "hello ada"
 
 
-def test_without_a_command_the_configured_shell_runs(cli: Cli) -> None:
+def test_shell_without_a_command_runs_the_configured_shell(cli: Cli) -> None:
     acquired = make_volume("mine")
 
     called = cli("shell", "mine", "--VolumePool.shell=/bin/sh", "--VolumePool.shell_args=-c",
@@ -89,7 +89,7 @@ def test_a_volume_is_not_made_for_a_kernelspec_that_gives_none(cli: Cli) -> None
     assert cli("list", "--json").json == []
 
 
-def test_nobody_else_gets_the_volume_as_long_as_the_shell_runs(cli: Cli) -> None:
+def test_nobody_else_gets_the_volume_while_the_shell_runs(cli: Cli) -> None:
     acquired = make_volume("mine")
     process = start("shell", "mine", "--", "sh", "-c", "touch up; read line", stdin=subprocess.PIPE)
     wait_for(acquired.path / "up", process)
@@ -123,7 +123,7 @@ def test_children_that_outlive_the_shell_keep_the_volume(cli: Cli) -> None:
     assert refused.code == 1
 
 
-def test_ctrl_c_is_for_the_command_in_the_shell(cli: Cli) -> None:
+def test_ctrl_c_interrupts_the_command_in_the_shell(cli: Cli) -> None:
     acquired = make_volume("mine")
     script = "trap 'echo interrupted; exit 5' INT; touch up; while :; do sleep 0.05; done"
     process = start("shell", "mine", "--", "sh", "-c", script)
@@ -148,7 +148,7 @@ def test_a_request_to_end_is_passed_on(cli: Cli) -> None:
     assert cli("list", "--json").json[0]["state"] == "stopped"
 
 
-def test_a_broken_environment_leaves_a_way_in(cli: Cli, kernels: Path) -> None:
+def test_bare_gets_into_a_volume_with_a_broken_environment(cli: Cli, kernels: Path) -> None:
     acquired = make_volume("mine", here="")
     broken = kernels / "broken" / "kernel.json"
     broken.parent.mkdir(parents=True)

@@ -15,7 +15,7 @@ from tests.support.starts import processes_started
 
 @pytest.fixture
 def volume(cli: Cli) -> Path:
-    """The volume `mine`, whose kernelspec runs a script that lies in it; not hydrated yet."""
+    """The volume `mine`, not hydrated yet; its kernelspec runs a script in the volume."""
     cli("kernelspec", "add", "own", "--from", "python3", "--bootstrap-command", "sh setup.sh")
     pool = Pool(load_settings())
     acquired = pool.acquire("mine", "own", kernel="earlier")
@@ -26,10 +26,12 @@ def volume(cli: Cli) -> Path:
 
 
 def environment(cli: Cli) -> dict[str, str]:
-    """Return what is said of each step."""
+    """Return the text that `show` prints for each step."""
     lines = cli("show", "mine").out.splitlines()
-    said = (line.removeprefix("environment (").partition(")") for line in lines if "(" in line[:13])
-    return {step: text.strip() for step, _, text in said}
+    fields = (
+        line.removeprefix("environment (").partition(")") for line in lines if "(" in line[:13]
+    )
+    return {step: text.strip() for step, _, text in fields}
 
 
 def test_show_names_the_steps_and_when_they_were_done(cli: Cli, volume: Path) -> None:
@@ -47,7 +49,7 @@ def test_show_names_the_steps_and_when_they_were_done(cli: Cli, volume: Path) ->
     assert timedelta(0) <= age < timedelta(minutes=10)
 
 
-def test_show_names_what_has_changed_and_runs_nothing_to_find_out(cli: Cli, volume: Path) -> None:
+def test_show_names_the_changed_inputs_and_starts_no_process(cli: Cli, volume: Path) -> None:
     cli("hydrate", "mine")
     (volume / "setup.sh").write_text("touch made again\n")
     with processes_started() as started:
@@ -60,7 +62,7 @@ def test_show_names_what_has_changed_and_runs_nothing_to_find_out(cli: Cli, volu
     assert not (volume / "again").exists()
 
 
-def test_show_tells_what_is_damaged_and_what_was_interrupted(cli: Cli, volume: Path) -> None:
+def test_show_names_damaged_and_interrupted_steps(cli: Cli, volume: Path) -> None:
     cli("hydrate", "mine")
     (volume / ".volume/env/bin/python").unlink()
     path = volume / ".volume/hydration.json"
@@ -82,7 +84,7 @@ def test_a_record_of_an_earlier_version_has_no_time(cli: Cli, volume: Path) -> N
     assert environment(cli) == {"overlay": "up to date", "bootstrap": "up to date"}
 
 
-def test_a_kernelspec_that_declares_nonsense_is_told_and_the_rest_is_shown(
+def test_show_reports_a_fault_in_the_kernelspec_beside_the_rest(
     cli: Cli, volume: Path, kernels: Path
 ) -> None:
     spec = kernels / "own/kernel.json"

@@ -1,4 +1,4 @@
-"""warm and hydrate, for kernelspecs that there are and for those that there are not."""
+"""The commands `warm` and `hydrate`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_kernelspec_is_warmed_under_the_name_that_its_kernels_have(cli: Cli) -
     assert _spares("python3-volume") == 1
 
 
-def test_no_spare_is_made_that_nobody_can_claim(cli: Cli) -> None:
+def test_no_spare_is_made_for_a_kernelspec_without_volumes(cli: Cli) -> None:
     unknown = _refused(cli("warm", "nope"))
     without_volume = _refused(cli("warm", "python3"))
 
@@ -50,7 +50,7 @@ def test_no_spare_is_made_that_nobody_can_claim(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("count", ["-5", "-1", "x", "1.5", "٣", "9" * 5000])
-def test_what_is_no_count_retires_no_spare(cli: Cli, count: str) -> None:
+def test_a_wrong_count_retires_no_spare(cli: Cli, count: str) -> None:
     cli("warm", "python3-volume")
 
     called = cli("warm", "python3-volume", "-n", count)
@@ -72,7 +72,9 @@ def test_spares_of_a_kernelspec_that_was_removed_can_be_retired_but_not_made(
     assert _spares() == 0
 
 
-def test_spares_that_have_no_place_are_told_with_the_cure(cli: Cli, configuration: Path) -> None:
+def test_spares_that_do_not_fit_into_the_pool_are_reported_with_the_cure(
+    cli: Cli, configuration: Path
+) -> None:
     configuration.mkdir(parents=True, exist_ok=True)
     settings = {"VolumePool": {"max_volumes": 2}}
     (configuration / "jupyter_volumes_config.json").write_text(json.dumps(settings))
@@ -88,7 +90,7 @@ def test_spares_that_have_no_place_are_told_with_the_cure(cli: Cli, configuratio
     )
 
 
-def test_hydrating_all_volumes_of_a_kernelspec_says_if_there_are_none(cli: Cli) -> None:
+def test_hydrate_reports_a_kernelspec_without_volumes(cli: Cli) -> None:
     unknown = _refused(cli("hydrate", "--kernel", "nope"))
     without_volume = _refused(cli("hydrate", "--kernel", "python3"))
     unused = cli("hydrate", "--kernel", "python3-volume")
@@ -100,9 +102,7 @@ def test_hydrating_all_volumes_of_a_kernelspec_says_if_there_are_none(cli: Cli) 
 
 
 @pytest.mark.parametrize("name", ["python3-volume", "Python3-Volume"])
-def test_all_volumes_of_a_kernelspec_are_hydrated_but_no_spare_is_used_up(
-    cli: Cli, name: str
-) -> None:
+def test_hydrate_hydrates_all_volumes_of_a_kernelspec_but_no_spare(cli: Cli, name: str) -> None:
     for session in ("a", "b"):
         make_volume(session)
     cli("warm", "python3-volume")
@@ -116,7 +116,7 @@ def test_all_volumes_of_a_kernelspec_are_hydrated_but_no_spare_is_used_up(
     assert [spare.generation for spare in Pool(load_settings()).catalog.spares()] == [0]
 
 
-def test_a_volume_in_use_elsewhere_keeps_no_other_from_being_hydrated(cli: Cli) -> None:
+def test_a_volume_in_use_does_not_keep_others_from_being_hydrated(cli: Cli) -> None:
     make_volume("a")
     make_volume("b")
     other = Pool(load_settings())
@@ -129,7 +129,7 @@ def test_a_volume_in_use_elsewhere_keeps_no_other_from_being_hydrated(cli: Cli) 
     assert "b: overlay hydrated\n" in called.out
 
 
-def test_a_spare_is_nobodys_to_hydrate(cli: Cli) -> None:
+def test_a_spare_is_not_hydrated_by_hand(cli: Cli) -> None:
     cli("warm", "python3-volume")
     (spare,) = Pool(load_settings()).catalog.spares()
 
@@ -139,10 +139,10 @@ def test_a_spare_is_nobodys_to_hydrate(cli: Cli) -> None:
     assert [spare.generation for spare in Pool(load_settings()).catalog.spares()] == [0]
 
 
-def test_an_environment_that_is_used_though_it_could_not_be_renewed_is_no_success(
+def test_an_environment_that_was_not_renewed_is_no_success(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `stale = "warn"`, kernels may start in it; who asks for it to be renewed is told that it was not."""
+    """With `stale = "warn"`, kernels start in it; but `hydrate` was called to renew it."""
     make_volume("a")
     warning = "uv sync ended with exit code 1; the earlier environment is used"
     stale = StepReport("uv", hit=False, took=timedelta(), changed=("uv.lock",), warning=warning)
@@ -164,7 +164,7 @@ def test_what_is_up_to_date_is_hydrated_again_only_by_force(cli: Cli) -> None:
     assert said == ["a: overlay hydrated", "a: overlay was up to date", "a: overlay hydrated"]
 
 
-def test_a_kernelspec_is_one_however_its_name_is_typed(cli: Cli) -> None:
+def test_the_name_of_a_kernelspec_is_case_insensitive(cli: Cli) -> None:
     pool = Pool(load_settings())
     for name in ("Python3-Volume", "python3-volume"):
         acquired = pool.acquire("a", name, kernel="earlier")
@@ -175,7 +175,9 @@ def test_a_kernelspec_is_one_however_its_name_is_typed(cli: Cli) -> None:
     assert claim.kernelspecs == ("python3-volume",)
 
 
-def test_whoever_hydrates_is_named_as_the_holder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydration_by_hand_is_named_as_the_holder(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_volume("a")
     seen: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Commands whose standard streams are closed, full, or have nobody at the other end."""
+"""Commands whose standard streams are closed or full, or whose input does not confirm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pty
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ _CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")
 
 
 def _shell(line: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a line of the shell in which `jv` stands for the command."""
+    """Run a line of the shell, in which `jv` stands for the command."""
     whole = line.replace("jv", shlex.join(COMMAND), 1)
-    # Unbuffered, what could not be written is not there any more when the reason is asked for.
+    # With unbuffered streams, the output is lost before the command can find out why it was not written.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
         ["sh", "-c", whole],
@@ -36,18 +38,22 @@ def _shell(line: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("closed", _CLOSED)
+def _shells(*lines: str) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+    """Run several lines at the same time; yields each line with its result."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from zip(lines, threads.map(_shell, lines), strict=True)
+
+
 @pytest.mark.parametrize("command", ["list", "list --json", "doctor", "--help", "path a"])
-def test_a_stream_that_is_closed_keeps_nothing_from_being_done(command: str, closed: str) -> None:
+def test_commands_work_with_closed_streams(command: str) -> None:
     make_volume("a")
 
-    done = _shell(f"jv {command} {closed}")
-
-    assert (done.returncode, done.stderr) == (0, "")
+    for line, done in _shells(*(f"jv {command} {closed}" for closed in _CLOSED)):
+        assert (done.returncode, done.stderr) == (0, ""), line
 
 
 @pytest.mark.parametrize("closed", _CLOSED)
-def test_no_file_of_ours_takes_the_place_of_a_closed_stream(closed: str) -> None:
+def test_no_file_is_opened_as_a_closed_stream(closed: str) -> None:
     path = make_volume("a").path
     look = (
         "import os, json; null = os.stat(os.devnull).st_rdev; "
@@ -62,24 +68,23 @@ def test_no_file_of_ours_takes_the_place_of_a_closed_stream(closed: str) -> None
     assert json.loads((path / "streams").read_text()) == list(streams)
 
 
-@pytest.mark.parametrize("command", ["list", "list --json", "doctor", "--help", "path a", "run no"])
-def test_output_that_cannot_be_written_is_told_in_one_line(command: str) -> None:
+def test_output_that_cannot_be_written_is_reported_in_one_line() -> None:
     make_volume("a")
+    commands = ("list", "list --json", "doctor", "--help", "path a", "run no")
 
-    done = _shell(f"jv {command} > /dev/full")
+    for line, done in _shells(*(f"jv {command} > /dev/full" for command in commands)):
+        assert done.returncode == 1, line
+        assert done.stderr == (
+            "jupyter volumes: The output cannot be written (No space left on device); send it elsewhere.\n"
+        ), line
 
-    assert done.returncode == 1
-    assert done.stderr == (
-        "jupyter volumes: The output cannot be written (No space left on device); send it elsewhere.\n"
-    )
 
-
-def test_a_failure_is_told_even_where_the_output_cannot_be_written() -> None:
+def test_a_failure_is_reported_even_if_the_output_cannot_be_written() -> None:
     assert "No volume has the session 'no'" in _shell("jv show no > /dev/full").stderr
 
 
 @pytest.mark.parametrize("typed", ["\x04", "wrong\n", "\n"])
-def test_whoever_does_not_type_the_name_deletes_nothing(typed: str) -> None:
+def test_nothing_is_deleted_unless_the_name_is_typed(typed: str) -> None:
     path = make_volume("a", file="content").path
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -99,19 +104,25 @@ def test_whoever_does_not_type_the_name_deletes_nothing(typed: str) -> None:
     assert (path / "file").read_text() == "content"
 
 
-def test_a_directory_that_is_gone_is_told(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
+def test_a_deleted_working_directory_is_reported(tmp_path: Path) -> None:
     notebook = tmp_path / "a.ipynb"
     notebook.write_text("{}")
-    for asked in (
+    commands = (
         f"run {notebook}",
         "run a.ipynb",
         "kernelspec add x --from python3 --pyproject .",
-    ):
-        done = _shell(f"mkdir -p {gone}; cd {gone}; rmdir {gone}; jv {asked}")
+        "list",
+    )
+    gone = [tmp_path / f"gone-{number}" for number in range(len(commands))]
+    lines = (
+        f"mkdir {directory}; cd {directory}; rmdir {directory}; jv {command}"
+        for directory, command in zip(gone, commands, strict=True)
+    )
 
-        assert done.returncode == 1
-        assert "The current directory does not exist any more" in done.stderr
-        assert done.stderr.count("\n") == 1
-    assert _shell(f"mkdir -p {gone}; cd {gone}; rmdir {gone}; jv list").returncode == 0
+    *refused, (_, listed) = _shells(*lines)
+
+    for line, done in refused:
+        assert done.returncode == 1, line
+        assert "The current directory does not exist any more" in done.stderr, line
+        assert done.stderr.count("\n") == 1, line
+    assert listed.returncode == 0

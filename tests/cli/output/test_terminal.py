@@ -22,7 +22,7 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
         (timedelta(days=400), "400d ago"),
     ],
 )
-def test_an_age_is_told_in_the_largest_unit_that_fits(age: timedelta, said: str) -> None:
+def test_an_age_is_shown_in_the_largest_unit_that_fits(age: timedelta, said: str) -> None:
     assert ago(NOW - age, NOW) == said
 
 
@@ -41,11 +41,11 @@ def test_an_age_is_told_in_the_largest_unit_that_fits(age: timedelta, said: str)
         (timedelta(days=13, hours=23, minutes=59), "in 14d"),
     ],
 )
-def test_what_is_left_is_told_to_the_nearest_unit(left: timedelta, said: str) -> None:
+def test_a_remaining_time_is_rounded_to_the_nearest_unit(left: timedelta, said: str) -> None:
     assert until(NOW + left, NOW) == said
 
 
-def test_what_never_comes_has_no_time_left() -> None:
+def test_never_has_no_remaining_time() -> None:
     assert until(None, NOW) == ""
 
 
@@ -56,7 +56,7 @@ def test_what_never_comes_has_no_time_left() -> None:
         (99_999_999, "100 MB"), (10**13, "10.0 TB"),
     ],
 )  # fmt: skip
-def test_a_size_is_told_in_decimal_units(count: int | None, said: str) -> None:
+def test_a_size_is_shown_in_decimal_units(count: int | None, said: str) -> None:
     assert size(count) == said
 
 
@@ -67,7 +67,7 @@ def test_wide_and_combining_characters_are_counted_as_the_cells_they_take(
     assert width(text) == cells
 
 
-def test_columns_line_up_and_empty_ones_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_line_up_and_empty_ones_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [
         Column[tuple[str, int]]("NAME", lambda row: row[0]),
         Column[tuple[str, int]]("N", lambda row: str(row[1]), align="right"),
@@ -78,7 +78,7 @@ def test_columns_line_up_and_empty_ones_are_left_out(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "NAME      N\n日本      1\nabcdef  100\n"
 
 
-def test_on_a_narrow_terminal_a_path_loses_its_beginning(
+def test_a_narrow_terminal_cuts_the_beginning_of_a_path(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
@@ -96,7 +96,7 @@ def test_on_a_narrow_terminal_a_path_loses_its_beginning(
     ]
 
 
-def test_a_short_text_is_not_widened_on_a_narrow_terminal(
+def test_a_narrow_terminal_does_not_widen_a_short_text(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
@@ -111,7 +111,7 @@ def test_a_short_text_is_not_widened_on_a_narrow_terminal(
     assert capsys.readouterr().out == "S  STATE\na  stopped\n"
 
 
-def test_a_pipe_gets_texts_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_whole_texts(capsys: pytest.CaptureFixture[str]) -> None:
     print_table([Column[str]("SESSION", lambda row: row, shrinks=True)], ["x" * 500])
 
     assert "x" * 500 in capsys.readouterr().out

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nbformat import from_dict
 
-from provisioner.cli.batch.jobs import jobs_for, kernel_for
+from provisioner.cli.batch.plan import kernel_for, plan_runs
 from provisioner.cli.commands.run import run_session
 from provisioner.core.errors import BadSession, ConfigError
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("cli")
 
 
 def _outputs(*notebooks: str, directory: str | None = None, inplace: bool = False) -> list[str]:
-    jobs = jobs_for(notebooks, kernel=None, output_directory=directory, inplace=inplace)
-    return [str(job.output) for job in jobs]
+    runs = plan_runs(notebooks, kernel=None, output_directory=directory, inplace=inplace)
+    return [str(run.output) for run in runs]
 
 
 def _notebook(**metadata: Any) -> Any:
@@ -25,7 +25,9 @@ def _notebook(**metadata: Any) -> Any:
     return from_dict(content)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
 
 
-def test_an_output_lies_beside_its_notebook_in_a_directory_or_in_its_place(tmp_path: Path) -> None:
+def test_an_output_is_written_beside_its_notebook_into_a_directory_or_over_it(
+    tmp_path: Path,
+) -> None:
     results = str(tmp_path / "results")
 
     assert _outputs("x/a.ipynb", "b") == ["x/a.executed.ipynb", "b.executed.ipynb"]
@@ -33,7 +35,7 @@ def test_an_output_lies_beside_its_notebook_in_a_directory_or_in_its_place(tmp_p
     assert _outputs("/x/a.ipynb", inplace=True) == ["/x/a.ipynb"]
 
 
-def test_in_place_means_the_file_behind_a_link(tmp_path: Path) -> None:
+def test_inplace_writes_the_file_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "link.ipynb").symlink_to(tmp_path / "real.ipynb")
 
     assert _outputs(str(tmp_path / "link.ipynb"), inplace=True) == [str(tmp_path / "real.ipynb")]
@@ -65,7 +67,7 @@ def test_outputs_that_would_overwrite_something_are_refused_before_anything_runs
 
 def _refusal_of_kernel(name: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        jobs_for(["a.ipynb"], kernel=name, output_directory=None, inplace=False)
+        plan_runs(["a.ipynb"], kernel=name, output_directory=None, inplace=False)
     return str(caught.value)
 
 
@@ -93,7 +95,7 @@ def test_a_kernel_that_gives_no_volume_is_refused_with_one_that_does(kernels: Pa
 
 
 @pytest.mark.parametrize("path", [".", "..", "/", "DIR", "DIR/"])
-def test_a_directory_is_no_notebook(tmp_path: Path, path: str) -> None:
+def test_a_directory_is_refused_as_a_notebook(tmp_path: Path, path: str) -> None:
     with pytest.raises(ConfigError, match=r"is a directory; .*such as .*/\*\.ipynb"):
         _outputs(path.replace("DIR", str(tmp_path)))
 
@@ -105,16 +107,16 @@ def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-def test_a_notebook_beside_which_nothing_can_be_written_is_refused_before_anything_runs(
+def test_a_notebook_in_a_directory_that_is_not_writable_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inplace: bool
 ) -> None:
-    # Nothing is closed to root, who may be running this.
+    # Replaced, because root, who may run this test, may write everywhere.
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ConfigError, match=r"cannot be written.* name an --output-dir"):
         _outputs(str(tmp_path / "a.ipynb"), inplace=inplace)
 
 
-def test_nothing_is_no_notebook() -> None:
+def test_an_empty_path_is_refused_as_a_notebook() -> None:
     with pytest.raises(ConfigError, match="'' names no notebook"):
         _outputs("")
 

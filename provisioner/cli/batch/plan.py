@@ -1,4 +1,4 @@
-"""Which notebooks a run executes, with which kernels and into which files; refused before anything runs."""
+"""Plans a batch: which notebooks, with which kernels, into which files. Faults are refused before anything runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from provisioner.cli.batch.outcome import Job
+from provisioner.cli.batch.values import Run
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.kernelspec import (
     PACKAGED,
@@ -20,36 +20,36 @@ from provisioner.hydration.kernelspec import (
 from provisioner.settings.notebook import canonical
 
 _EXECUTED = ".executed.ipynb"
-"""What takes the place of `.ipynb` in the name of an output beside its notebook."""
+"""Replaces `.ipynb` in the name of an output beside its notebook."""
 
 
-def jobs_for(
+def plan_runs(
     given: Sequence[str], *, kernel: str | None, output_directory: str | None, inplace: bool
-) -> list[Job]:
-    """Return what is to be executed, in the order given.
+) -> list[Run]:
+    """Return the planned runs, in the order of `given`.
 
     Parameters
     ----------
     given
-        The paths of notebooks as people gave them.
+        The paths of the notebooks, as the user gave them.
     kernel
-        The kernelspec for all of them; None: each its own, as `kernel_for` chooses it.
+        The kernelspec for all of them; None: `kernel_for` chooses for each.
     output_directory
         Where the executed notebooks are written, under their own names.
     inplace
-        Write each into itself.
+        Write each executed notebook over the original.
 
     Raises
     ------
     ConfigError
-        If one is a directory, if an output would overwrite another or a notebook, or cannot be written, or if the
-        kernel is unknown or gives no volume.
+        If a path is a directory; if an output cannot be written, or would overwrite another one or a notebook; or if
+        the kernelspec is unknown or gives no volume.
     """
     chosen = None if kernel is None else volume_kernelspec(kernel, "--kernel ").name
     for label in given:
         _require_file_name(label)
-    jobs = [
-        Job(
+    runs = [
+        Run(
             label,
             Path(canonical(label)),
             _output(label, output_directory, inplace),
@@ -57,22 +57,22 @@ def jobs_for(
         )
         for label in given
     ]
-    _require_distinct_outputs(jobs, inplace)
+    _require_distinct_outputs(runs, inplace)
     if output_directory is not None:
         _make(Path(output_directory))
     else:
-        _require_writable(jobs)
-    return jobs
+        _require_writable(runs)
+    return runs
 
 
 def kernel_for(notebook: NotebookNode) -> str:
-    """Return the kernelspec for a notebook: its own if that gives volumes, else ours for Python.
+    """Return the kernelspec for a notebook: its own if that gives volumes, else `python3-volume`.
 
     Raises
     ------
     ConfigError
-        If it is written in another language and its kernelspec gives no volume, or is not installed; or if the
-        kernels of its own cannot start.
+        If the notebook is written in another language and its kernelspec gives no volume or is not installed, or if
+        its own kernelspec has a fault.
     """
     own = notebook.metadata.get("kernelspec", {})
     name = str(own.get("name", "")).lower()
@@ -83,8 +83,10 @@ def kernel_for(notebook: NotebookNode) -> str:
     if language in {"", "python"}:
         return PACKAGED
     if installed is None:
-        told = f"its kernel {name!r} is not installed" if name else "it names no kernel"
-        raise ConfigError(f"{told} ({language}); install one, or name a kernelspec with --kernel.")
+        reason = f"its kernel {name!r} is not installed" if name else "it names no kernel"
+        raise ConfigError(
+            f"{reason} ({language}); install one, or name a kernelspec with --kernel."
+        )
     cure = way_to_volume(installed, "--kernel ")
     raise ConfigError(f"its kernel {name!r} ({language}) gives no volume; {cure}.")
 
@@ -97,7 +99,7 @@ def _language(notebook: NotebookNode, installed: Kernelspec | None) -> str:
 
 
 def _require_file_name(label: str) -> None:
-    """Refuse what names no file, and so no output beside it."""
+    """Refuse a path that cannot name a file."""
     if os.path.isdir(label):
         raise ConfigError(
             f"{label} is a directory; name the notebooks in it, such as {os.path.join(label, '*.ipynb')}."
@@ -116,7 +118,7 @@ def _output(label: str, directory: str | None, inplace: bool) -> Path:
 
 
 def _make(directory: Path) -> None:
-    """Make the directory of the outputs now: hours of work must not end at a typing error."""
+    """Make the directory of the outputs before the run: hours of work must not end at a typing error."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -132,31 +134,31 @@ def _make(directory: Path) -> None:
         raise ConfigError(f"--output-dir {directory} cannot be written; name another one.")
 
 
-def _require_writable(jobs: Sequence[Job]) -> None:
-    """Refuse notebooks that lie where nothing can be written beside them, also not anew in their own place."""
-    for job in jobs:
-        directory = job.output.parent
+def _require_writable(runs: Sequence[Run]) -> None:
+    """Refuse outputs in directories that are not writable; --inplace too replaces the file in its directory."""
+    for run in runs:
+        directory = run.output.parent
         if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
             raise ConfigError(
-                f"{job.output} cannot be written, for {directory.absolute()} is not yours to write to; "
+                f"{run.output} cannot be written, because you may not write to {directory.absolute()}; "
                 "name an --output-dir."
             )
 
 
-def _require_distinct_outputs(jobs: Sequence[Job], inplace: bool) -> None:
+def _require_distinct_outputs(runs: Sequence[Run], inplace: bool) -> None:
     writers: dict[str, str] = {}
-    for job in jobs:
-        output = os.path.realpath(job.output)
+    for run in runs:
+        output = os.path.realpath(run.output)
         if output in writers:
             raise ConfigError(
-                f"{writers[output]} and {job.label} would both be written to {job.output}; "
-                "run them apart, or rename one."
+                f"{writers[output]} and {run.label} would both be written to {run.output}; "
+                "run them one after the other, or rename one."
             )
-        writers[output] = job.label
-    for job in jobs:
-        writer = writers.get(str(job.notebook))
+        writers[output] = run.label
+    for run in runs:
+        writer = writers.get(str(run.notebook))
         if writer is not None and not inplace:
             raise ConfigError(
-                f"The output of {writer} would overwrite the notebook {job.label}; "
-                "leave that out, name another --output-dir, or say --inplace."
+                f"The output of {writer} would overwrite the notebook {run.label}; "
+                "omit that notebook, name another --output-dir, or add --inplace."
             )

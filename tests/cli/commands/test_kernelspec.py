@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbformat import from_dict
 
-from provisioner.cli.batch.jobs import kernel_for
+from provisioner.cli.batch.plan import kernel_for
 from provisioner.core.errors import ConfigError
+from provisioner.settings.options import KernelOptions
 from tests.support.commands import Cli, texts, write_notebook
 from tests.support.disks import SmallDisk
 
@@ -24,7 +26,7 @@ def _write(directory: Path, **content: Any) -> None:
     (directory / "kernel.json").write_text(json.dumps({**own, **content}))
 
 
-def test_add_copies_a_kernelspec_and_says_only_what_was_given(cli: Cli, kernels: Path) -> None:
+def test_add_copies_a_kernelspec_and_writes_only_the_given_options(cli: Cli, kernels: Path) -> None:
     called = cli(
         "kernelspec", "add", "mine", "--from", "python3", "--workdir", "notebook", "--env", "A=B=C"
     )
@@ -95,7 +97,7 @@ def test_launchers_show_kernelspecs_of_one_source_under_different_names(
     assert _read(kernels / name)["display_name"] == shown
 
 
-def test_what_hydration_takes_can_be_given(
+def test_options_of_hydration_have_flags(
     cli: Cli, kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,6 +112,13 @@ def test_what_hydration_takes_can_be_given(
         "bootstrap_timeout": "5m",
         "nix_watch": [str(tmp_path / "a.nix")],
     }
+
+
+def test_every_option_of_kernel_json_has_a_flag(cli: Cli) -> None:
+    flags = set(re.findall(r"--(?:no-)?([a-z-]+)", cli("kernelspec", "add", "--help").out))
+    options = {name.replace("_", "-") for name in KernelOptions.class_trait_names(config=True)}
+
+    assert options <= flags
 
 
 @pytest.mark.parametrize(
@@ -132,7 +141,7 @@ def test_what_hydration_takes_can_be_given(
         ("--pyproject", "project", "pyproject", "{here}/project"),
     ],
 )  # fmt: skip
-def test_what_is_typed_as_a_path_starts_at_the_current_directory(
+def test_a_typed_path_is_relative_to_the_current_directory(
     cli: Cli, kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     flag: str, given: str, option: str, value: str | list[str],
 ) -> None:  # fmt: skip
@@ -172,7 +181,7 @@ def test_what_is_typed_as_a_path_starts_at_the_current_directory(
         (["--from", "python3", "--requirements", "a", "--pyproject", "b"], "both given"),
         (["--from", "python3", "--bootstrap-command", ""], "--bootstrap-command is empty"),
         (["--from", "python3", "--bootstrap-command", "  "], "--bootstrap-command is empty"),
-        (["--from", "python3", "--requirements", "not a ! req"], "'not a ! req' of kernelspec 'mine' is none"),
+        (["--from", "python3", "--requirements", "not a ! req"], "'not a ! req' of kernelspec 'mine' is not valid"),
         (["--from", "python3", "--requirements", ""], "no requirement"),
         (["--from", "python3", "--requirements", "./no/lib"], "/no/lib of kernelspec 'mine' does not exist"),
         (["--from", "python3", "--requirements-file", "/no/r.txt"], "file /no/r.txt of kernelspec 'mine' cannot be"),
@@ -187,7 +196,7 @@ def test_what_is_typed_as_a_path_starts_at_the_current_directory(
         (["--from", "python3", "--prefix", ""], "--prefix is empty"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_and_nothing_is_added(
+def test_a_wrong_option_is_refused_and_nothing_is_added(
     cli: Cli, kernels: Path, given: list[str], said: str
 ) -> None:
     called = cli("kernelspec", "add", "mine", *given)
@@ -214,7 +223,7 @@ def test_a_name_that_no_kernelspec_can_have_is_refused_and_deletes_nothing(
     assert [path.name for path in (kernels / "other").iterdir()] == ["kernel.json"]
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_prefix_that_cannot_be_written_is_reported_in_one_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     called = cli("kernelspec", "add", "mine", "--from", "python3", "--prefix", tmp_path / "file")
 
@@ -223,7 +232,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(cli: Cli, tmp_path: 
     assert called.err.count("\n") == 1
 
 
-def test_a_disk_that_is_full_is_told_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(cli: Cli, tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path / "disk", 1 << 16)
     disk.mount()
     try:
@@ -239,7 +248,7 @@ def test_a_disk_that_is_full_is_told_in_one_line(cli: Cli, tmp_path: Path) -> No
     assert called.err.count("\n") == 1
 
 
-def test_a_kernelspec_that_jupyter_does_not_find_first_is_told(cli: Cli) -> None:
+def test_a_kernelspec_that_another_one_hides_is_reported(cli: Cli) -> None:
     called = cli("kernelspec", "add", "python3-volume", "--from", "python3", "--force")
 
     assert called.code == 0
@@ -268,7 +277,7 @@ def test_a_kernelspec_can_be_installed_below_a_prefix(cli: Cli, tmp_path: Path) 
     assert installed.is_dir()
 
 
-def test_remove_takes_away_only_what_gives_volumes(cli: Cli, kernels: Path) -> None:
+def test_remove_removes_only_kernelspecs_that_give_volumes(cli: Cli, kernels: Path) -> None:
     cli("kernelspec", "add", "mine", "--from", "python3")
     _write(kernels / "other")
 
@@ -298,10 +307,10 @@ def test_list_shows_the_kernelspecs_that_give_volumes(cli: Cli, kernels: Path) -
     ("options", "kind"),
     [([], "an array"), ("x", "a string"), (3, "a number"), (None, "null"), (True, "true")],
 )
-def test_options_that_are_no_object_are_told_plainly_wherever_the_kernelspec_is_looked_at(
+def test_options_that_are_no_object_are_reported_by_every_command(
     cli: Cli, kernels: Path, options: object, kind: str
 ) -> None:
-    """Jupyter fails at them before it asks us anything."""
+    """Jupyter fails with such options before it calls the provisioner."""
     stanza = {"provisioner_name": "volume-provisioner", "config": options}
     content = {"argv": ["python"], "display_name": "", "metadata": {"kernel_provisioner": stanza}}
     (kernels / "mine").mkdir(parents=True)
@@ -331,10 +340,8 @@ def test_options_that_are_no_object_are_told_plainly_wherever_the_kernelspec_is_
     assert str(refused.value) == line
 
 
-def test_a_provisioner_that_is_a_string_and_therefore_passed_over_is_told(
-    cli: Cli, kernels: Path
-) -> None:
-    """Jupyter starts such a kernel without a word, and without a volume."""
+def test_a_provisioner_that_is_a_string_is_reported(cli: Cli, kernels: Path) -> None:
+    """Jupyter starts such a kernel without a volume, and reports nothing."""
     metadata = {"kernel_provisioner": "volume-provisioner"}
     content = {"argv": ["python"], "display_name": "", "language": "", "metadata": metadata}
     (kernels / "mine").mkdir(parents=True)

@@ -9,12 +9,12 @@ from provisioner.settings.pool import load_settings
 from tests.support.commands import Cli, make_volume
 
 
-def test_an_empty_pool_says_so(cli: Cli, root: Path) -> None:
+def test_list_says_that_a_pool_is_empty(cli: Cli, root: Path) -> None:
     assert cli("list").out == f"No volumes yet under {root}.\n"
     assert cli("list", "--json").json == []
 
 
-def test_a_line_tells_session_state_age_and_kernelspec(cli: Cli) -> None:
+def test_a_line_shows_session_state_age_and_kernelspec(cli: Cli) -> None:
     make_volume("b")
     make_volume("a")
 
@@ -25,7 +25,7 @@ def test_a_line_tells_session_state_age_and_kernelspec(cli: Cli) -> None:
     assert all("ago  python3-volume" in line for line in lines)
 
 
-def test_a_listing_tells_when_each_volume_is_backed_up_and_its_files_deleted(cli: Cli) -> None:
+def test_list_shows_when_each_volume_is_backed_up_and_pruned(cli: Cli) -> None:
     make_volume("a")
     kept = make_volume("kept")
     pool = Pool(load_settings())
@@ -59,7 +59,7 @@ def test_a_held_volume_names_its_holder(cli: Cli) -> None:
     assert cli("list", "--json").json[0]["holder"] is None
 
 
-def test_json_tells_all_that_is_known(cli: Cli, root: Path) -> None:
+def test_json_has_everything_that_is_known(cli: Cli, root: Path) -> None:
     acquired = make_volume("a")
 
     (listed,) = cli("list", "--json").json
@@ -88,7 +88,7 @@ def test_pins_notes_and_sizes_show_where_there_are_any(cli: Cli) -> None:
     assert line.endswith("the notebook was deleted")
 
 
-def test_a_volume_made_ready_for_nobody_yet_is_listed_as_a_spare(cli: Cli) -> None:
+def test_a_spare_is_listed_as_one(cli: Cli) -> None:
     pool = Pool(load_settings())
     acquired = make_volume("a")
     from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a batch run is given and what comes of it: jobs, conditions, outcomes. Plain values."""
+"""The values of a batch run: its notebooks, its options and its outcomes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 from nbformat import NotebookNode
 from traitlets.config import Config
 
 
 @dataclass(frozen=True)
-class Job:
-    """One notebook to execute.
+class Run:
+    """The planned execution of one notebook.
 
     Parameters
     ----------
     label
-        What people call it: the path that they gave.
+        Its name in messages: the path that the user gave.
     notebook
-        Its canonical path.
+        The canonical path of the notebook.
     output
         Where the executed notebook is written.
     kernel
-        Chooses the kernelspec for the notebook's content; called in a thread, raises `VolumeError`.
+        Returns the kernelspec for the notebook's content; called in a thread, raises `VolumeError`.
     """
 
     label: str
@@ -36,21 +35,21 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What holds for all notebooks of a run.
+class BatchOptions:
+    """What applies to all notebooks of a batch.
 
     Parameters
     ----------
     parallel
-        How many are executed at the same time.
+        How many notebooks are executed at the same time.
     session
-        One session for all of them; None: each in that of its own path.
+        The session of all of them; None: each has that of its own path.
     cell_timeout, startup_timeout
-        How long a cell may run, and a kernel may take to answer; None: for ever.
+        How long a cell may run, and a kernel may take to answer; None: without limit.
     allow_errors
-        Go on after a cell that fails.
+        Continue after a cell that fails.
     config
-        Settings for kernels and their volumes.
+        The settings for kernels and their volumes.
     """
 
     parallel: int = 1
@@ -79,9 +78,9 @@ class Failure:
     error
         The name of the error.
     message
-        What it says.
+        The message of the error.
     cell
-        The cell's number among all cells, from 1; None where no cell is to blame.
+        The cell's number among all cells, from 1; None if the failure was in none.
     """
 
     error: str
@@ -89,34 +88,34 @@ class Failure:
     cell: int | None = None
 
     def __str__(self) -> str:
-        """Return it as one line (and, for a kernel that died, what it printed)."""
+        """Return the failure as one line; for a kernel that died, its last output follows."""
         where = "" if self.cell is None else f"cell {self.cell}"
         return ": ".join(filter(None, (where, self.error, self.message)))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one notebook.
+    """The outcome of one run.
 
     Parameters
     ----------
-    job
-        The notebook.
+    run
+        The run.
     status
         How it ended.
     cells_done, cells
-        How many code cells were executed, and how many there are.
+        How many code cells were executed, and how many the notebook has.
     took
-        How long, kernel start included.
+        How long the run took, start of the kernel included.
     session
-        Whose volume it had; None if it had none.
+        The session whose volume was used; None if the kernel got none.
     output
-        The notebook that was written; None if no kernel came up.
+        The executed notebook; None if no kernel started.
     failure
-        Why it failed.
+        Why the run failed.
     """
 
-    job: Job
+    run: Run
     status: Status
     cells_done: int = 0
     cells: int = 0
@@ -124,19 +123,3 @@ class Outcome:
     session: str | None = None
     output: Path | None = None
     failure: Failure | None = None
-
-
-class Listener(Protocol):
-    """Told what goes on, on the event loop; it returns at once."""
-
-    def started(self, job: Job, cells: int) -> None:
-        """A notebook's kernel is being started."""
-        ...
-
-    def cell_done(self, job: Job, done: int, cells: int) -> None:
-        """One more code cell was executed."""
-        ...
-
-    def ended(self, outcome: Outcome) -> None:
-        """A notebook is done with, however it ended; it may not even have been started."""
-        ...

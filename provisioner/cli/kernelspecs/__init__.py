@@ -1,1 +1,0 @@
-"""Kernelspecs on disk, as ``jupyter volumes kernelspec`` reads and writes them."""
