@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from tests.support.kernels import (
     provisioner_of,
     require_free,
 )
+from tests.support.overlaid import site_packages
+from tests.support.pools import wait_for
 
 # -- what kernel.json declares -------------------------------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class Wrapping(LocalProvisioner):
 
     async def pre_launch(self, **kwargs):
         prepared = await super().pre_launch(**kwargs)
-        return {**prepared, "cmd": ["env", "WRAPPED=yes", *prepared["cmd"], "--Wrapping=yes"]}
+        return {**prepared, "cmd": ["env", "WRAPPED=yes", *prepared["cmd"], "--log-level=30"]}
 
 
 class OtherPython(LocalProvisioner):
@@ -323,22 +326,34 @@ def test_a_launcher_that_wraps_the_command_line_starts_the_volumes_environment(
                 assert ask(client, "os.environ['WRAPPED']") == "yes"
                 path = ask(client, "os.environ['PATH']").split(os.pathsep)
                 assert path.count(f"{prefix}/bin") == 1
-            assert process_of(manager).cmdline()[-1] == "--Wrapping=yes"
+            assert process_of(manager).cmdline()[-1] == "--log-level=30"
             manager.restart_kernel(now=True)
 
 
 def test_a_launcher_that_chooses_the_interpreter_starts_the_volumes_environment_of_that_one(
     here: Pool, launchers: None, tmp_path: Path
 ) -> None:
-    other = tmp_path / "python3.99"
-    other.symlink_to(sys.executable)
-    options = {"launcher": "otherpython", "launcher_config": {"interpreter": str(other)}}
-    install("snake", PYTHON, "python", overlay=False, **options)
+    prefix = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (prefix / site_packages() / "otherside.py").touch()
+    code = (
+        "import importlib.util, pathlib, time\n"
+        "found = importlib.util.find_spec('otherside') is not None\n"
+        "pathlib.Path('found').write_text(str(found))\n"
+        "time.sleep(600)"
+    )
+    config = {"interpreter": str(prefix / "bin" / "python")}
+    install(
+        "snake", ["python", "-c", code], "python", launcher="otherpython", launcher_config=config
+    )
     with kernel("snake") as manager:
-        assert process_of(manager).cmdline()[0] == str(other)
-        manager.restart_kernel(now=True)
-        assert process_of(manager).cmdline()[0] == str(other)
-        assert process_of(manager).cwd() == provisioner_of(manager).volume
+        volume = Path(str(provisioner_of(manager).volume))
+        for _ in range(2):
+            assert volume / ".volume" in Path(process_of(manager).cmdline()[0]).parents
+            wait_for(lambda: (volume / "found").is_file() and (volume / "found").read_text() != "")
+            assert (volume / "found").read_text() == "True"
+            (volume / "found").unlink()
+            manager.restart_kernel(now=True)
 
 
 def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_the_volumes_variables(
