@@ -29,6 +29,8 @@ from tests.support.kernels import (
     provisioner_of,
     require_free,
 )
+from tests.support.overlaid import site_packages
+from tests.support.pools import wait_for
 
 # -- what kernel.json declares -------------------------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Wrapping(LocalProvisioner):
 
     async def pre_launch(self, **kwargs):
         prepared = await super().pre_launch(**kwargs)
-        return {**prepared, "cmd": ["env", "WRAPPED=yes", *prepared["cmd"], "--Wrapping=yes"]}
+        return {**prepared, "cmd": ["env", "WRAPPED=yes", *prepared["cmd"], "--log-level=30"]}
 
 
 class OtherPython(LocalProvisioner):
@@ -324,7 +326,7 @@ def test_a_launcher_that_wraps_the_command_line_starts_the_volumes_environment(
                 assert ask(client, "os.environ['WRAPPED']") == "yes"
                 path = ask(client, "os.environ['PATH']").split(os.pathsep)
                 assert path.count(f"{prefix}/bin") == 1
-            assert process_of(manager).cmdline()[-1] == "--Wrapping=yes"
+            assert process_of(manager).cmdline()[-1] == "--log-level=30"
             manager.restart_kernel(now=True)
 
 
@@ -333,15 +335,24 @@ def test_a_launcher_that_chooses_the_interpreter_starts_the_volumes_environment_
 ) -> None:
     prefix = tmp_path / "other"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (prefix / site_packages() / "otherside.py").touch()
+    code = (
+        "import importlib.util, pathlib, time\n"
+        "found = importlib.util.find_spec('otherside') is not None\n"
+        "pathlib.Path('found').write_text(str(found))\n"
+        "time.sleep(600)"
+    )
     config = {"interpreter": str(prefix / "bin" / "python")}
-    sleeping = ["python", "-c", "import time; time.sleep(600)"]
-    install("snake", sleeping, "python", launcher="otherpython", launcher_config=config)
+    install(
+        "snake", ["python", "-c", code], "python", launcher="otherpython", launcher_config=config
+    )
     with kernel("snake") as manager:
-        state = Path(str(provisioner_of(manager).volume)) / ".volume"
+        volume = Path(str(provisioner_of(manager).volume))
         for _ in range(2):
-            program = Path(process_of(manager).cmdline()[0])
-            assert state in program.parents
-            assert program.parents[1] != state / "env", "that is the declared interpreter's"
+            assert volume / ".volume" in Path(process_of(manager).cmdline()[0]).parents
+            wait_for(lambda: (volume / "found").is_file() and (volume / "found").read_text() != "")
+            assert (volume / "found").read_text() == "True"
+            (volume / "found").unlink()
             manager.restart_kernel(now=True)
 
 
