@@ -1,1 +1,1 @@
-"""What a server does while nobody waits: sweeps and spares, in threads of their own."""
+"""Runs a server's background work: sweeps, backups and spares."""
