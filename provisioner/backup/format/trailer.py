@@ -1,11 +1,11 @@
-"""The end of a backup file: a checksum of all before it, and the manifest for quick listings.
+"""The end of a backup file: a checksum of the bytes before it, and the manifest for fast lists.
 
-It is a zstd *skippable frame* (RFC 8878, section 3.1.2), which every decompressor passes over::
+It is a zstd *skippable frame* (RFC 8878, section 3.1.2), which every decompressor skips::
 
     magic 0x184D2A5E | length | JSON | SHA-256 of all three | length of the JSON | b"JVBACKUP"
 
-The JSON holds the SHA-256 of every byte before the frame. zstd's own checksum covers the content
-only: a flipped bit in an unused part of a frame header, or whole frames cut off, would pass it.
+The JSON holds the SHA-256 of all bytes before the frame. zstd's own checksum covers only the content: it does not
+detect a flipped bit in an unused part of a frame header, or that whole frames were cut off.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _MAX_JSON = 4 << 20
 
 @dataclass(frozen=True)
 class Trailer:
-    """What the end of a backup file says.
+    """The content of a trailer.
 
     Parameters
     ----------
     sha256
-        Hex digest of every byte before the trailer.
+        Hex digest of all bytes before the trailer.
     tar_bytes
         Length of the decompressed archive.
     manifest_at
-        Offset in the decompressed archive at which the manifest's own header starts.
+        Offset of the manifest's header in the decompressed archive.
     manifest
         The same manifest as inside the archive.
     """
@@ -48,7 +48,7 @@ class Trailer:
     manifest: Manifest
 
     def to_frame(self) -> bytes:
-        """Spell as a skippable frame."""
+        """Return the trailer as a skippable frame."""
         record = {
             "format": FORMAT,
             "sha256": self.sha256,
@@ -62,16 +62,16 @@ class Trailer:
 
 
 def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
-    """Read the trailer of a backup file, and nothing else of it.
+    """Read the trailer of a backup file, and nothing else.
 
     Returns
     -------
-    The trailer, and the offset in the file at which it starts.
+    The trailer, and its offset in the file.
 
     Raises
     ------
     BackupDamaged
-        If the file does not end in a whole trailer.
+        If the file does not end with a complete trailer.
     """
     stream.seek(0, 2)
     size = stream.tell()  # seek() of paramiko's files returns None
