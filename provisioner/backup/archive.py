@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry, read_entry
 from provisioner.backup.format.manifest import MEMBER, Manifest, printable
+from provisioner.backup.format.trailer import damaged
 from provisioner.backup.small_files import read_small_files
 
 _BYTES = "bytes"

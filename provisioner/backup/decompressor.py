@@ -12,8 +12,8 @@ from typing import BinaryIO, cast
 import zstandard
 
 from provisioner.backup.format.header import padding
-from provisioner.backup.format.trailer import read_trailer
-from provisioner.core.errors import BackupDamaged, Cancelled
+from provisioner.backup.format.trailer import damaged, read_trailer
+from provisioner.core.errors import Cancelled
 
 # Our frames need 2 MiB; a hostile frame that asks for more than this is refused.
 _MAX_WINDOW = 8 << 20
@@ -188,8 +188,3 @@ class Decompressor:
             except queue.Full:
                 continue
             return
-
-
-def damaged(what: str) -> BackupDamaged:
-    """Return the error that refuses a backup."""
-    return BackupDamaged(f"the backup is damaged: {what}; use another backup")

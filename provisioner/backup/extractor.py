@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioner.backup.archive import Archive
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.flush import flush_tree
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry
 from provisioner.backup.format.manifest import Manifest, printable
+from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import set_xattr
 from provisioner.backup.space import check_room
 from provisioner.core.errors import DiskFull, RestoreFailed

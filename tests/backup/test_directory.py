@@ -138,7 +138,7 @@ import os, signal, sys, threading
 from pathlib import Path
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.operation import write_backup
-from tests.backup.trees import ABOUT
+from tests.support.trees import ABOUT
 def stop(step):
     if step == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -11,10 +11,11 @@ import struct
 from typing import NamedTuple
 from zlib import adler32
 
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.header import BLOCK, XATTR
 from provisioner.backup.format.manifest import printable
+from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import kept
 
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8sc100s8s247s")

@@ -76,18 +76,18 @@ def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
     stream.seek(0, 2)
     size = stream.tell()  # seek() of paramiko's files returns None
     if size < _FOOT.size + _START.size:
-        raise _damaged("it is too short")
+        raise damaged("it is too short")
     foot = _read_at(stream, size - _FOOT.size, _FOOT.size)
     digest, length, mark = _FOOT.unpack(foot)
     start = size - _FOOT.size - length - _START.size
     if mark != _MARK or length > _MAX_JSON or start < 0:
-        raise _damaged("its end is missing")
+        raise damaged("its end is missing")
     body = _read_at(stream, start, _START.size + length)
     if (
         _START.unpack_from(body) != (_SKIPPABLE, length + _FOOT.size)
         or hashlib.sha256(body).digest() != digest
     ):
-        raise _damaged("its end does not have the recorded checksum")
+        raise damaged("its end does not have the recorded checksum")
     return _parse(body[_START.size :]), start
 
 
@@ -100,7 +100,7 @@ def _parse(text: bytes) -> Trailer:
         if not numbers_fit or not isinstance(trailer.sha256, str):
             raise ValueError("numbers out of range")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _damaged(f"its summary cannot be read: {str(error)[:200]}") from None
+        raise damaged(f"its summary cannot be read: {str(error)[:200]}") from None
     return trailer
 
 
@@ -110,11 +110,12 @@ def _read_at(stream: BinaryIO, offset: int, length: int) -> bytes:
     while length:
         piece = stream.read(length)
         if not piece:
-            raise _damaged("it became shorter while it was read")
+            raise damaged("it became shorter while it was read")
         pieces.append(piece)
         length -= len(piece)
     return b"".join(pieces)
 
 
-def _damaged(what: str) -> BackupDamaged:
+def damaged(what: str) -> BackupDamaged:
+    """Return the error that refuses a backup."""
     return BackupDamaged(f"the backup is damaged: {what}; use another backup")

@@ -54,7 +54,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
     pool.close()
 
 
-def stopped(pool: Pool, session: str = "ü\n😀") -> str:
+def stopped(pool: Pool, session: str = "ü 😀") -> str:
     """Make a stopped volume with a large file; return its id."""
     acquired = pool.acquire(session, "k", kernel="k1")
     (acquired.path / "large").write_bytes(os.urandom(LARGE))
@@ -112,7 +112,7 @@ def test_a_backup_made_in_a_child_is_in_the_table_and_comes_back(pool: Pool) -> 
     assert pool.backups(volume) == [made]
     assert backups(pool) == [made.name]
     pool.prune(volume)
-    acquired = pool.acquire("ü\n😀", "k", kernel="k2")
+    acquired = pool.acquire("ü 😀", "k", kernel="k2")
     assert (acquired.path / "large").stat().st_size == LARGE
     assert not (acquired.path / "left-out").exists(), "the child knew what to exclude"
     pool.release(acquired)
@@ -131,7 +131,7 @@ def test_events_reach_the_subscribers_of_this_pool(pool: Pool) -> None:
     heard: list[Event] = []
     pool.events.subscribe(heard.append)
     made = back_up(pool, volume)
-    assert [(e.kind, e.session, e.volume) for e in heard] == [(Kind.BACKED_UP, "ü\n😀", volume)]
+    assert [(e.kind, e.session, e.volume) for e in heard] == [(Kind.BACKED_UP, "ü 😀", volume)]
     assert heard[0].details["backup"] == made.name
 
 
@@ -258,7 +258,7 @@ def test_a_child_that_gets_no_core_does_not_keep_a_kernel_from_its_volume(pool: 
 
     def acquire() -> None:
         began = time.monotonic()
-        acquired = pool.acquire("ü\n😀", "k", kernel="k2")
+        acquired = pool.acquire("ü 😀", "k", kernel="k2")
         waited.append(time.monotonic() - began)
         pool.release(acquired)
 
