@@ -50,9 +50,8 @@ start = time.perf_counter()
 if what == "archive":
     with open(place, "wb", buffering=0) as stream:
         write_archive(source, stream, about, cancel=never, progress=lambda done: None)
-elif what in ("compared", "decoded"):
-    destination = destination_for(place)
-    write_backup(source, destination, about, cancel=never, decode=what == "decoded")
+elif what == "verified":
+    write_backup(source, destination_for(place), about, cancel=never)
 else:
     durable = what == "durable"
     restore_backup(destination_for(source), name, place, cancel=never, durable=durable)
@@ -206,8 +205,7 @@ def _backup_tools(tree: Path, work: Path) -> dict[str, Tool]:
     return {
         "tar | zstd -3 -T0": lambda: _run(["sh", "-c", quoted]),
         "ours, written": lambda: _ours("archive", tree, work / "kept" / "own.tar.zst"),
-        "ours, written + compared": lambda: _ours("compared", tree, work / "compared"),
-        "ours, written + decoded": lambda: _ours("decoded", tree, work / "decoded"),
+        "ours, written + verified": lambda: _ours("verified", tree, work / "verified"),
         "restic": lambda: _run(
             ["restic", "-q", "backup", str(tree)], restic, before=["restic", "-q", "init"]
         ),
@@ -234,13 +232,15 @@ def _restore_tools(work: Path) -> dict[str, Tool]:
         line = f"mkdir '{target}' && tar --zstd -C '{target}' -xf {work}/{archive} {then}"
         return _run(["sh", "-c", line])
 
-    own, same = "kept/tar.zst", "decoded/*.tar.zst"
+    own, same = "kept/tar.zst", "verified/*.tar.zst"
     return {
         "tar -x (its own archive)": fresh(lambda target: tar(target, own)),
         "tar -x (the same backup)": fresh(lambda target: tar(target, same)),
-        "ours, restored": fresh(lambda target: _ours("restore", work / "decoded", target)),
+        "ours, restored": fresh(lambda target: _ours("restore", work / "verified", target)),
         "tar -x && sync": fresh(lambda target: tar(target, same, f"&& sync -f '{target}'")),
-        "ours, restored + synced": fresh(lambda target: _ours("durable", work / "decoded", target)),
+        "ours, restored + synced": fresh(
+            lambda target: _ours("durable", work / "verified", target)
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""Backups: written, verified and restored as ``.tar.zst``, and the destinations where they lie.
+"""Writes, verifies and restores backups (``.tar.zst``), and stores them at destinations.
 
 Knows no pool and no table. May import: system, settings, core.
 """

@@ -1,116 +1,106 @@
-"""The members of a backup file, one by one, counted against its manifest."""
+"""Reads the members of a backup file one by one, and checks their number against its manifest."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry, read_entry
 from provisioner.backup.format.manifest import MEMBER, Manifest, printable
-from provisioner.backup.usual import usual_files
+from provisioner.backup.format.trailer import damaged
+from provisioner.backup.small_files import read_small_files
+
+_BYTES = "bytes"
 
 
-@dataclass
-class _Count:
-    files: int = 0
-    directories: int = 0
-    symlinks: int = 0
-    hardlinks: int = 0
-    bytes: int = 0
-
-    def add(self, entry: Entry) -> None:
-        if entry.kind == header.FILE:
-            self.files += 1
-            self.bytes += entry.size
-        elif entry.kind == header.DIRECTORY:
-            self.directories += 1
-        elif entry.kind == header.SYMLINK:
-            self.symlinks += 1
-        else:
-            self.hardlinks += 1
-
-    def exceeds(self, manifest: Manifest) -> bool:
-        return (
-            self.bytes > manifest.bytes
-            or self.files > manifest.files
-            or self.directories > manifest.directories
-            or self.symlinks > manifest.symlinks
-            or self.hardlinks > manifest.hardlinks
-        )
-
-    def equals(self, manifest: Manifest) -> bool:
-        return (self.files, self.directories, self.symlinks, self.hardlinks, self.bytes) == (
-            manifest.files,
-            manifest.directories,
-            manifest.symlinks,
-            manifest.hardlinks,
-            manifest.bytes,
-        )
+def _declared(manifest: Manifest) -> Counter[bytes | str]:
+    """Return how many members of each kind, and how many bytes of files, a manifest declares."""
+    return Counter(
+        {
+            header.FILE: manifest.files,
+            header.DIRECTORY: manifest.directories,
+            header.SYMLINK: manifest.symlinks,
+            header.HARDLINK: manifest.hardlinks,
+            _BYTES: manifest.bytes,
+        }
+    )
 
 
 class Archive:
-    """Reads a backup file once, front to back.
+    """Reads a backup file once, from start to end.
 
-    No more members and bytes are ever handed out than the trailer declares, so whoever checks the
-    declared numbers beforehand is safe from a file that unpacks to more than it says.
+    It never yields more members or bytes than the trailer declares. A caller that checks the declared
+    numbers first is therefore safe from a file that unpacks to more than it declares.
 
     Parameters
     ----------
     decompressor
-        The open file; see :class:`Decompressor`.
+        The open file.
     """
 
     def __init__(self, decompressor: Decompressor) -> None:
         self._archive = decompressor
         self._unread = 0
         self.manifest = decompressor.trailer.manifest
+        self._left = _declared(self.manifest)
 
     def entries(self) -> Iterator[Entry]:
-        """Hand out each member; content that it does not hold may be read before asking for the next.
+        """Yield each member. Unless the entry holds its content, read that with `content` before the next member.
 
         Raises
         ------
         BackupDamaged
-            At the first thing that is not as a backup must be; at the latest after the last member,
-            so that what was made of the members before must not be used until this ends.
+            At the first error. Some errors show only after the last member, so do not use the members
+            before this iterator has ended.
         """
-        count, most = _Count(), self.manifest
         archive, end = self._archive, self._archive.trailer.manifest_at
         first = read_entry(archive)
         if first.name:
             raise damaged("it does not begin with the volume's own directory")
-        count.add(first)
+        self._count(first)
         yield first
         while archive.offset < end:
-            for entry in usual_files(archive, end):
-                count.files += 1
-                count.bytes += entry.size
-                if count.files > most.files or count.bytes > most.bytes:
-                    raise damaged("it holds more than its manifest says")
-                yield entry
+            yield from self._small_files(end)
             if archive.offset < end:
-                yield from self._unusual(count)
-        if archive.offset != end or not count.equals(self.manifest):
+                yield from self._next()
+        if archive.offset != end or any(self._left.values()):
             raise damaged("it does not hold what its manifest says")
         self._read_manifest()
         archive.finish()
 
-    def _unusual(self, count: _Count) -> Iterator[Entry]:
+    def _small_files(self, end: int) -> Iterator[Entry]:
+        # Counted in local variables: of 100,000 tiny files, `_count` would take a tenth of the time.
+        files, size = self._left[header.FILE], self._left[_BYTES]
+        for entry in read_small_files(self._archive, end):
+            files -= 1
+            size -= entry.size
+            if files < 0 or size < 0:
+                raise damaged("it holds more than its manifest says")
+            yield entry
+        self._left[header.FILE], self._left[_BYTES] = files, size
+
+    def _next(self) -> Iterator[Entry]:
         entry = read_entry(self._archive)
         if not entry.name:
             raise damaged("it has the volume's own directory twice")
-        count.add(entry)
-        if count.exceeds(self.manifest):
-            raise damaged("it holds more than its manifest says")
+        self._count(entry)
         self._unread = length = _content_length(entry)
         yield entry
         for _ in self.content(self._unread):
             pass
         self._archive.skip_padding(length)
+
+    def _count(self, entry: Entry) -> None:
+        """Count a member; refuse more than the manifest declares."""
+        left = self._left
+        left[entry.kind] -= 1
+        left[_BYTES] -= entry.size
+        if left[entry.kind] < 0 or left[_BYTES] < 0:
+            raise damaged("it holds more than its manifest says")
 
     def content(self, length: int) -> Iterator[bytes | memoryview]:
         """Read the next ``length`` bytes of the current member's content."""
@@ -130,7 +120,7 @@ class Archive:
 
 
 def _content_length(entry: Entry) -> int:
-    """Bytes still to come; the map of a sparse file has been read with its headers."""
+    """Return how many bytes follow; the map of a sparse file was read with its headers."""
     if entry.extents is None:
         return entry.stored
     return sum(length for _, length in entry.extents)
@@ -142,9 +132,9 @@ def verify(
     cancel: threading.Event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
-    """Read a backup file whole: checksum, every header, every byte, and the counts of its manifest.
+    """Read a whole backup file: its checksum, every header, every byte, and the counts of its manifest.
 
-    Memory is bounded, whatever the file holds.
+    Memory is bounded, whatever the file contains.
 
     Parameters
     ----------
@@ -153,12 +143,12 @@ def verify(
     cancel
         Once set, stops well within a second.
     progress
-        Called with the compressed bytes done and in all.
+        Called with the compressed bytes read so far and their total.
 
     Raises
     ------
     BackupDamaged
-        If anything is not as it was written.
+        If anything differs from what was written.
     Cancelled
         If ``cancel`` was set.
     """

@@ -1,4 +1,4 @@
-"""The way of an archive's bytes to disk: gathered, compressed, hashed, written."""
+"""Collects the bytes of an archive, compresses and hashes them, and writes them to a stream."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from provisioner.core.errors import Cancelled
 
 LEVEL = 3
 PIECE = 128 << 10
-"""Bytes gathered before they are compressed: small enough to stay in a core's cache."""
+"""How many bytes are collected before they are compressed: few enough for a core's cache."""
 
 
 class Compressor:
     """Takes the bytes of a tar archive and writes a ``.tar.zst``.
 
-    It compresses in the background (zstd's own threads), with the window of level 3 (2 MiB), so that
-    reading it back takes little memory.
+    zstd compresses in threads of its own, as many as there are cores. The window is that of level 3 (2 MiB), so
+    that decompressing takes little memory.
 
     Parameters
     ----------
@@ -30,8 +30,6 @@ class Compressor:
         Once set, the next piece raises :class:`Cancelled`.
     progress
         Called after each piece with the bytes taken so far.
-    threads
-        How many threads compress; as many as there are cores by default.
     """
 
     def __init__(
@@ -39,15 +37,14 @@ class Compressor:
         stream: BinaryIO,
         cancel: threading.Event,
         progress: Callable[[int], None],
-        threads: int = -1,
     ) -> None:
         self._stream = stream
         self._cancel = cancel
         self._progress = progress
-        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True)
+        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=-1, write_checksum=True)
         self._frame = self._context.compressobj()
         self._sha256 = hashlib.sha256()
-        self._gathered: list[bytes] = []
+        self._collected: list[bytes] = []
         self._waiting = 0
         self._taken = 0
         self.written = 0
@@ -58,36 +55,36 @@ class Compressor:
         return self._taken + self._waiting
 
     def add(self, *pieces: bytes) -> None:
-        """Take bytes; they are compressed once there are enough of them."""
-        self._gathered += pieces
+        """Take bytes; they are compressed once `PIECE` bytes are collected."""
+        self._collected += pieces
         self._waiting += sum(map(len, pieces))
         if self._waiting >= PIECE:
             self.flush()
 
     def add_now(self, data: bytes | memoryview) -> None:
-        """Take a large piece without copying it; the buffer may be used again afterwards."""
+        """Take a large piece without copying it; the caller may reuse its buffer afterwards."""
         self.flush()
         self._compress(data)
 
     def flush(self) -> None:
-        """Compress what was gathered."""
-        if self._gathered:
-            data = b"".join(self._gathered)
-            self._gathered.clear()
+        """Compress the collected bytes."""
+        if self._collected:
+            data = b"".join(self._collected)
+            self._collected.clear()
             self._waiting = 0
             self._compress(data)
 
     def finish(self) -> str:
-        """End the frame and return the SHA-256, in hex, of all that was written."""
+        """End the frame and return the SHA-256, in hex, of all written bytes."""
         self.flush()
         self._write(self._frame.flush())
         return self._sha256.hexdigest()
 
     def close(self) -> None:
-        """End zstd's threads now; the compressor is not to be used any more.
+        """End zstd's threads; do not use the compressor afterwards.
 
-        Left to the garbage collector, that may happen in a process forked meanwhile, which would wait for ever for
-        threads that only its parent has.
+        The garbage collector might do it in a process that was forked meanwhile. That process would wait for ever
+        for threads that only its parent has.
         """
         del self._frame, self._context
 
@@ -106,5 +103,5 @@ class Compressor:
 
 
 def cancelled() -> Cancelled:
-    """Build the error that ends a backup which somebody cancelled."""
+    """Return the error that ends a cancelled backup."""
     return Cancelled("the backup was cancelled because its volume is wanted; it is made later")

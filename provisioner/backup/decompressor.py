@@ -1,4 +1,4 @@
-"""The way back: a backup file's bytes, hashed and decompressed in a thread of their own."""
+"""Reads the bytes of a backup file; a thread reads ahead, hashes and decompresses them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import BinaryIO, cast
 import zstandard
 
 from provisioner.backup.format.header import padding
-from provisioner.backup.format.trailer import read_trailer
-from provisioner.core.errors import BackupDamaged, Cancelled
+from provisioner.backup.format.trailer import damaged, read_trailer
+from provisioner.core.errors import Cancelled
 
-# Our frames need 2 MiB; a hostile one may ask for as much as it likes and is refused.
+# Our frames need 2 MiB; a hostile frame that asks for more than this is refused.
 _MAX_WINDOW = 8 << 20
-# Large pieces: after each, the reading thread waits for the interpreter lock, up to 5 ms.
+# Large pieces: after each, the thread waits up to 5 ms for the interpreter lock.
 _PIECE = 2 << 20
 _READ = 4 << 20
 _AHEAD = 4
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.1
 
 
 class _HashedPart:
-    """The part of a stream before the trailer, read once, front to back, and hashed on the way."""
+    """Reads the part of a stream before the trailer once, from start to end, and hashes it."""
 
     def __init__(self, stream: BinaryIO, length: int, progress: Callable[[int, int], None]) -> None:
         self._stream = stream
@@ -50,18 +50,18 @@ class _HashedPart:
 
 
 class Decompressor:
-    """The tar archive inside a backup file, front to back, in bounded memory.
+    """Reads the tar archive in a backup file from start to end, in bounded memory.
 
-    Used as a context manager; leaving it stops the thread that reads ahead.
+    Used as a context manager: its exit stops the thread that reads ahead.
 
     Parameters
     ----------
     stream
-        The backup file, seekable; nothing else may use it meanwhile.
+        The backup file, seekable; the caller must not use it meanwhile.
     cancel
         Once set, the next read raises :class:`Cancelled`.
     progress
-        Called with the compressed bytes done and in all.
+        Called with the compressed bytes read so far and their total.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class Decompressor:
         self._stop = threading.Event()
         self._pieces: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
         self._thread = threading.Thread(target=self._read_ahead, name="backup-reader", daemon=True)
-        #: What was decompressed last, and how much of it has been taken.
+        #: The last decompressed piece, and how many bytes of it were taken.
         self.piece = b""
         self.at = 0
         self._before = 0
@@ -103,7 +103,7 @@ class Decompressor:
         return self._before + self.at
 
     def take(self, length: int) -> bytes:
-        """Take exactly ``length`` bytes, all in memory: for headers and other small things."""
+        """Take exactly ``length`` bytes at once: for headers and other small data."""
         at = self.at
         data = self.piece[at : at + length]
         if len(data) == length:
@@ -122,18 +122,18 @@ class Decompressor:
             yield piece
 
     def skip_padding(self, length: int) -> None:
-        """Pass over the zeros after a member of this length."""
+        """Skip the zeros after a member of this length."""
         zeros = padding(length)
         if zeros and self.take(len(zeros)) != zeros:
             raise damaged("there is something where nothing should be")
 
     def finish(self) -> None:
-        """Check that the archive ends here and that every byte was as recorded.
+        """Check that the archive ends here and that its checksum is the recorded one.
 
         Raises
         ------
         BackupDamaged
-            If more follows, or the checksum is another one.
+            If more bytes follow, or the checksum differs.
         """
         if self.offset != self.trailer.tar_bytes:
             raise damaged("it does not have the recorded length")
@@ -167,8 +167,8 @@ class Decompressor:
 
     def _read_ahead(self) -> None:
         context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        # Across frames: anything after the one frame then fails as a frame or as surplus content.
-        source = cast("BinaryIO", self._part)  # all that is used is read()
+        # Across frames: bytes after the one frame then fail, either as a frame or as surplus content.
+        source = cast("BinaryIO", self._part)  # only read() is called
         reader = context.stream_reader(source, read_size=_READ, read_across_frames=True)
         try:
             while not self._stop.is_set():
@@ -178,7 +178,7 @@ class Decompressor:
                     return
         except zstandard.ZstdError as error:
             self._put(damaged(f"zstd says {str(error)[:120]}"))
-        except Exception as error:  # noqa: BLE001 - handed over and raised by the reading thread
+        except Exception as error:  # noqa: BLE001 - `_get` raises it in the caller's thread
             self._put(error)
 
     def _put(self, piece: bytes | Exception) -> None:
@@ -188,8 +188,3 @@ class Decompressor:
             except queue.Full:
                 continue
             return
-
-
-def damaged(what: str) -> BackupDamaged:
-    """Build the error that refuses a backup."""
-    return BackupDamaged(f"the backup is damaged: {what}; use another backup")

@@ -1,4 +1,4 @@
-"""Brings a backup's files back into a new directory."""
+"""Restores the files of a backup into a new directory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioner.backup.archive import Archive
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.flush import flush_tree
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry
 from provisioner.backup.format.manifest import Manifest, printable
+from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import set_xattr
 from provisioner.backup.space import check_room
 from provisioner.core.errors import DiskFull, RestoreFailed
@@ -26,8 +27,8 @@ from provisioner.system.removal import remove_tree
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-# What the file system says when a member needs a directory or a first name that is not there, is
-# there already, or is something else: the archive contradicts itself.
+# The errors of a member whose directory or first name is missing, exists already, or is something else:
+# the archive contradicts itself.
 _CONTRADICTION = {
     errno.ENOENT,
     errno.EEXIST,
@@ -49,35 +50,35 @@ def extract(
 ) -> Manifest:
     """Restore a backup file into a directory that does not exist yet.
 
-    Not atomic: until this returns, ``into`` is not to be used, and after a crash it is to be deleted.
-    On any error it is deleted again. The files belong to whoever restores, whatever the backup says,
-    and setuid and setgid bits of files are dropped: a backup must not be a way to another user's
-    rights. (``tar --zstd -xpf`` as root brings both back.) Directories keep setgid, which only says
-    which group new files get.
+    Not atomic: do not use ``into`` before this returns, and delete it after a crash. On any error this deletes it.
+
+    The files belong to the user who restores, whatever the backup says, and setuid and setgid bits of files are
+    dropped: a backup must not give anybody another user's rights. (``tar --zstd -xpf`` as root restores both.)
+    Directories keep setgid, which only decides the group of new files.
 
     Parameters
     ----------
     stream
-        The backup file, seekable. It is verified on the way.
+        The backup file, seekable. It is verified while it is read.
     into
         Created with mode 0700; its parent must exist.
     cancel
         Once set, stops well within a second.
     progress
-        Called with the compressed bytes done and in all.
+        Called with the compressed bytes read so far and their total.
     on_step
         Called with the name of each step after it.
     durable
-        Whether to wait until all is on disk before returning.
+        Whether to wait until all files are on disk before returning.
 
     Raises
     ------
     BackupDamaged
-        If anything in the file is not as a backup of ours has it.
+        If the file holds anything that `write_archive` does not write.
     DiskFull
-        If the file system has or had too little room.
+        If the file system has or had too little space.
     RestoreFailed
-        If ``into`` exists or a file cannot be created for another reason.
+        If ``into`` exists, or a file cannot be created for another reason.
     Cancelled
         If ``cancel`` was set.
     """
@@ -127,17 +128,17 @@ def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A directory that gets its final mode and times once everything below it exists."""
+    """A directory that gets its final mode and times when everything below it exists."""
 
     path: bytes
     entry: Entry
 
 
 class _Extractor:
-    """Creates members, in the order our writer gives: a directory, its files, its subdirectories.
+    """Creates members in the order of `write_archive`: a directory, its files, its subdirectories.
 
-    Any other order is refused. So a directory is complete, and can be closed for good, as soon as a
-    member outside of it comes; memory grows with the depth of the tree only.
+    Any other order is refused. A directory is therefore complete as soon as a member outside of it comes,
+    and memory grows only with the depth of the tree.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class _Extractor:
             self._add_hardlink(entry)
 
     def close_directories(self, until: bytes) -> None:
-        """Give every open directory that ``until`` does not lie in its mode, attributes and times."""
+        """Set mode, attributes and times of every open directory that does not contain ``until``."""
         while len(self._open) > 1:
             path = self._open[-1].path
             if until == path or until.startswith(path + b"/"):
@@ -185,12 +186,12 @@ class _Extractor:
             self._parent_path = path
 
     def close_top(self) -> None:
-        """Finish the top directory, last of all."""
+        """Set mode, attributes and times of the top directory, after everything else."""
         _finish(self._parents.open(b""), self._open.pop().entry)
 
     def _add_file(self, entry: Entry) -> None:
         _, name, _, mode, _, _, mtime, _, _, _, content = entry
-        # Created with its final mode where the umask leaves it alone, which spares a system call.
+        # Created with its final mode where the umask allows that, which saves a system call.
         created = mode & self._default_mode | 0o600
         file = os.open(name, _CREATE, created, dir_fd=self._parent)
         try:
@@ -248,7 +249,7 @@ def _write(file: int, data: bytes | memoryview) -> None:
 
 
 def _umask() -> int:
-    """Read the process's umask without changing it for other threads, or assume the strictest."""
+    """Return the process's umask without changing it for other threads; the strictest if it cannot be read."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         line = next(line for line in lines if line.startswith("Umask:"))

@@ -1,4 +1,4 @@
-"""Waits until files are on disk, so that a power cut cannot undo what was reported as done."""
+"""Waits until files are on disk, so that a power cut cannot undo work that was reported as done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much room there is, and how much a tree needs."""
+"""Measures the free space of a file system and the space that a tree needs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HEADERS = 1536
 
 
 def free_bytes(directory: Path) -> int | None:
-    """Bytes that this user may still write to the file system of a directory.
+    """Return how many bytes this user may still write to the file system of a directory.
 
-    None where the file system does not count (ramfs and some that go over the network).
+    None if the file system does not count them (ramfs and some network file systems).
 
     Raises
     ------
@@ -29,9 +29,9 @@ def free_bytes(directory: Path) -> int | None:
 
 
 def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
-    """Bytes that a backup of a tree needs at most: its data and headers, not compressed at all.
+    """Return how many bytes a backup of a tree needs at most: its data and headers without compression.
 
-    Reads metadata only; a real environment compresses to about a third of this.
+    Reads metadata only. A real environment compresses to about a third of this.
 
     Raises
     ------
@@ -50,13 +50,13 @@ def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
 def _stored(name: bytes, directory: int | None) -> int:
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except OSError:  # gone: it will be noted by the backup, and needs no room
+    except OSError:  # it has gone: the backup will count it, and it needs no space
         return 0
     return min(status.st_size, status.st_blocks * 512)
 
 
 def check_room(directory: Path, needed: int, entries: int) -> None:
-    """Refuse what will not fit.
+    """Check that files fit into the file system of a directory.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def check_room(directory: Path, needed: int, entries: int) -> None:
     Raises
     ------
     DiskFull
-        If the file system has less room, or fewer free inodes where it counts them.
+        If the file system has less free space or, where it counts them, fewer free inodes.
     """
     try:
         state = os.statvfs(directory)
-    except OSError:  # the directory is missing: creating something in it will say so
+    except OSError:  # the directory is missing: creating a file in it will fail and explain
         return
     free = state.f_bavail * state.f_frsize
     if state.f_blocks and needed > free:

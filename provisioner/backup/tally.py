@@ -1,21 +1,22 @@
-"""The running count from which a manifest is made."""
+"""Counts what a walk through a tree meets, for the manifest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from provisioner.backup.format.manifest import NOTED_PATHS, About, Manifest, Noted, printable
 
 
 @dataclass
 class Note:
-    """Paths that something happened to, as they turn up."""
+    """Counts the paths that something happened to, and keeps the first of them."""
 
     count: int = 0
     paths: list[str] = field(default_factory=list)
 
     def add(self, path: bytes) -> None:
-        """Count a path, and keep it if it is one of the first."""
+        """Count a path; keep it if it is among the first `NOTED_PATHS`."""
         self.count += 1
         if len(self.paths) < NOTED_PATHS:
             self.paths.append(printable(path))
@@ -27,7 +28,7 @@ class Note:
 
 @dataclass
 class Tally:
-    """What has been met in the tree so far; see :class:`Manifest` for the words."""
+    """The counts so far; :class:`Manifest` explains each."""
 
     files: int = 0
     directories: int = 0
@@ -41,18 +42,10 @@ class Tally:
     changed: Note = field(default_factory=Note)
 
     def manifest(self, about: About, creator: str) -> Manifest:
-        """Freeze the count."""
-        return Manifest(
-            about=about,
-            files=self.files,
-            directories=self.directories,
-            symlinks=self.symlinks,
-            hardlinks=self.hardlinks,
-            bytes=self.bytes,
-            skipped=self.skipped.noted(),
-            excluded=self.excluded.noted(),
-            unreadable=self.unreadable.noted(),
-            vanished=self.vanished.noted(),
-            changed=self.changed.noted(),
-            creator=creator,
-        )
+        """Return the counts as a manifest."""
+        counts = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {
+            name: count.noted() if isinstance(count, Note) else count
+            for name, count in counts.items()
+        }
+        return Manifest(about=about, creator=creator, **values)

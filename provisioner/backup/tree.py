@@ -1,4 +1,4 @@
-"""The walk through a directory tree: each directory, its files, and what else lies in it."""
+"""Walks through a directory tree: each directory, its files and its other entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provisioner.core.errors import BackupFailed
 from provisioner.system.descent import Descent
 
 GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
-"""What opening a file says when it is gone or something else has taken its place."""
+"""The errors of opening a file that has gone or was replaced by something else."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Directory:
     path
         Relative to the top; ``b""`` for the top itself.
     descriptor
-        Valid until the next directory is asked for; None if the directory may not be listed.
+        Valid until the walk goes on; None if the directory may not be listed.
     status
         Its metadata.
     files
         Names of its regular files, sorted.
     others
-        Names of all else but directories (links, sockets, …), sorted.
+        Names of all other entries but directories (links, sockets, …), sorted.
     """
 
     path: bytes
@@ -45,8 +45,8 @@ class Directory:
 def walk(top: Path, exclusions: Exclusions, tally: Tally) -> Iterator[Directory]:
     """Visit every directory, a parent before its children, in a fixed order.
 
-    What is excluded, unreadable or gone is noted in the tally. ``CACHEDIR.TAG`` in the top itself
-    is ignored: a volume is not a cache, and an empty backup of it would help nobody.
+    Excluded, unreadable and vanished entries are counted in the tally. A ``CACHEDIR.TAG`` in the top
+    directory itself is ignored: a volume is not a cache, and its backup must not be empty.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _visit(
 def _closed(
     descent: Descent, path: bytes, error: OSError, tally: Tally
 ) -> tuple[Directory, list[bytes]] | None:
-    """Note a directory that cannot be opened, keeping its metadata where they can be had."""
+    """Count a directory that cannot be opened; return it with its metadata if these can be read."""
     if error.errno in GONE:
         tally.vanished.add(path)
         return None
@@ -131,7 +131,7 @@ def _list(descriptor: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
 
 
 def _encode(names: list[str]) -> list[bytes]:
-    # All at once: encoding name by name takes as long as reading a small file's metadata.
+    # In one call: encoding a single name takes as long as reading a small file's metadata.
     return sorted(os.fsencode("/".join(names)).split(b"/")) if names else []
 
 

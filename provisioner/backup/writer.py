@@ -24,9 +24,9 @@ from provisioner.backup.format.xattr import pax_records
 from provisioner.backup.tally import Tally
 from provisioner.backup.tree import GONE, Directory, walk
 
-# A fifo put in the place of a file must not block the open; devices are never opened.
+# O_NONBLOCK: a fifo that replaces a file must not block the open.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# More extents than this are stored as plain zeros: the list would cost more memory than it saves.
+# A file with more extents is stored with its zeros: the list would cost more memory than it saves.
 _MAX_EXTENTS = 100_000
 
 
@@ -37,16 +37,13 @@ class Written:
     Parameters
     ----------
     manifest
-        What it holds.
+        What the archive contains.
     size
-        Length of the file in bytes, trailer included.
-    sha256
-        Hex digest of every byte before the trailer.
+        Length of the file in bytes, including the trailer.
     """
 
     manifest: Manifest
     size: int
-    sha256: str
 
 
 def write_archive(
@@ -58,24 +55,23 @@ def write_archive(
     cancel: threading.Event,
     progress: Callable[[int], None],
     on_step: Callable[[str], None] = lambda step: None,
-    threads: int = -1,
 ) -> Written:
     """Write the tree below ``source`` to a stream, as a zstd-compressed tar with a trailer.
 
-    Links are kept as links, holes as holes, further names of a file as hard links. Sockets, fifos
-    and devices are skipped. A file that cannot be read, is gone, or changes while it is read is
-    noted and makes the manifest partial; the archive is well-formed all the same.
+    Links stay links, holes stay holes, and further names of a file become hard links. Sockets, fifos and devices are
+    skipped. A file that cannot be read, has gone, or changes while it is read makes the manifest partial; the
+    archive is well-formed all the same.
 
     Parameters
     ----------
     exclude
-        Globs of what is left out; see :class:`Exclusions`.
+        Globs of the files to leave out; see :class:`Exclusions`.
     cancel
         Once set, stops within the time of one piece.
     progress
         Called with the bytes of the archive (before compression) made so far.
-    threads
-        How many threads compress; as many as there are cores by default.
+    on_step
+        Called with the name of each step after it.
 
     Raises
     ------
@@ -86,7 +82,7 @@ def write_archive(
     OSError
         If the stream cannot be written.
     """
-    with contextlib.closing(Compressor(stream, cancel, progress, threads)) as archive:
+    with contextlib.closing(Compressor(stream, cancel, progress)) as archive:
         return _write(source, archive, stream, about, Exclusions(exclude), on_step)
 
 
@@ -111,11 +107,11 @@ def _write(
     sha256 = archive.finish()
     trailer = Trailer(sha256, tar_bytes, manifest_at, manifest).to_frame()
     stream.write(trailer)
-    return Written(manifest, archive.written + len(trailer), sha256)
+    return Written(manifest, archive.written + len(trailer))
 
 
 class _TreeWriter:
-    """Puts directories into an archive, each with its files, links and notes."""
+    """Adds directories to an archive, each with its files and links."""
 
     def __init__(self, archive: Compressor, tally: Tally) -> None:
         self._archive = archive
@@ -163,14 +159,14 @@ class _TreeWriter:
             os.close(file)
 
     def _add_content(self, file: int, path: bytes, status: os.stat_result) -> bool:
-        """Add a file; False if nothing of it could be read and the archive does not have it."""
+        """Add a file; return False if it could not be read at all and is not in the archive."""
         size = status.st_size
         records = pax_records(file)
         if size >= PIECE or records or status.st_blocks * 512 < size:
             self._add_large(file, path, status, records)
             return True
         try:
-            # One byte more than its size shows growth without a further system call.
+            # One byte more than its size: a file that grows shows without a further system call.
             data = os.read(file, size + 1)
         except OSError:
             self._tally.unreadable.add(path)
@@ -203,7 +199,7 @@ class _TreeWriter:
             self._tally.changed.add(path)
 
     def _copy(self, file: int, path: bytes, offset: int, length: int) -> bool:
-        """Copy a stretch of a file; False if it ended early. What is missing becomes zeros."""
+        """Copy one extent of a file; return False if it ended early. Missing bytes become zeros."""
         buffer, archive = self._buffer, self._archive
         while length:
             wanted = min(length, PIECE)
@@ -246,7 +242,7 @@ class _TreeWriter:
             self._first_names[status.st_dev, status.st_ino] = path
 
     def _add_hardlink(self, path: bytes, status: os.stat_result) -> bool:
-        """Add a further name of a file that is in the archive; False if none is."""
+        """Add a further name of a file; return False if the archive does not have the file."""
         first = self._first_names.get((status.st_dev, status.st_ino))
         if first is None:
             return False
@@ -266,7 +262,7 @@ def _changed(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _extents(file: int, size: int) -> list[tuple[int, int]] | None:
-    """Where a file has data; None if it has no holes, too many, or they cannot be told."""
+    """Return where a file has data; None if it has no holes, or too many, or the file system cannot say."""
     if sys.platform == "darwin":  # APFS reports holes only at its own granularity, and late
         return None
     extents: list[tuple[int, int]] = []

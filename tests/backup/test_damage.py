@@ -50,7 +50,7 @@ def test_a_truncation_anywhere_is_found_and_refused(
 
 
 def test_a_flipped_bit_in_each_byte_of_both_ends_is_found(whole: bytes) -> None:
-    """The frame's header and the trailer: what zstd itself does not, or not always, check."""
+    """zstd itself does not check all bits of the frame's header, and none of the trailer."""
     places = [*range(32), *range(len(whole) - 1200, len(whole))]
     for place in places:
         damaged = bytearray(whole)

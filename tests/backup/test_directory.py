@@ -82,9 +82,8 @@ def test_a_second_backup_of_the_same_name_is_refused(volume: Path, tmp_path: Pat
     assert os.listdir(tmp_path / "backups") == [str(NAME)]
 
 
-@pytest.mark.parametrize("decode", [True, False])
-def test_what_the_disk_changed_never_gets_its_final_name(
-    volume: Path, tmp_path: Path, decode: bool
+def test_a_backup_that_the_disk_changed_never_gets_its_final_name(
+    volume: Path, tmp_path: Path
 ) -> None:
     backups = tmp_path / "backups"
 
@@ -103,7 +102,6 @@ def test_what_the_disk_changed_never_gets_its_final_name(
             destination_for(backups),
             ABOUT,
             cancel=threading.Event(),
-            decode=decode,
             on_step=spoil,
         )
     assert list(backups.iterdir()) == []
@@ -179,7 +177,7 @@ def test_a_writer_killed_at_any_step_leaves_a_whole_backup_or_nothing_after_a_sw
     assert see(tmp_path / "restored") == see(volume)
 
 
-def test_a_sweep_spares_what_a_live_writer_holds(tmp_path: Path) -> None:
+def test_a_sweep_keeps_the_partial_file_of_a_live_writer(tmp_path: Path) -> None:
     place = destination_for(tmp_path / "backups")
     swept: list[list[str]] = []
 
@@ -193,8 +191,10 @@ def test_a_sweep_spares_what_a_live_writer_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["write", "check"])
-def test_a_child_forked_during_a_backup_has_no_part_in_its_file(tmp_path: Path, when: str) -> None:
-    """What a killed writer left could not be swept away, nor what is deleted give its room back, while it lives."""
+def test_a_child_forked_during_a_backup_does_not_keep_its_file_open(
+    tmp_path: Path, when: str
+) -> None:
+    """While the child lived, a sweep could not delete the partial file, and a deleted file would keep its space."""
     place = destination_for(tmp_path / "backups")
     children: list[Child] = []
     partials: list[str] = []
@@ -211,7 +211,7 @@ def test_a_child_forked_during_a_backup_has_no_part_in_its_file(tmp_path: Path, 
     def check(stream: BinaryIO, written: None) -> None:
         if when == "check":
             fork()
-        # As if it had been killed before it could delete the file.
+        # As if the writer had been killed before it could delete the file.
         os.link(tmp_path / "backups" / partials[0], tmp_path / "kept")
         raise BackupFailed("no; try again")
 
@@ -224,12 +224,12 @@ def test_a_child_forked_during_a_backup_has_no_part_in_its_file(tmp_path: Path, 
 
 
 def open_below(directory: Path) -> list[str]:
-    """Return the files below a directory that this process has open."""
+    """Return the open files of this process that lie below a directory."""
     names = [process.path for process in psutil.Process().open_files()]
     return [name for name in names if Path(name).is_relative_to(directory)]
 
 
-def test_a_sweep_takes_what_nobody_holds_and_nothing_else(tmp_path: Path) -> None:
+def test_a_sweep_deletes_partial_files_without_a_writer_and_nothing_else(tmp_path: Path) -> None:
     place = destination_for(tmp_path)
     assert place.sweep_partials(MOMENT) == []
     (tmp_path / ".partial-dead").touch()
@@ -366,7 +366,7 @@ def test_a_locked_tree_is_removed_and_what_its_links_point_to_stays(
         "vol-٢0260304T050607Z.g1.tar.zst",
     ],
 )
-def test_only_names_that_we_would_give_are_names_of_backups(text: str) -> None:
+def test_only_the_names_that_backups_get_are_parsed(text: str) -> None:
     assert BackupName.parse(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Archives whose checksums are all right and whose content is not what a backup of ours holds."""
+"""Hostile archives: their checksums are right, but no backup has such content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from provisioner.core.errors import BackupDamaged, DiskFull, VolumeError
 from tests.support.trees import ABOUT, MOMENT
 
 Dialect = Literal[0, 1, 2]
-"""tarfile's ustar, GNU and pax."""
+"""The formats ustar, GNU and pax of tarfile."""
 Content = tuple[tarfile.TarInfo, bytes]
 
 
@@ -39,7 +39,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: s
 
 
 MEMORY = 200 << 20
-"""Bytes that no backup and no restore may exceed, Python itself included."""
+"""How much memory a backup or a restore may use, including Python itself, in bytes."""
 
 TOP = _member("./", tarfile.DIRTYPE)
 
@@ -64,7 +64,7 @@ def _manifest(members: list[Content]) -> Manifest:
 
 
 def _tar(members: list[Content], form: Dialect = 2) -> bytes:
-    """As tarfile writes it, but ``./`` and ``d/`` keep their slash."""
+    """Return an archive as tarfile writes it, but ``./`` and ``d/`` keep their slash."""
     stream = io.BytesIO()
     for info, data in members:
         block = info.tobuf(form, "utf-8", "surrogateescape")
@@ -82,12 +82,12 @@ def _with_slash(ustar: bytes) -> bytes:
 
 
 def forge(members: list[Content], manifest: Manifest | None = None, form: Dialect = 2) -> bytes:
-    """Build a file with a true checksum, and a manifest that counts what the file holds."""
-    return seal(_tar(members, form), manifest or _manifest(members))
+    """Return a file with a correct checksum and a manifest with correct counts."""
+    return complete(_tar(members, form), manifest or _manifest(members))
 
 
-def seal(body: bytes, manifest: Manifest) -> bytes:
-    """Complete, compress and sign the members of an archive."""
+def complete(body: bytes, manifest: Manifest) -> bytes:
+    """Add the manifest to the members of an archive, compress them, and add the trailer."""
     text = manifest.to_json().encode()
     tar = body + _tar([_member(".volume-backup.json", data=text)], 0)
     tar += bytes(1024)
@@ -130,7 +130,7 @@ REASONS = {
     "size of no number": "a number",
     "holes out of order": "GNU.sparse",
 }
-"""Why each is refused; all others because a path leads out of the volume."""
+"""Why each archive is refused; the others are refused because a path leads out of the volume."""
 
 HOSTILE: dict[str, list[Content]] = {
     "absolute path": [TOP, _member("/tmp/escaped", data=b"x")],
@@ -197,7 +197,7 @@ def test_a_hostile_archive_is_refused_in_one_line(name: str, tmp_path: Path) -> 
     assert not any(path.exists() for path in escaped)
 
 
-def test_the_forge_makes_archives_that_would_be_accepted(tmp_path: Path) -> None:
+def test_a_forged_archive_without_a_fault_is_accepted(tmp_path: Path) -> None:
     members = [TOP, _member("file", data=b"x"), _member("link", tarfile.SYMTYPE, link="/etc")]
     extract(BytesIO(forge(members)), tmp_path / "restored", cancel=threading.Event())
     assert sorted(os.listdir(tmp_path / "restored")) == ["file", "link"]
@@ -218,7 +218,7 @@ def test_more_members_than_declared_are_refused_at_once(tmp_path: Path) -> None:
     seen: list[str] = []
     with pytest.raises(BackupDamaged, match=r"more than its manifest says|contradicts"):
         extract(
-            BytesIO(seal(many, few)),
+            BytesIO(complete(many, few)),
             tmp_path / "restored",
             cancel=threading.Event(),
             on_step=seen.append,
@@ -249,7 +249,7 @@ print(int(line.split()[1]) << 10)
 
 
 def _outcome_and_peak(data: bytes, path: Path, *into: Path) -> tuple[str, int]:
-    """Verify or extract in a process of its own, which shows the memory that takes."""
+    """Verify or extract in another process; return the outcome and its peak of memory."""
     path.write_bytes(data)
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, path, *into],
@@ -263,7 +263,7 @@ def _outcome_and_peak(data: bytes, path: Path, *into: Path) -> tuple[str, int]:
 
 
 def _repeated(member: bytes, count: int) -> bytes:
-    """Build a file of a top directory and one member many times over, honestly declared."""
+    """Return a file with the top directory and many copies of one member, all declared."""
     head = _tar([TOP])
     manifest = Manifest(**{**vars(_manifest([TOP])), "files": count})
     text = manifest.to_json().encode()
@@ -297,7 +297,7 @@ def test_a_million_members_that_contradict_one_another_are_refused(tmp_path: Pat
 
 
 def _bomb(declared: int) -> bytes:
-    """A frame that unpacks to 4 GiB of zeros, as one file."""
+    """Return a frame that unpacks to 4 GiB of zeros, as one file."""
     size = 4 << 30
     info, _ = _member("bomb")
     info.size = size
@@ -348,7 +348,7 @@ def test_a_frame_that_wants_a_huge_window_is_refused(tmp_path: Path) -> None:
 
 
 def _json(change: Callable[[str], str]) -> bytes:
-    """A trailer that is right in all but its JSON."""
+    """Return a trailer in which only the JSON is wrong."""
     manifest = _manifest([TOP])
     text = change(manifest.to_json())
 

@@ -1,4 +1,4 @@
-"""Backups on real servers: an OpenSSH sftp server and an S3 server, over loopback."""
+"""Backups at real servers, over loopback: an OpenSSH sftp server and an S3 server."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _running(command: list[str | Path], port: int, log: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a directory on an sftp server."""
+    """Return the URL of a directory on an sftp server."""
     sshd = require("sshd", "install the package openssh-server")
     home = tmp_path_factory.mktemp("sshd")
     home.chmod(0o700)
@@ -79,9 +79,9 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PasswordAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n"
     )
     with _running([sshd, "-D", "-e", "-f", home / "config"], port, home / "log"):
-        # Other packages (sshfs) put themselves in the place of fsspec's own sftp, on paramiko.
+        # Other packages (sshfs) replace fsspec's own sftp, which uses paramiko.
         fsspec.register_implementation("sftp", SFTPFileSystem, clobber=True)
-        # The key cannot be part of the URL; fsspec takes it from its configuration files.
+        # A URL cannot contain the key; fsspec reads it from its configuration files.
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(fsspec.config.conf, "sftp", {"key_filename": str(home / "user")})
             yield f"sftp://{getpass.getuser()}@127.0.0.1:{port}{home}/backups"
@@ -89,7 +89,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a prefix in a bucket of an S3 server."""
+    """Return the URL of a prefix in a bucket of an S3 server."""
     port = _free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
     code = "from moto.server import main; main()"
@@ -111,7 +111,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["memory", "local", "sftp", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
-    """An empty destination of each kind."""
+    """Return an empty destination of each kind."""
     unique = uuid.uuid4().hex
     if request.param == "memory":
         return RemoteDestination(f"memory://{unique}/backups")
@@ -165,7 +165,9 @@ def test_a_cancelled_or_failed_backup_leaves_nothing_there(
     assert place._infos() == []
 
 
-def test_a_change_on_the_way_is_found_before_the_final_name(volume: Path, tmp_path: Path) -> None:
+def test_a_backup_that_changed_on_the_way_never_gets_its_final_name(
+    volume: Path, tmp_path: Path
+) -> None:
     place = RemoteDestination(f"local://{tmp_path}/backups")
 
     def spoil(step: str) -> None:

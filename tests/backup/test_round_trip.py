@@ -1,3 +1,5 @@
+"""What a backup keeps: everything that matters comes back, and plain tar reads it too."""
+
 from __future__ import annotations
 
 import os
@@ -67,7 +69,7 @@ def test_a_backup_can_be_read_with_plain_tar(everything: Path, tmp_path: Path) -
         capture_output=True,
         text=True,
     )
-    # A file from before 1970 is restored, and remarked upon.
+    # tar restores a file from before 1970, with a warning.
     assert all("implausibly old time stamp" in line for line in done.stderr.splitlines())
     after = see(tmp_path / "by tar", exactly=False)
     assert after.keys() == before.keys()
@@ -137,7 +139,7 @@ def test_setuid_and_setgid_of_files_are_dropped_and_sticky_kept(tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "restored" / "shared").stat().st_mode) == 0o3770
 
 
-def test_restored_files_belong_to_whoever_restores(tmp_path: Path) -> None:
+def test_restored_files_belong_to_the_user_who_restores(tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.fail("this test needs root to make a file of another user")
     top = tmp_path / "volume"

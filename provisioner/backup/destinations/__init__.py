@@ -1,1 +1,1 @@
-"""Where backups lie: a directory of this machine, or whatever a URL names."""
+"""Stores backups: in a local directory, or behind a URL that fsspec understands."""

@@ -1,4 +1,4 @@
-"""Where backups lie: the few things that every such place can do."""
+"""The interface of a backup destination."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, order=True)
 class Stored:
-    """A backup in a destination.
+    """A backup at a destination.
 
     Parameters
     ----------
     name
-        What its file name says.
+        Its file name.
     size
         Length in bytes.
     """
@@ -33,16 +33,16 @@ class Stored:
 
 
 class Destination(Protocol):
-    """A place for backups.
+    """Stores backups.
 
-    All methods block, and raise :class:`VolumeError` subclasses whose messages name the place.
+    All methods block, and raise subclasses of :class:`VolumeError` whose messages name the destination.
     """
 
     def __str__(self) -> str:
-        """Name the place for people, without secrets."""
+        """Return the destination's name for messages, without secrets."""
 
     def backups(self) -> list[Stored]:
-        """List all finished backups, in the order of their names; other files are passed over."""
+        """Return all complete backups, in the order of their names; other files are ignored."""
 
     def put(
         self,
@@ -54,8 +54,8 @@ class Destination(Protocol):
     ) -> T:
         """Store one backup.
 
-        ``write`` fills a file under a partial name; once that is safe, ``check`` reads it back; only
-        then does it get its final name, at once. If anything fails, nothing is left.
+        ``write`` fills a file with a partial name. When the file is on disk, ``check`` reads it back. Only then the
+        file gets its final name, atomically. After a failure nothing is left.
 
         Returns
         -------
@@ -64,9 +64,9 @@ class Destination(Protocol):
         Raises
         ------
         BackupFailed
-            If a backup of that name exists or the place cannot be written.
+            If a backup of that name exists or the destination cannot be written.
         DiskFull
-            If the place is full.
+            If the destination is full.
         """
 
     def open(self, name: BackupName) -> AbstractContextManager[BinaryIO]:
@@ -75,14 +75,14 @@ class Destination(Protocol):
         Raises
         ------
         BackupMissing
-            If there is none of that name.
+            If no backup has that name.
         """
 
     def delete(self, name: BackupName) -> None:
-        """Delete a backup; nothing happens if there is none of that name."""
+        """Delete a backup; do nothing if no backup has that name."""
 
     def free_bytes(self) -> int | None:
-        """Tell how many bytes may still be written; None where nobody can say."""
+        """Return how many bytes may still be written; None if that is not known."""
 
     def sweep_partials(self, now: datetime) -> list[str]:
-        """Delete what killed writers left, never what a live one still writes; return the names."""
+        """Delete the partial files of killed writers, never those of live ones; return their names."""

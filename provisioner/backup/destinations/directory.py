@@ -1,4 +1,4 @@
-"""Backups in a directory of this machine."""
+"""Stores backups in a local directory."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class DirectoryDestination:
-    """A directory, made with mode 0700 when the first backup comes; its files have mode 0600.
+    """A directory, created with mode 0700 at the first backup; its files have mode 0600.
 
-    A writer holds an OS lock on its partial file. So a sweep can tell what a killed writer left from
-    what a live one writes, without clocks or process numbers.
+    A writer holds an OS lock on its partial file. A sweep can therefore distinguish the files of killed writers from
+    those of live ones without clocks or process ids.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class DirectoryDestination:
         return str(self._path)
 
     def backups(self) -> list[Stored]:
-        """List all finished backups, in the order of their names."""
+        """Return all complete backups, in the order of their names."""
         found = []
         with (
             _explained(f"cannot list the backups in {self}"),
@@ -64,7 +64,7 @@ class DirectoryDestination:
         *,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> T:
-        """Store one backup; see :meth:`Destination.put`. The final name is given by one rename."""
+        """Store one backup; see :meth:`Destination.put`. One rename gives the final name."""
         final = self._path / str(name)
         with _explained(f"cannot write a backup to {self}"):
             self._path.mkdir(0o700, parents=True, exist_ok=True)
@@ -117,20 +117,20 @@ class DirectoryDestination:
             sync_directory(self._path)
 
     def free_bytes(self) -> int | None:
-        """Tell how many bytes this user may still write; None if that cannot be told."""
+        """Return how many bytes this user may still write; None if that is not known."""
         for directory in (self._path, *self._path.absolute().parents):
             with contextlib.suppress(FileNotFoundError):
                 return free_bytes(directory)
         return None
 
     def sweep_partials(self, now: datetime) -> list[str]:
-        """Delete partial files that no process holds; the time does not matter here."""
+        """Delete the partial files that no process has locked; `now` is not used."""
         with _explained(f"cannot clean up {self}"):
             try:
                 names = sorted(n for n in os.listdir(self._path) if n.startswith(PARTIAL))
             except FileNotFoundError:
                 return []
-            return [name for name in names if _unlink_unheld(self._path / name)]
+            return [name for name in names if _unlink_unlocked(self._path / name)]
 
     def _create(self, name: BackupName) -> tuple[Path, Descriptor]:
         while True:
@@ -149,10 +149,10 @@ class DirectoryDestination:
 
 
 class _FlushedFile(FileIO):
-    """A file whose bytes are sent to disk while more are written.
+    """A file that is flushed to disk in the background while it is written.
 
-    Otherwise all of a large backup would wait for the flush at the end, which nobody can cancel. Its descriptor is left
-    open: it is the one that a forked child lets go of.
+    A single flush at the end of a large backup would take long, and could not be cancelled. `close` leaves the
+    descriptor open: it belongs to the `Descriptor` that a forked child closes.
     """
 
     def __init__(self, file: int) -> None:
@@ -160,7 +160,7 @@ class _FlushedFile(FileIO):
         self._unflushed = 0
         self._flusher: threading.Thread | None = None
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]  # only bytes come here
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # all callers pass bytes
         view = memoryview(data)
         done = super().write(view) or 0
         while done < len(view):
@@ -179,18 +179,19 @@ class _FlushedFile(FileIO):
         super().close()
 
     def _flush_now(self) -> None:
-        # An error comes back from the last fsync, which decides.
+        # The last fsync, whose result counts, reports an error again.
         with contextlib.suppress(OSError):
             os.fsync(self.fileno())
 
 
-def _unlink_unheld(partial: Path) -> bool:
+def _unlink_unlocked(partial: Path) -> bool:
+    """Delete a partial file that no process has locked; return whether it was deleted."""
     try:
         if (lock := try_lock(partial, os.O_RDWR)) is None:
             return False
         with lock:
             partial.unlink()
-    except OSError:  # deleted, or renamed by its writer meanwhile
+    except OSError:  # it has gone, or a live writer has locked or renamed it
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Backups behind an fsspec URL: ``sftp://``, ``s3://`` and many more."""
+"""Stores backups behind an fsspec URL: ``sftp://``, ``s3://`` and many more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.backup.format.name import BackupName
 from provisioner.core.errors import BackupFailed, BackupMissing, ConfigError, VolumeError
 
 PARTIAL_AGE = timedelta(days=2)
-"""Nothing tells whether a remote writer lives; no single backup takes this long."""
+"""When a sweep deletes partial files: whether a remote writer is alive is not known, but no backup takes so long."""
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _PARTIAL = re.compile(re.escape(PARTIAL) + r"(\d{8}T\d{6}Z)-[0-9a-f]{16}-.*", re.ASCII)
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class RemoteDestination:
-    """A directory, or a key's prefix, that fsspec reaches.
+    """A remote directory, or a prefix of keys, that fsspec can access.
 
-    The final name is given by the file system's ``mv``: one rename with sftp; a copy within the
-    server, which appears whole or not at all, with S3. What becomes of written bytes after a power
-    cut is the server's promise; here they are read back before the rename.
+    The file system's ``mv`` gives the final name: with sftp by one rename, with S3 by a copy within the server that
+    appears whole or not at all. The bytes are read back before that; whether they survive a power cut depends on the
+    server.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class RemoteDestination:
         return self._name
 
     def backups(self) -> list[Stored]:
-        """List all finished backups, in the order of their names."""
+        """Return all complete backups, in the order of their names."""
         found = []
         for info in self._infos():
             name = BackupName.parse(info["name"].rpartition("/")[2])
@@ -128,19 +128,19 @@ class RemoteDestination:
             self._files.rm_file(self._full(name))
 
     def free_bytes(self) -> int | None:
-        """Nobody can say: fsspec does not ask servers for it."""
+        """Return None: fsspec does not ask servers for their free space."""
         return None
 
     def sweep_partials(self, now: datetime) -> list[str]:
-        """Delete partial files that were begun more than :data:`PARTIAL_AGE` ago."""
+        """Delete partial files that were created more than :data:`PARTIAL_AGE` ago."""
         swept = []
         for info in self._infos():
             name = info["name"].rpartition("/")[2]
             match = _PARTIAL.fullmatch(name)
             if match is None:
                 continue
-            begun = datetime.strptime(match[1], _STAMP).replace(tzinfo=timezone.utc)
-            if now - begun > PARTIAL_AGE:
+            created = datetime.strptime(match[1], _STAMP).replace(tzinfo=timezone.utc)
+            if now - created > PARTIAL_AGE:
                 with self._explained("cannot clean up"):
                     self._files.rm_file(info["name"])
                 swept.append(name)
@@ -159,7 +159,7 @@ class RemoteDestination:
             return infos
 
     def _discard(self, partial: str) -> None:
-        # The error that led here is the one to tell; what cannot be deleted is swept later.
+        # The first error is the one to report; a later sweep deletes the file.
         with contextlib.suppress(Exception):
             self._files.rm_file(partial)
 
@@ -169,7 +169,7 @@ class RemoteDestination:
             yield
         except (VolumeError, FileNotFoundError, ImportError, ValueError):
             raise
-        except Exception as error:  # every file system has errors of its own
+        except Exception as error:  # each file system of fsspec has its own errors
             reason = str(error)[:200] or type(error).__name__
             raise BackupFailed(
                 f"{what} {self}: {reason}; check the server, the credentials and the space there"

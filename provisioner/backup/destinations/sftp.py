@@ -1,7 +1,7 @@
-"""Makes fsspec's sftp, which runs on paramiko, as fast as the line to the server.
+"""Makes fsspec's sftp, which uses paramiko, as fast as the connection to the server.
 
-As it comes, every 32 KiB wait for an answer, and each answer waits for the kernel, which holds back
-small packets (Nagle's algorithm against delayed acknowledgements: 40 ms each, also over loopback).
+By default, each 32 KiB wait for the server's answer, and each answer is delayed by Nagle's algorithm together with
+delayed acknowledgements: 40 ms each, even over loopback.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _WINDOW = 4 << 20
 
 
 def hasten(files: Any) -> None:
-    """Let the connection of an fsspec sftp file system send at once; others are left as they are."""
+    """Set TCP_NODELAY on the connection of an fsspec sftp file system; leave other file systems unchanged."""
     client: Any = getattr(files, "client", None)
     transport = client.get_transport() if hasattr(client, "get_transport") else None
     if transport is not None and isinstance(transport.sock, socket.socket):
@@ -22,9 +22,9 @@ def hasten(files: Any) -> None:
 
 
 def hastened_for_writing(stream: Any) -> Any:
-    """Let a paramiko file send on without waiting for each answer; others are left as they are.
+    """Let a paramiko file write without waiting for each answer; return other files unchanged.
 
-    An error is then told later, at the latest when the file is read back.
+    An error is then raised later, at the latest when the file is read back.
     """
     if hasattr(stream, "set_pipelined"):
         stream.set_pipelined(True)
@@ -32,12 +32,12 @@ def hastened_for_writing(stream: Any) -> Any:
 
 
 def hastened_for_reading(stream: Any) -> Any:
-    """Read a paramiko file in windows of many requests at once; others are left as they are."""
+    """Let a paramiko file read in windows of many parallel requests; return other files unchanged."""
     return _Windows(stream) if hasattr(stream, "readv") else stream
 
 
 class _Windows(RawIOBase):
-    """A file read in windows: paramiko's own ``prefetch`` would take the whole file into memory."""
+    """Reads a file in windows: paramiko's own ``prefetch`` would load the whole file into memory."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""One member of an archive, read from its headers and believed in nothing.
+"""Reads the headers of one member of an archive, which may be hostile.
 
-Only what :mod:`provisioner.backup.format.header` writes is accepted. Everything else a tar may hold (device
+Accepts only what :mod:`provisioner.backup.format.header` writes. Everything else that a tar may hold (device
 nodes, absolute paths, other dialects) is refused.
 """
 
@@ -11,10 +11,11 @@ import struct
 from typing import NamedTuple
 from zlib import adler32
 
-from provisioner.backup.decompressor import Decompressor, damaged
+from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.header import BLOCK, XATTR
 from provisioner.backup.format.manifest import printable
+from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import kept
 
 _FIELDS = struct.Struct("<100s8s8s8s12s12s8sc100s8s247s")
@@ -28,7 +29,7 @@ _MAX_NAME = 255
 _MAX_TARGET = 4096
 _BILLION = 1_000_000_000
 END_OF_TIME = 1 << 63
-"""Nanoseconds since the epoch that no file system keeps any more."""
+"""Nanoseconds since the epoch that no file system can store."""
 _SPARSE = b"GNU.sparse."
 _OTHER_KINDS = {
     b"3": "a device node",
@@ -42,22 +43,22 @@ _OTHER_KINDS = {
 
 
 class Entry(NamedTuple):
-    """A member. A tuple and no dataclass: 100,000 frozen dataclasses would take half as long again.
+    """A member. Not a dataclass: creating 100,000 frozen dataclasses takes half as long again.
 
     Parameters
     ----------
     parent
-        Path of its directory, relative, without ``.`` or ``..``; ``b""`` is the top directory.
+        Relative path of its directory, without ``.`` or ``..``; ``b""`` is the top directory.
     name
-        In that directory; ``b""`` is the top directory itself.
+        Its name in that directory; ``b""`` is the top directory itself.
     kind
         One of the kinds of :mod:`provisioner.backup.format.header`.
     mode
-        Permission bits, setuid and setgid among them.
+        Permission bits, including setuid and setgid.
     size
-        Of a file, holes included; 0 of all else.
+        Size of a file, including its holes; 0 for other kinds.
     stored
-        Bytes that follow in the archive, without padding; a sparse file's map is counted.
+        Bytes that follow in the archive, including a sparse file's map, without padding.
     mtime_ns
         Nanoseconds since the epoch.
     link
@@ -67,7 +68,7 @@ class Entry(NamedTuple):
     extents
         Offsets and lengths of a sparse file's data; None for a file without holes.
     content
-        Of a small file, where it was read along with its headers; None if it still follows them.
+        Content of a small file that was read with its headers; None if it follows in the archive.
     """
 
     parent: bytes
@@ -94,7 +95,7 @@ def read_entry(archive: Decompressor) -> Entry:
     Raises
     ------
     BackupDamaged
-        If it is not a member that a backup of ours has.
+        If it is no member that our writer makes.
     """
     records: dict[bytes, bytes] = {}
     block = archive.take(BLOCK)
@@ -135,7 +136,7 @@ def read_entry(archive: Decompressor) -> Entry:
 def _fields(block: bytes) -> tuple[bytes, ...]:
     fields: tuple[bytes, ...] = _FIELDS.unpack(block)
     checksum = fields[6]
-    # As in header.py; a sum beyond Adler's modulus comes from no header of ours and is refused.
+    # As in header.py. No header of ours has a sum beyond Adler's modulus, so such a header is refused.
     found = (adler32(block) - adler32(checksum) & 0xFFFF) + 8 * 0x20
     if _read_number(checksum[:6]) != found or fields[9] != b"ustar\x0000":
         raise damaged("a header does not have its checksum")
@@ -220,7 +221,7 @@ def _take_sparse(
 
 
 def _read_map(archive: Decompressor) -> tuple[list[int], int]:
-    """Read the numbers in front of a sparse file's data, and how many bytes they took."""
+    """Return the numbers in front of a sparse file's data, and how many bytes they took."""
     data = b""
     blocks = 0
     wanted = 1
@@ -242,7 +243,7 @@ def _checked_path(path: bytes, kind: bytes) -> bytes:
         if path == b"./":
             return b""
         if not path.endswith(b"/"):
-            # A path of exactly the header's 100 bytes never loses its slash: it moves to a record.
+            # The slash is never cut off: a longer path than the header's 100 bytes moves to a record.
             raise damaged(f"the directory {printable(path)!r} is not written as one")
         path = path[:-1]
     check_path(path)
@@ -250,7 +251,7 @@ def _checked_path(path: bytes, kind: bytes) -> bytes:
 
 
 def check_path(path: bytes) -> None:
-    """Refuse any path that could lead out of the tree.
+    """Refuse a path that could lead out of the tree.
 
     Raises
     ------

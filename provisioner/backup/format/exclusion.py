@@ -1,4 +1,4 @@
-"""Which files a backup leaves out: globs, and directories that CACHEDIR.TAG marks as caches."""
+"""Decides which files a backup leaves out: by globs, and by CACHEDIR.TAG files that mark caches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 
 
 def is_cache(directory: int) -> bool:
-    """Whether the open directory holds a CACHEDIR.TAG with the signature of the specification."""
+    """Return whether the open directory holds a CACHEDIR.TAG with the signature of the specification."""
     try:
         tag = os.open(CACHE_TAG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:
@@ -28,12 +28,12 @@ def is_cache(directory: int) -> bool:
 
 
 class Exclusions:
-    """Globs as in a ``.gitignore``, against paths relative to the volume.
+    """Globs as in a ``.gitignore``, for paths relative to the volume.
 
-    ``*``, ``?`` and ``[a-z]`` match within one name; ``**`` matches any number of directories. A
-    glob without ``/`` (but at its end) matches a name at any depth; any other is taken from the
-    volume's top. A glob that ends in ``/`` matches directories only. A directory that matches is
-    left out with all it holds. There is no negation.
+    ``*``, ``?`` and ``[a-z]`` match within one name; ``**`` matches any number of directories. A glob without ``/``,
+    except at its end, matches a name at any depth; any other glob starts at the volume's top. A glob that ends in
+    ``/`` matches directories only. A directory that matches is left out with everything below it. Negation is not
+    supported.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class Exclusions:
         return self._pattern is not None
 
     def match(self, path: str, *, directory: bool) -> bool:
-        """Whether a path, relative to the volume and without a ``/`` at its end, is left out."""
+        """Return whether a path, relative to the volume and without a final ``/``, is left out."""
         if self._pattern is None:
             return False
         return self._pattern.fullmatch(path + "/" if directory else path) is not None

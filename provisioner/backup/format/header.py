@@ -1,9 +1,9 @@
-"""Headers of tar members, fast enough for 100,000 tiny files.
+"""Builds the headers of tar members, fast enough for 100,000 tiny files.
 
-The standard library's ``TarInfo`` costs more than reading a small file; here a header is one
-formatted string. Format: POSIX.1-2001 ustar blocks, preceded by a pax extended header for what they
-cannot hold (fractions of a second, long or large values, extended attributes), and the sparse format
-"PAX 1.0" of the GNU tar manual, appendix "Storing Sparse Files". GNU tar, bsdtar and Python read it.
+The standard library's ``TarInfo`` takes longer than reading a small file; here a header is one formatted string.
+The format is POSIX.1-2001: ustar blocks, preceded by a pax extended header for values that they cannot hold
+(fractions of a second, long or large values, extended attributes). Sparse files have the format "PAX 1.0" of the GNU
+tar manual, appendix "Storing Sparse Files". GNU tar, bsdtar and Python read all of it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _PADDING = tuple(bytes(-length % BLOCK) for length in range(BLOCK))
 
 
 def padding(length: int) -> bytes:
-    """Zeros that bring ``length`` bytes to a whole number of blocks."""
+    """Return the zeros that fill ``length`` bytes up to a whole number of blocks."""
     return _PADDING[length % BLOCK]
 
 
 def _sum(data: bytes) -> int:
-    # The low half of Adler-32 is 1 + the sum of the bytes modulo 65521, twenty times faster than
-    # sum(); no caller passes enough bytes to reach the modulus (257 bytes of 0xff).
+    # The low half of Adler-32 is 1 + the sum of the bytes modulo 65521, and twenty times faster than
+    # sum(). No caller passes enough bytes to reach the modulus (257 bytes of 0xff).
     return (adler32(data) & 0xFFFF) - 1
 
 
 def _tail(kind: bytes, link: bytes = b"") -> tuple[bytes, int]:
-    """Everything after the checksum, and its share of the checksum (with 8 spaces for itself)."""
+    """Return everything after the checksum, and its share of the checksum (with 8 spaces for the checksum itself)."""
     block = kind + link.ljust(_NAME_ROOM, b"\0") + _AFTER_LINK
     return block, _sum(kind + link) + _sum(_AFTER_LINK[:8]) + 8 * 0x20
 
@@ -54,7 +54,7 @@ def _block(name: bytes, owner: bytes, size: int, seconds: int, tail: tuple[bytes
 
 
 def pax_record(key: bytes, value: bytes) -> bytes:
-    """One record of an extended header, its own length in front."""
+    """Return one record of an extended header; it starts with its own length."""
     bare = len(key) + len(value) + 3
     length = bare + len(str(bare))
     if length - bare != len(str(length)):
@@ -63,13 +63,13 @@ def pax_record(key: bytes, value: bytes) -> bytes:
 
 
 def extended(records: bytes) -> bytes:
-    """Build an extended header that holds these records for the member after it."""
+    """Return an extended header with these records for the next member."""
     owner = b"0000644\x000000000\x000000000\x00"
     block = _block(b"PaxHeader", owner, len(records), 0, _TAILS[EXTENDED])
     return block + records + padding(len(records))
 
 
-# Nearly every file needs one record, its mtime with nanoseconds, of always the same length.
+# Nearly every file needs a single record, its mtime with nanoseconds, whose length is always the same.
 MTIME_LENGTH = len(b"30 mtime=1700000000.123456789\n")
 MTIME_BLOCK = extended(bytes(MTIME_LENGTH))[:BLOCK]
 MTIME_PADDING = padding(MTIME_LENGTH)
@@ -100,7 +100,7 @@ class Status(Protocol):
 
 
 class Made(NamedTuple):
-    """The status of a member that is no file on disk."""
+    """The status of a member that does not exist on disk."""
 
     st_mode: int
     st_uid: int
@@ -110,13 +110,13 @@ class Made(NamedTuple):
 
 
 class HeaderWriter:
-    """Builds headers; it remembers the few owners and modes that a tree has."""
+    """Builds headers; it caches the few owners and modes of a tree."""
 
     def __init__(self) -> None:
         self._owners: dict[tuple[int, int, int], bytes] = {}
 
     def file(self, path: bytes, status: Status) -> tuple[bytes, ...]:
-        """Build the header of a regular file without extended attributes or holes, in pieces."""
+        """Return the header of a regular file without extended attributes or holes, in pieces."""
         size, mtime = status.st_size, status.st_mtime_ns
         seconds = mtime // _BILLION
         owner = self._owners.get((status.st_mode, status.st_uid, status.st_gid))
@@ -142,7 +142,7 @@ class HeaderWriter:
         link: bytes = b"",
         records: bytes = b"",
     ) -> bytes:
-        """Build the header of any member, with all that does not fit moved to an extended header."""
+        """Return the header of any member; values that do not fit move to an extended header."""
         seconds, fraction = divmod(status.st_mtime_ns, _BILLION)
         if len(path) > _NAME_ROOM:
             records += pax_record(b"path", path)
@@ -169,12 +169,12 @@ class HeaderWriter:
         extents: Sequence[tuple[int, int]],
         records: bytes = b"",
     ) -> bytes:
-        """Build the header and the map of a file with holes; the extents' bytes follow it.
+        """Return the header and the map of a file with holes; the extents' bytes follow it.
 
         Parameters
         ----------
         extents
-            Pairs of offset and length in bytes, ascending, where the file has data.
+            Pairs of offset and length in bytes, in ascending order, where the file has data.
         """
         pieces = list(extents)
         if not pieces or sum(pieces[-1]) < status.st_size:

@@ -1,4 +1,4 @@
-"""What a backup says of itself: whose files, which generation, how many, and what is missing."""
+"""The manifest of a backup: whose files it holds, of which generation, how many, and which are missing."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ MEMBER = b".volume-backup.json"
 """Path of the manifest inside the archive: its last member."""
 
 NOTED_PATHS = 50
-"""Of what was left out, this many paths are named; the rest is only counted."""
+"""How many paths a list in the manifest names; further ones are only counted."""
 _NOTED_LENGTH = 1024
 
 
 @dataclass(frozen=True)
 class About:
-    """Whose backup it is; nothing here is learned from the files.
+    """The volume that a backup belongs to; no value comes from its files.
 
     Parameters
     ----------
     volume, session, kernelspec
-        Id of the volume, the session it belongs to, and the name of its kernelspec.
+        Id of the volume, its session, and the name of its kernelspec.
     generation
         Generation of the files, 0 or more.
     created
-        Aware moment at which the backup was begun.
+        When the backup started; with a time zone.
     """
 
     volume: str
@@ -48,7 +48,7 @@ class Noted:
 
 
 def printable(path: bytes) -> str:
-    """Spell a path for people: bytes that are no UTF-8 and control characters are escaped."""
+    """Return a path as text; bytes that are not UTF-8 and control characters are escaped."""
     text = path.decode("utf-8", "backslashreplace")
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -57,22 +57,22 @@ def printable(path: bytes) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record inside every backup.
+    """The record in every backup.
 
     Parameters
     ----------
     about
-        Whose backup it is.
+        The volume that it belongs to.
     files, directories, symlinks, hardlinks
         Members of each kind; a file's second and further names count as hard links.
     bytes
-        Sum of the files' sizes, holes included.
+        Sum of the files' sizes, including holes.
     skipped
-        Sockets, fifos and devices: never backed up, and nothing is lost by it.
+        Sockets, fifos and devices: they hold no data and are never backed up.
     excluded
-        Left out on request (exclude globs) or because ``CACHEDIR.TAG`` marks a cache.
+        Left out by exclude globs, or because ``CACHEDIR.TAG`` marks a cache.
     unreadable, vanished, changed
-        What could not be read, was gone when its turn came, or changed while it was read.
+        Files that could not be read, disappeared before they were read, or changed while they were read.
     creator
         Program and version that wrote the backup.
     """
@@ -92,16 +92,16 @@ class Manifest:
 
     @property
     def partial(self) -> bool:
-        """Whether something that should be in the backup is not, or not as it was on disk."""
+        """Whether a file is missing from the backup or may differ from the file on disk."""
         return bool(self.unreadable.count or self.vanished.count or self.changed.count)
 
     @property
     def entries(self) -> int:
-        """How many members the archive holds, the manifest itself not counted."""
+        """How many members the archive has, without the manifest."""
         return self.files + self.directories + self.symlinks + self.hardlinks
 
     def to_json(self) -> str:
-        """Spell as one JSON object, in ASCII."""
+        """Return the manifest as a JSON object in ASCII."""
         record = asdict(self)
         about = record.pop("about")
         about["created"] = self.about.created.astimezone(timezone.utc).isoformat()
@@ -109,12 +109,12 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Read what :meth:`to_json` wrote, trusting nothing.
+        """Read what :meth:`to_json` wrote; the text may be hostile.
 
         Raises
         ------
         BackupDamaged
-            If a field is missing, unknown, of another type, or contradicts another.
+            If a field is missing, unknown, of a wrong type, or contradicts another.
         """
         try:
             record = json.loads(text)
@@ -131,9 +131,9 @@ class Manifest:
         Raises
         ------
         BackupDamaged
-            If the format is a later one.
+            If the format is newer than this version's.
         ValueError
-            If a field is missing, unknown or of another type.
+            If a field is missing, unknown or of a wrong type.
         """
         if not isinstance(record, dict) or not isinstance(record.get("format"), int):
             raise ValueError("no format")

@@ -1,4 +1,4 @@
-"""The file name of a backup: which volume, when, which generation."""
+"""The file name of a backup: the volume, the time and the generation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, order=True)
 class BackupName:
-    """What the name of a backup says; ordered by volume, then time, then generation.
+    """The parts of a backup's name; ordered by volume, then time, then generation.
 
     Parameters
     ----------
     volume
-        Id of the volume: ASCII letters, digits, ``_``, ``-`` and ``.``, not starting with ``.``.
+        Id of the volume: ASCII letters, digits, ``_``, ``-`` and ``.``; it does not start with ``.``.
     created
-        Aware moment of the backup; the name keeps whole seconds of UTC.
+        When the backup started, with a time zone; the name keeps whole seconds of UTC.
     generation
         Generation of the volume's files, 0 or more.
 
@@ -56,12 +56,12 @@ class BackupName:
         object.__setattr__(self, "created", moment)
 
     def __str__(self) -> str:
-        # strftime("%Y") does not pad years below 1000 on Linux, but no volume is that old.
+        # On Linux, strftime("%Y") does not pad years below 1000; no volume is that old.
         return f"{self.volume}-{self.created.strftime(_STAMP)}.g{self.generation}{SUFFIX}"
 
     @classmethod
     def parse(cls, text: str) -> BackupName | None:
-        """Read a file name; None if it is not the name of a backup."""
+        """Parse a file name; return None if it is not the name of a backup."""
         match = _NAME.fullmatch(text)
         if match is None:
             return None

@@ -1,11 +1,11 @@
-"""The end of a backup file: a checksum of all before it, and the manifest for quick listings.
+"""The end of a backup file: a checksum of the bytes before it, and the manifest for fast lists.
 
-It is a zstd *skippable frame* (RFC 8878, section 3.1.2), which every decompressor passes over::
+It is a zstd *skippable frame* (RFC 8878, section 3.1.2), which every decompressor skips::
 
     magic 0x184D2A5E | length | JSON | SHA-256 of all three | length of the JSON | b"JVBACKUP"
 
-The JSON holds the SHA-256 of every byte before the frame. zstd's own checksum covers the content
-only: a flipped bit in an unused part of a frame header, or whole frames cut off, would pass it.
+The JSON holds the SHA-256 of all bytes before the frame. zstd's own checksum covers only the content: it does not
+detect a flipped bit in an unused part of a frame header, or that whole frames were cut off.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _MAX_JSON = 4 << 20
 
 @dataclass(frozen=True)
 class Trailer:
-    """What the end of a backup file says.
+    """The content of a trailer.
 
     Parameters
     ----------
     sha256
-        Hex digest of every byte before the trailer.
+        Hex digest of all bytes before the trailer.
     tar_bytes
         Length of the decompressed archive.
     manifest_at
-        Offset in the decompressed archive at which the manifest's own header starts.
+        Offset of the manifest's header in the decompressed archive.
     manifest
         The same manifest as inside the archive.
     """
@@ -48,7 +48,7 @@ class Trailer:
     manifest: Manifest
 
     def to_frame(self) -> bytes:
-        """Spell as a skippable frame."""
+        """Return the trailer as a skippable frame."""
         record = {
             "format": FORMAT,
             "sha256": self.sha256,
@@ -62,32 +62,32 @@ class Trailer:
 
 
 def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
-    """Read the trailer of a backup file, and nothing else of it.
+    """Read the trailer of a backup file, and nothing else.
 
     Returns
     -------
-    The trailer, and the offset in the file at which it starts.
+    The trailer, and its offset in the file.
 
     Raises
     ------
     BackupDamaged
-        If the file does not end in a whole trailer.
+        If the file does not end with a complete trailer.
     """
     stream.seek(0, 2)
     size = stream.tell()  # seek() of paramiko's files returns None
     if size < _FOOT.size + _START.size:
-        raise _damaged("it is too short")
+        raise damaged("it is too short")
     foot = _read_at(stream, size - _FOOT.size, _FOOT.size)
     digest, length, mark = _FOOT.unpack(foot)
     start = size - _FOOT.size - length - _START.size
     if mark != _MARK or length > _MAX_JSON or start < 0:
-        raise _damaged("its end is missing")
+        raise damaged("its end is missing")
     body = _read_at(stream, start, _START.size + length)
     if (
         _START.unpack_from(body) != (_SKIPPABLE, length + _FOOT.size)
         or hashlib.sha256(body).digest() != digest
     ):
-        raise _damaged("its end does not have the recorded checksum")
+        raise damaged("its end does not have the recorded checksum")
     return _parse(body[_START.size :]), start
 
 
@@ -100,7 +100,7 @@ def _parse(text: bytes) -> Trailer:
         if not numbers_fit or not isinstance(trailer.sha256, str):
             raise ValueError("numbers out of range")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise _damaged(f"its summary cannot be read: {str(error)[:200]}") from None
+        raise damaged(f"its summary cannot be read: {str(error)[:200]}") from None
     return trailer
 
 
@@ -110,11 +110,12 @@ def _read_at(stream: BinaryIO, offset: int, length: int) -> bytes:
     while length:
         piece = stream.read(length)
         if not piece:
-            raise _damaged("it became shorter while it was read")
+            raise damaged("it became shorter while it was read")
         pieces.append(piece)
         length -= len(piece)
     return b"".join(pieces)
 
 
-def _damaged(what: str) -> BackupDamaged:
+def damaged(what: str) -> BackupDamaged:
+    """Return the error that refuses a backup."""
     return BackupDamaged(f"the backup is damaged: {what}; use another backup")

@@ -1,7 +1,7 @@
-"""Extended attributes that a backup keeps: the user's own, and POSIX access lists.
+"""Reads and sets the extended attributes that a backup keeps: the user's own, and POSIX access lists.
 
-``security.*`` and ``trusted.*`` are left out: capabilities are setuid by another name, and labels
-belong to the machine.
+``security.*`` and ``trusted.*`` are left out: capabilities grant rights as setuid does, and labels belong to the
+machine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _KEPT = ("user.", "system.posix_acl_access", "system.posix_acl_default")
 
 
 def kept(name: str) -> bool:
-    """Whether an attribute of this name is backed up and restored."""
+    """Return whether an attribute of this name is backed up and restored."""
     return name.startswith(_KEPT)
 
 
 if sys.platform == "linux":
 
     def pax_records(descriptor: int) -> bytes:
-        """Records, for an extended header, of the attributes of an open file."""
+        """Return the attributes of an open file, as records of an extended header."""
         try:
             names = os.listxattr(descriptor)
         except OSError:  # a file system without attributes
@@ -31,9 +31,10 @@ if sys.platform == "linux":
         return b"".join(_record(descriptor, name) for name in names) if names else b""
 
     def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
-        """Set one attribute of an open file, where its file system has attributes.
+        """Set one attribute of an open file.
 
-        Where it has none (some network file systems), a file without them is better than no file.
+        On a file system without attributes (some network file systems) this does nothing: a restored file without
+        attributes is better than no file.
         """
         try:
             os.setxattr(descriptor, name, value)
@@ -50,11 +51,11 @@ if sys.platform == "linux":
             return b""
         return pax_record(XATTR + os.fsencode(name), value)
 
-else:  # Python offers extended attributes on Linux only
+else:  # Python supports extended attributes on Linux only
 
     def pax_records(descriptor: int) -> bytes:
-        """Nothing: attributes are kept on Linux only."""
+        """Return no records: attributes are kept on Linux only."""
         return b""
 
     def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
-        """Nothing: attributes are kept on Linux only."""
+        """Do nothing: attributes are kept on Linux only."""

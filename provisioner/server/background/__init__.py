@@ -1,1 +1,1 @@
-"""Sweeps and spares: the work of a server in threads of its own."""
+"""Runs a server's background work: sweeps, backups and spares."""

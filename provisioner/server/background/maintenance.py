@@ -1,4 +1,4 @@
-"""Sweeps in the background while the server runs: never on the event loop, never at shutdown."""
+"""Sweeps the root every so often while the server runs, in a child process; never at shutdown."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Callable
 from datetime import timedelta
 from logging import Logger
 
-from provisioner.backup.operation import gently
-from provisioner.core.errors import VolumeError
-from provisioner.maintenance.sweep import Report, sweep
+from provisioner.core.errors import Cancelled, VolumeError
+from provisioner.maintenance.sweep import Report
 from provisioner.pool.pool import Pool
+from provisioner.server.background.low_priority import sweep_in_child
 from provisioner.server.background.threads import Background
 from provisioner.settings.pool import VolumePool
 
 _FIRST = 0.1
-"""The part of the interval after which a server sweeps first: soon, for what a killed one left, but not at once."""
+"""The first sweep comes after this part of the interval: soon, for what a killed server left, but not at once."""
 
 _JITTER = 0.1
-"""By which part each interval is shortened or lengthened, so that servers of one root do not all come at once."""
+"""Each interval is shortened or lengthened by up to this part, so that the servers of one root do not sweep at once."""
 
-_UNTIL_ASKED_AGAIN = timedelta(minutes=1)
-"""How often the settings are looked at while they say that nothing is to be swept."""
+_RECHECK = timedelta(minutes=1)
+"""How often the settings are read again while they switch sweeps off."""
 
 
 class Maintenance(Background):
-    """Sweeps one pool; of many servers on one root, one at a time sweeps, which `sweep` sees to.
+    """Sweeps one pool. If several servers share a root, `sweep` lets one of them sweep at a time.
 
     The first sweep comes a tenth of the interval after the start.
 
@@ -64,13 +64,14 @@ class Maintenance(Background):
     def _pause(self, part: float) -> timedelta:
         interval = self._settings().sweep_interval
         if interval is None:
-            return _UNTIL_ASKED_AGAIN
+            return _RECHECK
         return interval * part * random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _sweep(self) -> None:
         try:
-            with gently():
-                report = sweep(self._pool, cancel=self._cancel)
+            report = sweep_in_child(self._pool, self._cancel)
+        except Cancelled as error:
+            self._log.info("The sweep ended early: %s", error)
         except (VolumeError, OSError) as error:
             self._log.warning("The sweep failed and is tried again: %s", error)
         except Exception:  # noqa: BLE001 - one sweep that fails must not end all sweeps

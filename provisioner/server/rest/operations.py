@@ -6,11 +6,11 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
-from provisioner.backup.operation import gently
 from provisioner.core.progress import Progress
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
+from provisioner.server.background.low_priority import back_up_in_child, sweep_in_child
 from provisioner.server.background.threads import Workers
 from provisioner.server.culling.culler import Culler
 from provisioner.server.rest.formatting import size
@@ -50,8 +50,7 @@ class Operations:
         record = (await self._volumes.one(volume_id)).record
 
         def work(cancel: threading.Event, progress: Progress) -> str:
-            with gently():
-                made = self._pool.back_up(record.id, cancel=cancel, progress=progress)
+            made = back_up_in_child(self._pool, record.id, cancel, progress)
             return f"{made.files} files, {size(made.bytes)}, now {size(made.size)} in {made.name}"
 
         return self._jobs.start("backup", work, volume=record.id, session=record.session)
@@ -121,8 +120,9 @@ class Operations:
         """Start a sweep, or find out what one would do."""
 
         def work(cancel: threading.Event, progress: Progress) -> str:
-            with gently():
-                return summary(sweep(self._pool, cancel=cancel, dry_run=dry_run))
+            if dry_run:
+                return summary(sweep(self._pool, cancel=cancel, dry_run=True))
+            return summary(sweep_in_child(self._pool, cancel))
 
         return self._jobs.start("dry-sweep" if dry_run else "sweep", work)
 

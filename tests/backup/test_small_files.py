@@ -1,4 +1,4 @@
-"""The quick reader of small files accepts nothing that the careful one would read in another way."""
+"""The fast reader of small files accepts nothing that the general reader would read differently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry, read_entry
 from provisioner.backup.format.header import HeaderWriter, Made
-from provisioner.backup.usual import usual_files
+from provisioner.backup.small_files import read_small_files
 from provisioner.backup.writer import write_archive
 from provisioner.core.errors import BackupDamaged
 from tests.support.trees import ABOUT
@@ -25,9 +25,11 @@ CONTENT = b"hello"
 
 def _member(path: bytes = b"below/name.txt", status: Made = FILE) -> bytes:
     headers = HeaderWriter()
-    headers.member(path, header.FILE, status, 0)  # the first of an owner is written the long way
+    headers.member(
+        path, header.FILE, status, 0
+    )  # the first file of an owner is written in one piece
     pieces = headers.file(path, status)
-    assert len(pieces) == 6, "a usual file"
+    assert len(pieces) == 6, "a plain file"
     return b"".join(pieces) + CONTENT + header.padding(len(CONTENT))
 
 
@@ -40,20 +42,20 @@ def whole_backup(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return stream.getvalue()
 
 
-def _at_hand(whole_backup: bytes, archive: bytes) -> Decompressor:
-    """Open a backup as if ``archive`` was what has been decompressed of it."""
+def _decompressed(whole_backup: bytes, archive: bytes) -> Decompressor:
+    """Open a backup as if ``archive`` was the part of it that was decompressed."""
     opened = Decompressor(io.BytesIO(whole_backup), threading.Event(), lambda done, total: None)
     opened.piece = archive
     return opened
 
 
-def _quickly(whole_backup: bytes, archive: bytes) -> list[Entry]:
-    return list(usual_files(_at_hand(whole_backup, archive), len(archive)))
+def _read_fast(whole_backup: bytes, archive: bytes) -> list[Entry]:
+    return list(read_small_files(_decompressed(whole_backup, archive), len(archive)))
 
 
-def test_a_usual_file_comes_with_its_content(whole_backup: bytes) -> None:
-    opened = _at_hand(whole_backup, _member() * 3)
-    entries = list(usual_files(opened, len(opened.piece)))
+def test_a_plain_file_is_returned_with_its_content(whole_backup: bytes) -> None:
+    opened = _decompressed(whole_backup, _member() * 3)
+    entries = list(read_small_files(opened, len(opened.piece)))
     assert [entry.path for entry in entries] == [b"below/name.txt"] * 3
     assert {entry.content for entry in entries} == {CONTENT}
     assert {entry.mtime_ns for entry in entries} == {FILE.st_mtime_ns}
@@ -61,18 +63,20 @@ def test_a_usual_file_comes_with_its_content(whole_backup: bytes) -> None:
     assert opened.offset == len(opened.piece)
 
 
-def test_what_is_not_wholly_at_hand_is_left_for_later(whole_backup: bytes) -> None:
+def test_a_member_that_is_not_completely_decompressed_is_left_to_the_general_reader(
+    whole_backup: bytes,
+) -> None:
     member = _member()
     for missing in (1, 512, 513, 1024, len(member) - 1):
-        opened = _at_hand(whole_backup, member + member[:-missing])
-        assert len(list(usual_files(opened, len(opened.piece)))) == 1
+        opened = _decompressed(whole_backup, member + member[:-missing])
+        assert len(list(read_small_files(opened, len(opened.piece)))) == 1
         assert opened.at == len(member)
 
 
-def test_no_member_is_begun_where_the_members_end(whole_backup: bytes) -> None:
+def test_the_reader_stops_where_the_members_end(whole_backup: bytes) -> None:
     member = _member()
-    opened = _at_hand(whole_backup, member * 3)
-    assert len(list(usual_files(opened, len(member) * 2))) == 2
+    opened = _decompressed(whole_backup, member * 3)
+    assert len(list(read_small_files(opened, len(member) * 2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -92,43 +96,45 @@ def test_no_member_is_begun_where_the_members_end(whole_backup: bytes) -> None:
         b"a/",
     ],
 )
-def test_a_path_that_leads_elsewhere_is_declined_and_refused(
+def test_a_path_out_of_the_volume_is_declined_and_then_refused(
     whole_backup: bytes, path: bytes
 ) -> None:
-    assert not _quickly(whole_backup, _member(path))
+    assert not _read_fast(whole_backup, _member(path))
     with pytest.raises(BackupDamaged):
-        read_entry(_at_hand(whole_backup, _member(path)))
+        read_entry(_decompressed(whole_backup, _member(path)))
 
 
-# Where the whole seconds stand that the record replaces: the careful reader wants digits even there.
+# The whole seconds that the record replaces: only the general reader wants digits there.
 _REPLACED = range(1024 + 136, 1024 + 148)
 
 
 @given(data=st.data())
-def test_whatever_is_changed_both_readers_agree_or_the_quick_one_declines(
+def test_after_any_change_both_readers_agree_or_the_fast_one_declines(
     whole_backup: bytes, data: st.DataObject
 ) -> None:
     member = bytearray(_member())
     places = st.integers(0, 1535).filter(lambda place: place not in _REPLACED)
     for place in data.draw(st.lists(places, min_size=1, max_size=4)):
         member[place] = data.draw(st.sampled_from(b"\0 ./019_x") | st.integers(0, 255))
-    if data.draw(st.booleans()):  # as whoever forges a backup would
+    if data.draw(st.booleans()):  # as somebody who forges a backup would
         block = member[1024:1536]
         block[148:156] = b" " * 8
         member[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(block)
-    quick = _quickly(whole_backup, bytes(member))
-    if quick:
-        careful = read_entry(_at_hand(whole_backup, bytes(member)))
-        assert quick == [careful._replace(content=CONTENT[: careful.size])]
+    fast = _read_fast(whole_backup, bytes(member))
+    if fast:
+        general = read_entry(_decompressed(whole_backup, bytes(member)))
+        assert fast == [general._replace(content=CONTENT[: general.size])]
 
 
-def test_a_real_archive_is_read_the_quick_way(whole_backup: bytes, tmp_path: Path) -> None:
+def test_the_small_files_of_a_real_archive_are_read_fast(
+    whole_backup: bytes, tmp_path: Path
+) -> None:
     for number in range(20):
         (tmp_path / f"{number}").write_text("text")
     stream = io.BytesIO()
     write_archive(tmp_path, stream, ABOUT, cancel=threading.Event(), progress=lambda done: None)
     with Decompressor(stream, threading.Event(), lambda done, total: None) as opened:
         assert read_entry(opened).kind == header.DIRECTORY
-        assert read_entry(opened).size == 4  # the first of an owner is written the long way
+        assert read_entry(opened).size == 4  # the first file of an owner is written in one piece
         opened.take(header.BLOCK)
-        assert len(list(usual_files(opened, opened.trailer.manifest_at))) >= 18
+        assert len(list(read_small_files(opened, opened.trailer.manifest_at))) >= 18
