@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.hydration.foreign import _factory
 from provisioner.hydration.step import Launch, Place
+from provisioner.hydration.steps.third_party import _factory
 from provisioner.system.removal import remove
 from tests.support.example_package import install_example
 from tests.support.nix_store import NixStore, make_store

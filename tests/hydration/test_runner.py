@@ -15,10 +15,10 @@ import pytest
 
 from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.core.progress import StepProgress
-from provisioner.hydration import runner as pipeline
-from provisioner.hydration.condition import Condition, examine
+from provisioner.hydration import journal
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import StepReport, hydrate
+from provisioner.hydration.status import StepStatus, examine
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
@@ -311,17 +311,17 @@ def test_a_record_tells_when_a_step_was_done(place: Place, launch: Launch) -> No
             now=lambda: next(moments),
         )
         (state,) = examine([Recorder()], place, launch)
-        assert state.condition is Condition.FRESH
+        assert state.status is StepStatus.FRESH
         assert state.at == datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
 def test_each_step_is_examined_within_those_before_it(place: Place, launch: Launch) -> None:
     steps = [Sets("one"), Needs("one")]
     run(steps, place, launch)
-    assert [state.condition for state in examine(steps, place, launch)] == [Condition.FRESH] * 2
+    assert [state.status for state in examine(steps, place, launch)] == [StepStatus.FRESH] * 2
     steps = [Sets("two"), Needs("two")]
     states = list(examine(steps, place, launch))
-    assert [state.condition for state in states] == [Condition.CHANGED] * 2
+    assert [state.status for state in states] == [StepStatus.CHANGED] * 2
     assert [state.changed for state in states] == [(), ()], "these steps name no inputs"
 
 
@@ -358,7 +358,7 @@ def test_a_volume_that_cannot_be_written_is_told_in_one_line(
         raise error
 
     if kind == "full":
-        monkeypatch.setattr(pipeline, "write_record", full)
+        monkeypatch.setattr(journal, "write_record", full)
     else:
         (place.state / "hydration.lock").mkdir()
     with pytest.raises(HydrationFailed, match="could not be written") as refusal:

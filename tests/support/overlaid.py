@@ -50,6 +50,9 @@ class Server:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # 0 is the value of `--no-warn-conflicts`: reading the metadata of all packages that these tests run with
+            # takes two thirds of each installation.
+            "PIP_NO_WARN_CONFLICTS": "0",
         }
 
     def launch(self, env: Mapping[str, str] | None = None, python: str = "") -> Launch:

@@ -41,7 +41,7 @@ def sh(
         cwd=cwd,
         env=env or ENV,
         log=cwd / "log",
-        tell=heard.append,
+        report=heard.append,
         cancel=cancel or Event(),
         timeout=timeout,
         capture=capture,
@@ -94,7 +94,7 @@ def test_a_missing_program_is_refused_in_one_line(tmp_path: Path) -> None:
     for program in ("no-such-program", "./no-such-file"):
         with pytest.raises(HydrationFailed, match="no-such") as refusal:
             run_hook(
-                [program], cwd=tmp_path, env=ENV, log=tmp_path / "log", tell=print, cancel=Event()
+                [program], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=print, cancel=Event()
             )
         assert "\n" not in str(refusal.value)
 
@@ -135,7 +135,7 @@ def test_cancelling_ends_what_ignores_term_and_what_has_left_its_session(tmp_pat
             cwd=tmp_path,
             env={**ENV, "MARK": mark},
             log=tmp_path / "log",
-            tell=cancel_when_told,
+            report=cancel_when_told,
             cancel=cancel,
         )
     assert processes_of(mark) == []
@@ -157,7 +157,7 @@ def test_cancelling_ends_what_prints_without_end_after_few_more_lines(tmp_path: 
             cancel.set()
 
     with pytest.raises(Cancelled):
-        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", tell=tell, cancel=cancel)
+        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=tell, cancel=cancel)
     assert later <= 4096
 
 
@@ -169,7 +169,7 @@ def test_a_hook_may_tidy_up_when_it_is_cancelled(tmp_path: Path) -> None:
             cwd=tmp_path,
             env=ENV,
             log=tmp_path / "log",
-            tell=lambda _: cancel.set(),
+            report=lambda _: cancel.set(),
             cancel=cancel,
         )
     assert (tmp_path / "tidied").exists()
@@ -194,7 +194,7 @@ def test_an_exception_of_the_listener_ends_the_hook(tmp_path: Path) -> None:
             cwd=tmp_path,
             env={**ENV, "MARK": mark},
             log=tmp_path / "log",
-            tell=fail,
+            report=fail,
             cancel=Event(),
         )
     assert processes_of(mark) == []
@@ -208,7 +208,7 @@ here = Path(sys.argv[1])
 def work():
     run_hook(["bash", "-c", sys.argv[3]], cwd=here,
              env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             tell=lambda line: print(line, flush=True), cancel=threading.Event())
+             report=lambda line: print(line, flush=True), cancel=threading.Event())
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
@@ -273,7 +273,7 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 with holding(lock):
     run_hook(["bash", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"], cwd=here,
              env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             tell=lambda line: print(line, flush=True), cancel=threading.Event())
+             report=lambda line: print(line, flush=True), cancel=threading.Event())
 """
 
 
@@ -394,7 +394,7 @@ def test_a_supervisor_that_is_told_to_stop_ends_its_hook(tmp_path: Path) -> None
         cwd=tmp_path,
         env={**ENV, "MARK": mark},
         log=tmp_path / "log",
-        tell=stop,
+        report=stop,
         cancel=Event(),
     )
     assert ended.how == "was ended by SIGTERM"

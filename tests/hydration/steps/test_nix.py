@@ -11,7 +11,7 @@ import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
 from provisioner.hydration.step import Launch, Place
-from provisioner.hydration.steps.nix.profile import NixProfile
+from provisioner.hydration.steps.nix.step import NixProfile
 from tests.support.nix_store import NixStore
 from tests.support.starts import Told, ask_kernel, make_place, processes_of, processes_started, run
 from tests.support.tools import require

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.steps.nix.allowed import allows
 from provisioner.hydration.steps.nix.environment import read_hooked
-from provisioner.hydration.steps.nix.reference import Kind, classify
+from provisioner.hydration.steps.nix.reference import Kind, allows, classify
 
 
 @pytest.mark.parametrize("reference", ["", "--impure", "-f x", "a\nb", "x\0", "github:a/b\x1b"])

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from provisioner.core.errors import ConfigError, HydrationFailed
+from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.uv.declaration import Project, Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
@@ -405,11 +407,13 @@ def test_no_uv_on_the_machine_is_one_line_with_the_cure(
 
 
 @pytest.mark.usefixtures("no_uv_wheel")
-def test_uv_is_found_on_the_path_too(tmp_path: Path) -> None:
+def test_uv_is_found_on_the_path_too(place: Place, tmp_path: Path) -> None:
     from_path = tmp_path / "uv"
     from_path.write_text("#!/bin/sh\n")
     from_path.chmod(0o755)
-    assert Uv.find(str(tmp_path)) == str(from_path)
+    hooks = StepHooks("uv", place, Told(), Event())
+    found = Uv.find(hooks, {"PATH": str(tmp_path)}, tmp_path / "cache")
+    assert found.program == str(from_path)
 
 
 def test_a_forced_hydration_takes_newer_versions(

@@ -12,12 +12,12 @@ from threading import Event
 
 import pytest
 
-from provisioner.hydration.clone import clone
-from provisioner.hydration.environments import settled
 from provisioner.hydration.step import Launch, Place, Step
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
-from provisioner.hydration.steps.uv import step
+from provisioner.hydration.steps.python.environments import choose
+from provisioner.hydration.steps.uv import build
+from provisioner.hydration.steps.uv.clone import clone
 from provisioner.hydration.steps.uv.declaration import Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
@@ -207,7 +207,7 @@ def test_an_environment_that_cannot_be_copied_is_made_and_gets_what_was_installe
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(step, "clone", changing)
+    monkeypatch.setattr(build, "clone", changing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 
@@ -256,7 +256,7 @@ def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
 
 def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
     nowhere = Place(tmp_path, tmp_path / "nowhere")
-    assert settled(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
+    assert choose(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
 
 
 def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(
@@ -290,7 +290,7 @@ def test_what_was_copied_while_something_was_being_installed_there_is_not_truste
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(step, "clone", installing)
+    monkeypatch.setattr(build, "clone", installing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -14,12 +15,12 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
-from provisioner.hydration.pieces import writing
 from provisioner.hydration.step import Launch, Step
 from provisioner.hydration.steps.overlay.layout import layout
 from provisioner.hydration.steps.overlay.step import Overlay
 from tests.support.overlaid import Server, Volume
 from tests.support.overlay_wheels import unpack
+from tests.support.starts import run
 
 
 def everything(root: Path) -> dict[str, tuple[int, int]]:
@@ -106,7 +107,8 @@ def test_kernels_of_one_server_hydrate_one_volume_at_once(
     def hydrate() -> None:
         together.wait()
         try:
-            Volume(path, launch).hydrate()
+            volume = Volume(path, launch)
+            run([volume.overlay], volume.place, launch)
         except BaseException as failure:  # noqa: BLE001 - told by the assertion below
             failures.append(failure)
 
@@ -125,10 +127,16 @@ def test_kernels_of_one_server_hydrate_one_volume_at_once(
 def test_a_volume_is_written_by_one_thread_at_a_time(volume: Volume, missing: str) -> None:
     path = volume.hydrate().place.state / missing
     path.unlink()
-    thread = threading.Thread(target=volume.hydrate)
-    with writing:
+    waiting = threading.Event()
+
+    def start() -> None:
+        run([volume.overlay], volume.place, volume.launch, progress=lambda *_: waiting.set())
+
+    thread = threading.Thread(target=start)
+    with (volume.place.state / "hydration.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         thread.start()
-        thread.join(1)
+        assert waiting.wait(60)
         assert not path.exists()
     thread.join()
     assert path.exists()

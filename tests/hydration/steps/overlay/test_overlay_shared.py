@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.environments import CLAIM, Claim
+from provisioner.hydration.steps.python.environments import OWNER_FILE, Owner
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
 from tests.support.overlaid import Server, Volume, site_packages
 from tests.support.overlay_wheels import unpack
@@ -193,7 +193,7 @@ def test_an_environment_whose_claim_is_damaged_is_whoevers_comes_first(
 ) -> None:
     one = volume.hydrate()
     (volume.root / PACKAGES / "mine.py").touch()
-    (volume.root / CLAIM).write_bytes(content)
+    (volume.root / OWNER_FILE).write_bytes(content)
     assert not one.intact()
     assert prefix_of(one.hydrate()) == volume.root
     assert one.intact()
@@ -283,7 +283,7 @@ def test_a_kernel_of_one_environment_cannot_lie_over_another_of_the_volume(
 def test_a_claim_says_who_has_been_there(volume: Volume, server: Server) -> None:
     for kernelspec in ("b", "a", "b"):
         of(volume, server.python, kernelspec).hydrate()
-    assert Claim.read(volume.root) == Claim("overlay", server.python, ("a", "b"))
+    assert Owner.read(volume.root) == Owner("overlay", server.python, ("a", "b"))
 
 
 def test_an_interpreter_that_is_no_longer_there_is_forgotten(

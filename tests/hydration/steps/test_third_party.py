@@ -35,7 +35,10 @@ def odd(place: Place, code: str) -> list[Step]:
         ("step.hydrate = lambda *_: exit(3)", "SystemExit"),
         ("step.environment = lambda *_: None", "gave None"),
         ("step.environment = lambda *_: Launch((), {})", "no command line"),
-        ("step.environment = lambda *_: Launch(('python',), {'N': 1})", "other things than texts"),
+        (
+            "step.environment = lambda *_: Launch(('python',), {'N': 1})",
+            "values that are not texts",
+        ),
     ],
 )
 def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.hydration.lost_packages import arguments
+from provisioner.hydration.steps.python.packages import arguments
 
 ORIGINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"url": "https://127.0.0.1/plum.whl"}, ("plum @ https://127.0.0.1/plum.whl",)),

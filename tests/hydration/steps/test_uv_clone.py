@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled
-from provisioner.hydration.clone import can_reflink, clone, is_immutable, link
+from provisioner.hydration.steps.uv.clone import can_reflink, clone, is_immutable, link
 from tests.support.images import mounted
 
 LIBRARY = "lib/python3.11/site-packages"
@@ -89,7 +89,7 @@ def test_only_what_everybody_replaces_is_immutable(path: str, links: int, immuta
 def test_a_clone_without_reflinks_shares_only_what_is_immutable(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.hydration.clone.can_reflink", lambda directory: False)
+    monkeypatch.setattr("provisioner.hydration.steps.uv.clone.can_reflink", lambda directory: False)
     clone(environment, tmp_path / "clone", stop())
     assert seen(tmp_path / "clone") == seen(environment)
     copies = files(tmp_path / "clone")
@@ -102,7 +102,7 @@ def test_a_clone_without_reflinks_shares_only_what_is_immutable(
 def test_a_folder_of_the_volumes_path_does_not_make_files_immutable(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.hydration.clone.can_reflink", lambda directory: False)
+    monkeypatch.setattr("provisioner.hydration.steps.uv.clone.can_reflink", lambda directory: False)
     below = tmp_path / "site-packages"
     below.mkdir()
     environment.rename(below / "env")

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from provisioner.core.errors import ConfigError
-from provisioner.hydration.steps.uv.script import InlineScript, inline_script
+from provisioner.hydration.steps.uv.inline_script import InlineScript, inline_script
 
 BLOCK = (
     '# /// script\n# requires-python = ">=3.11"\n# dependencies = [\n#   "pandas>=2",\n# ]\n# ///'
