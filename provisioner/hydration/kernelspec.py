@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import KernelSpecManager
 
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.step import Launch
@@ -192,14 +192,12 @@ def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
     ConfigError
         An option is unknown or has a wrong value.
     """
-    manager = KernelSpecManager()
     try:
-        directory = Path(manager.get_kernel_spec(name).resource_dir)
-    except NoSuchKernel:
+        found = kernelspec(name)
+    except ConfigError:
         if name:
             log.warning("The kernelspec %r is not installed; the default is used.", name)
         return KernelOptions(), Launch((sys.executable,), dict(env))
-    found = Kernelspec(name, directory, _content(manager, name, directory))
     return found.options(), found.launch(env)
 
 

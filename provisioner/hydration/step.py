@@ -74,7 +74,7 @@ class Place:
     kernelspec
         The kernelspec of the kernel that is started.
     name
-        The name of the Python environment: a volume has one for each Python (see `steps.python.environments`).
+        The name of the Python environment: a volume has one for each Python (see `steps.python.owners`).
     """
 
     volume: Path

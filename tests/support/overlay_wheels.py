@@ -1,4 +1,4 @@
-"""Hand-made packages: wheels and source distributions of a few files, for installers that are offline."""
+"""Makes wheels and source distributions of a few files, for offline installers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKEND = '''
 import importlib.util, os, zipfile
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    """Make a wheel whose module tells whether this build saw the server's package."""
+    """Make a wheel whose module records whether this build saw the server's package."""
     leaked = importlib.util.find_spec("serverside") is not None
     name = "fromsource-1.0-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
@@ -28,7 +28,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 def contents(
     name: str, version: str, files: Mapping[str, str], scripts: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return what is in a wheel, by path."""
+    """Return the files of a wheel by path."""
     info = f"{name}-{version}.dist-info"
     entries = "".join(f"{script} = {target}\n" for script, target in (scripts or {}).items())
     every = {
@@ -57,7 +57,7 @@ def make_wheel(
 
 
 def unpack(site_packages: Path, name: str, version: str, files: Mapping[str, str]) -> None:
-    """Install a package as an installer would, without one."""
+    """Install a package without an installer."""
     for member, text in contents(name, version, files).items():
         path = site_packages / member
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def unpack(site_packages: Path, name: str, version: str, files: Mapping[str, str
 
 
 def make_sdist(directory: Path) -> Path:
-    """Write a source distribution, `fromsource`, that is built by the wheel `tinybackend`."""
+    """Write a source distribution, `fromsource`, whose build backend is the wheel `tinybackend`."""
     path = directory / "fromsource-1.0.tar.gz"
     build = '[build-system]\nrequires = ["tinybackend"]\nbuild-backend = "tinybackend"\n'
     metadata = "Metadata-Version: 2.1\nName: fromsource\nVersion: 1.0\n"

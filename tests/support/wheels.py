@@ -1,4 +1,4 @@
-"""Tiny wheels, made on the spot."""
+"""Makes tiny wheels."""
 
 from __future__ import annotations
 

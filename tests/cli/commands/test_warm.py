@@ -13,7 +13,7 @@ import pytest
 from provisioner.hydration.environment import Environment
 from provisioner.hydration.runner import Hydrated, StepReport
 from provisioner.hydration.step import Launch
-from provisioner.hydration.steps.python.environments import Owner
+from provisioner.hydration.steps.python.owners import Owner
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import load_settings
 from tests.support.commands import Called, Cli, make_volume

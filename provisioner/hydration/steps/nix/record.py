@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provisioner.hydration.records import read_record, write_record
 from provisioner.hydration.step import Place
-from provisioner.hydration.steps.nix.environment import Environment
+from provisioner.hydration.steps.nix.shell import ShellEnvironment
 
 SCHEMA = "1"
 """The version of the key and the record; increase it when the same inputs should be evaluated again."""
@@ -34,7 +34,7 @@ class Evaluated:
     key: str
     volume: str
     shell: Path
-    environment: Environment
+    environment: ShellEnvironment
 
     @classmethod
     def read(cls, place: Place) -> Evaluated | None:
@@ -42,7 +42,7 @@ class Evaluated:
         record = read_record(place.record("nix"))
         with contextlib.suppress(KeyError, TypeError, ValueError):
             if record["schema"] == SCHEMA:
-                environment = Environment.from_record(record["environment"])
+                environment = ShellEnvironment.from_record(record["environment"])
                 return cls(
                     str(record["key"]), str(record["volume"]), Path(record["shell"]), environment
                 )

@@ -16,14 +16,14 @@ from provisioner.hydration.hooks.variables import hook_variables, tool_variables
 from provisioner.hydration.records import digest, digest_file, digest_text
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.nix.copied import warn_of_copies
-from provisioner.hydration.steps.nix.environment import (
-    Environment,
+from provisioner.hydration.steps.nix.record import SCHEMA, Evaluated
+from provisioner.hydration.steps.nix.reference import Kind, Reference, classify, store_directory
+from provisioner.hydration.steps.nix.shell import (
+    ShellEnvironment,
     packages,
     read_hooked,
     read_shell,
 )
-from provisioner.hydration.steps.nix.record import SCHEMA, Evaluated
-from provisioner.hydration.steps.nix.reference import Kind, Reference, classify, store_directory
 from provisioner.hydration.steps.nix.tool import Nix
 from provisioner.system.removal import remove
 
@@ -144,7 +144,9 @@ class NixProfile:
         return Evaluated(self.key(place, launch), str(place.volume), shell, environment)
 
 
-def _read(description: bytes, shell: Path, nix: Nix, script: Path, launch: Launch) -> Environment:
+def _read(
+    description: bytes, shell: Path, nix: Nix, script: Path, launch: Launch
+) -> ShellEnvironment:
     """Return the environment of a development shell, after its `shellHook` if it has one."""
     try:
         environment, has_hook = read_shell(description)

@@ -17,14 +17,14 @@ from provisioner.hydration.steps.overlay.activation import activate
 from provisioner.hydration.steps.overlay.introspection import is_below
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
 from provisioner.hydration.steps.overlay.layout import File, Piece, layout, outdated, packages
-from provisioner.hydration.steps.python.environments import (
+from provisioner.hydration.steps.python.interpreter import check_version, runs_python
+from provisioner.hydration.steps.python.owners import (
     OWNER_FILE,
     Owner,
     choose,
     names,
     owner_of,
 )
-from provisioner.hydration.steps.python.interpreter import check_version, runs_python
 from provisioner.hydration.steps.python.scripts import correct_scripts
 
 _SCHEMA = "1"

@@ -12,14 +12,15 @@ from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.hooks.variables import tool_variables
 from provisioner.hydration.records import write_record
 from provisioner.hydration.step import Launch, Place
-from provisioner.hydration.steps.python.environments import Owner, beside, others
 from provisioner.hydration.steps.python.interpreter import check_version, interpreter
+from provisioner.hydration.steps.python.owners import Owner, beside, others
 from provisioner.hydration.steps.python.packages import installed, site_packages
 from provisioner.hydration.steps.python.scripts import correct_scripts
 from provisioner.hydration.steps.uv.by_hand import by_hand, install_again
 from provisioner.hydration.steps.uv.clone import clone, link
 from provisioner.hydration.steps.uv.declaration import Declaration
-from provisioner.hydration.steps.uv.environment import (
+from provisioner.hydration.steps.uv.tool import Uv
+from provisioner.hydration.steps.uv.venv import (
     RECORD,
     configuration,
     drop_stale_bytecode,
@@ -28,7 +29,6 @@ from provisioner.hydration.steps.uv.environment import (
     record_of,
     swap,
 )
-from provisioner.hydration.steps.uv.tool import Uv
 from provisioner.system.removal import remove
 
 

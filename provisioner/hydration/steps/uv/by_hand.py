@@ -12,8 +12,8 @@ from provisioner.hydration.steps.python.packages import (
     normalized,
     site_packages,
 )
-from provisioner.hydration.steps.uv.environment import record_of
 from provisioner.hydration.steps.uv.tool import Uv
+from provisioner.hydration.steps.uv.venv import record_of
 
 
 def by_hand(environment: Path) -> Set[str]:

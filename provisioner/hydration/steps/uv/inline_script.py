@@ -98,10 +98,8 @@ def _block(source: str) -> str | None:
 def _read(block: str) -> InlineScript:
     try:
         table = tomllib.loads(block)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # a number with too many digits raises a plain ValueError
+    except (ValueError, RecursionError) as error:
+        # A number with too many digits raises a plain ValueError.
         raise ConfigError(
             f"the notebook's script block is not TOML ({error}): correct it"
         ) from error

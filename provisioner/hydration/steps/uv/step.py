@@ -14,11 +14,11 @@ from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.records import digest, digest_text
 from provisioner.hydration.step import Launch, Place
-from provisioner.hydration.steps.python.environments import Owner, beside, choose, unfinished
 from provisioner.hydration.steps.python.interpreter import interpreter, runs_python
+from provisioner.hydration.steps.python.owners import Owner, beside, choose, unfinished
 from provisioner.hydration.steps.uv.build import Build, needed_beside
 from provisioner.hydration.steps.uv.declaration import Declaration
-from provisioner.hydration.steps.uv.environment import is_ours, is_usable, record_of, recover
+from provisioner.hydration.steps.uv.venv import is_ours, is_usable, record_of, recover
 from provisioner.system.removal import remove
 
 _SCHEMA = (

@@ -1,4 +1,4 @@
-"""An environment of uv as files: its record, whether it is usable, and how a new one replaces it."""
+"""A virtual environment of uv as files: its record, whether it is usable, and how a new one replaces it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.hydration.records import read_record
-from provisioner.hydration.steps.python.environments import Owner, beside
+from provisioner.hydration.steps.python.owners import Owner, beside
 
 RECORD = "hydrated.json"
 """The file in an environment that is its record."""

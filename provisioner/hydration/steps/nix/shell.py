@@ -31,7 +31,7 @@ _JOINED = ("PATH", "XDG_DATA_DIRS", "JUPYTER_PATH")
 
 
 @dataclass(frozen=True)
-class Environment:
+class ShellEnvironment:
     """Variables to set, and directories to prepend to three search paths.
 
     Parameters
@@ -64,14 +64,14 @@ class Environment:
         return argv0 if os.sep in argv0 else shutil.which(argv0, path=path) or argv0
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Environment:
+    def from_record(cls, record: Mapping[str, Any]) -> ShellEnvironment:
         """Return the environment that a record in JSON holds; raises KeyError or TypeError for anything else."""
         variables = {str(k): str(v) for k, v in dict(record["variables"]).items()}
         directories = {str(k): tuple(map(str, v)) for k, v in dict(record["directories"]).items()}
         return cls(variables, directories)
 
 
-def read_shell(text: bytes) -> tuple[Environment, bool]:
+def read_shell(text: bytes) -> tuple[ShellEnvironment, bool]:
     """Read what `nix print-dev-env --json` prints: the environment before any `shellHook`, and whether there is one.
 
     Raises ValueError, KeyError, TypeError or AttributeError for any other text.
@@ -86,21 +86,21 @@ def read_shell(text: bytes) -> tuple[Environment, bool]:
     return _environment(exported, {}), bool(hook.strip())
 
 
-def read_hooked(before: Mapping[str, str], after: bytes) -> Environment:
+def read_hooked(before: Mapping[str, str], after: bytes) -> ShellEnvironment:
     """Read what `env -0` prints after a `shellHook`, without the variables that were set before."""
     pairs = (line.partition("=") for line in after.decode(errors="surrogateescape").split("\0"))
     return _environment({name: value for name, _, value in pairs if name}, before)
 
 
-def packages(path: Path) -> Environment:
+def packages(path: Path) -> ShellEnvironment:
     """Return the environment of a package or a profile: its `bin` and its `share`."""
     found = {"PATH": path / "bin", "XDG_DATA_DIRS": path / "share"}
     found["JUPYTER_PATH"] = path / "share/jupyter"
-    return Environment({}, {name: (str(p),) for name, p in found.items() if p.is_dir()})
+    return ShellEnvironment({}, {name: (str(p),) for name, p in found.items() if p.is_dir()})
 
 
-def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> Environment:
-    return Environment(
+def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> ShellEnvironment:
+    return ShellEnvironment(
         {
             name: value
             for name, value in after.items()
@@ -121,8 +121,7 @@ def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> Environ
 def _first(after: str, before: str) -> tuple[str, ...]:
     """Return the directories of a search path without those it had before."""
     own = after.removesuffix(before).split(":") if before else after.split(":")
-    if (
-        own == after.split(":") and before
-    ):  # the hook appended something: only the order can be kept
+    if before and own == after.split(":"):
+        # The hook appended something, so only the order can be kept.
         own = [directory for directory in own if directory not in before.split(":")]
     return tuple(dict.fromkeys(filter(None, own)))
