@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from provisioner.core.errors import HydrationFailed
@@ -16,6 +17,16 @@ _BEGUN = "begun"
 
 Entry = Mapping[str, Any]
 """What is recorded of a step: its `key`, its `inputs`, and the time `at` which it was completed."""
+
+
+class StepStatus(Enum):
+    """What a volume has of one step."""
+
+    FRESH = "up to date"
+    MISSING = "not hydrated yet"
+    INTERRUPTED = "interrupted"
+    CHANGED = "out of date"
+    DAMAGED = "damaged or moved"
 
 
 @dataclass(frozen=True)
@@ -58,20 +69,27 @@ class Journal:
             unnamed,
             *(e for n, e in self.entries.items() if n.startswith(f"{step.name} of ")),
         ]
-        same = (e for e in of_any if e.get("key") == key and not is_interrupted(e))
+        same = (e for e in of_any if e.get("key") == key and _BEGUN not in e)
         return next(same, unnamed)
+
+    def status(self, step: Step, launch: Launch) -> StepStatus:
+        """Compare what the volume has with what a step declares; starts no process."""
+        entry = self.entry(step, launch)
+        if _BEGUN in entry:
+            return StepStatus.INTERRUPTED
+        if "key" not in entry:
+            return StepStatus.MISSING
+        try:
+            if entry["key"] != step.key(self.place, launch):
+                return StepStatus.CHANGED
+            is_intact = step.intact(self.place, launch)
+        except HydrationFailed:
+            is_intact = False  # `hydrate` fails in the same way, and reports it
+        return StepStatus.FRESH if is_intact else StepStatus.DAMAGED
 
     def is_done(self, step: Step, launch: Launch) -> bool:
         """Whether the volume has what a step declares; starts no process."""
-        entry = self.entry(step, launch)
-        if is_interrupted(entry) or "key" not in entry:
-            return False
-        try:
-            return bool(entry["key"] == step.key(self.place, launch)) and step.intact(
-                self.place, launch
-            )
-        except HydrationFailed:
-            return False  # `hydrate` fails in the same way, and reports it
+        return self.status(step, launch) is StepStatus.FRESH
 
     def is_own(self, step: Step) -> bool:
         """Whether a step is recorded for this kernelspec, and not only for another one."""
@@ -113,8 +131,3 @@ class Journal:
     def _name(self, step: Step) -> str:
         """Return the name of a step's entry: a lasting step has one for each kernelspec."""
         return f"{step.name} of {self.place.kernelspec}" if isinstance(step, Lasting) else step.name
-
-
-def is_interrupted(entry: Entry) -> bool:
-    """Whether a step was begun and not completed."""
-    return _BEGUN in entry

@@ -106,7 +106,7 @@ def hydrate(
         `cancel` was set; no process of the hydration is left.
     """
     run = _Run(replace(place, refresh=force), repeat, _without_logins(progress), cancel, clock, now)
-    if not force and (hydrated := _look(steps, run.place, launch, clock, own=True)):
+    if not force and (hydrated := look(steps, run.place, launch, clock, own=True)):
         return hydrated
     try:
         with _locked(place.state / _LOCK, run.progress, cancel):
@@ -119,28 +119,18 @@ def hydrate(
         ) from error
 
 
-def look(steps: Sequence[Step], place: Place, launch: Launch) -> Hydrated | None:
-    """Return the launch inside its environment if the volume has all of it, else None; starts no process."""
-    return _look(steps, place, launch, time.monotonic)
-
-
-def within(step: Step, place: Place, launch: Launch) -> Launch:
-    """Apply a step's environment, and record in `Launch.added` what it set."""
-    after = step.environment(place, launch)
-    added = {n: v for n, v in launch.added.items() if n in after.env}
-    added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
-    return replace(after, added=added)
-
-
-def _look(
+def look(
     steps: Sequence[Step],
     place: Place,
     launch: Launch,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
     *,
     own: bool = False,
 ) -> Hydrated | None:
-    """Look as `look` does; with `own`, a step that only another kernelspec has completed is a miss."""
+    """Return the launch inside its environment if the volume has all of it, else None; starts no process.
+
+    With `own`, a step that only another kernelspec has completed is missing: `hydrate` records it for this one.
+    """
     journal, report = Journal.read(place), []
     for step in steps:
         begin = clock()
@@ -149,6 +139,14 @@ def _look(
         launch = within(step, place, launch)
         report.append(StepReport(step.name, True, timedelta(seconds=clock() - begin)))
     return Hydrated(launch, tuple(report))
+
+
+def within(step: Step, place: Place, launch: Launch) -> Launch:
+    """Apply a step's environment, and record in `Launch.added` what it set."""
+    after = step.environment(place, launch)
+    added = {n: v for n, v in launch.added.items() if n in after.env}
+    added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
+    return replace(after, added=added)
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.journal import Entry, Journal, is_interrupted
+from provisioner.hydration.journal import Journal, StepStatus
 from provisioner.hydration.runner import within
 from provisioner.hydration.step import Launch, Place, Step
-
-
-class StepStatus(Enum):
-    """What a volume has of one step."""
-
-    FRESH = "up to date"
-    MISSING = "not hydrated yet"
-    INTERRUPTED = "interrupted"
-    CHANGED = "out of date"
-    DAMAGED = "damaged or moved"
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ def examine(steps: Sequence[Step], place: Place, launch: Launch) -> Iterator[Ste
         entry = journal.entry(step, launch)
         yield StepState(
             name=step.name,
-            status=_status(step, entry, place, launch),
+            status=journal.status(step, launch),
             at=_moment(entry.get("at")),
             inputs=_names(entry.get("inputs")),
             changed=journal.changed_inputs(step, launch),
@@ -68,19 +57,6 @@ def examine(steps: Sequence[Step], place: Place, launch: Launch) -> Iterator[Ste
             launch = within(step, place, launch)
         except HydrationFailed:
             continue  # the volume has nothing of it yet
-
-
-def _status(step: Step, entry: Entry, place: Place, launch: Launch) -> StepStatus:
-    if is_interrupted(entry):
-        return StepStatus.INTERRUPTED
-    if "key" not in entry:
-        return StepStatus.MISSING
-    try:
-        if entry["key"] != step.key(place, launch):
-            return StepStatus.CHANGED
-        return StepStatus.FRESH if step.intact(place, launch) else StepStatus.DAMAGED
-    except HydrationFailed:
-        return StepStatus.DAMAGED
 
 
 def _moment(text: object) -> datetime | None:

@@ -16,9 +16,10 @@ import pytest
 from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.core.progress import StepProgress
 from provisioner.hydration import journal
+from provisioner.hydration.journal import StepStatus
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import StepReport, hydrate
-from provisioner.hydration.status import StepStatus, examine
+from provisioner.hydration.status import examine
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay

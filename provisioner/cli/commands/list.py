@@ -85,7 +85,7 @@ def environment_of(pool: Pool, record: Record) -> str:
     """Return what is out of date in a volume's environment, and which of its inputs changed; empty if nothing is."""
     # Imported here: a plain listing reads no kernelspec.
     from provisioner.hydration.environment import state_of
-    from provisioner.hydration.status import StepStatus
+    from provisioner.hydration.journal import StepStatus
 
     try:
         states = state_of(pool.settings, record, pool.path(record), os.environ)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.overlaid import Server, Volume, our_site_packages, site_packages
-from tests.support.overlay_wheels import BACKEND, make_sdist, make_wheel, unpack
+from tests.support.wheels import BACKEND, make_sdist, make_wheel, unpack
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from provisioner.hydration.step import Launch, Step
 from provisioner.hydration.steps.overlay.layout import layout
 from provisioner.hydration.steps.overlay.step import Overlay
 from tests.support.overlaid import Server, Volume
-from tests.support.overlay_wheels import unpack
 from tests.support.starts import run
+from tests.support.wheels import unpack
 
 
 def everything(root: Path) -> dict[str, tuple[int, int]]:

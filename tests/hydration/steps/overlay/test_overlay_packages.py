@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.overlaid import Server, Volume, site_packages
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 UV = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
 

@@ -16,7 +16,7 @@ import pytest
 
 from provisioner.core.errors import HydrationFailed
 from tests.support.overlaid import Server, Volume
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.symlink", "os.chmod", "open"}
 

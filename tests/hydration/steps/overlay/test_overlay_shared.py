@@ -17,7 +17,7 @@ from provisioner.core.errors import HydrationFailed
 from provisioner.hydration.steps.python.owners import OWNER_FILE, Owner
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
 from tests.support.overlaid import Server, Volume, site_packages
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 PACKAGES = site_packages()
 
