@@ -169,6 +169,7 @@ def state_of(
 
 def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) -> KernelOptions:
     """Return the options with what the notebook declares; refuse what the administrator does not allow."""
+    # The imports are inside: few notebooks declare anything, and every kernel start would pay for them.
     profile = volume_metadata(notebook).get("nix_profile")
     if profile is not None:
         from provisioner.hydration.steps.nix.reference import allows
@@ -188,13 +189,13 @@ def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) 
     script = inline_script(content)
     if script is None:
         return options
-    declared = options.requirements
-    if isinstance(declared, str):
+    requirements = options.requirements
+    if isinstance(requirements, str):
         raise ConfigError(
             "The notebook declares its packages (PEP 723), and so does the kernelspec with the file "
-            f"{declared!r}; choose another kernel or remove the notebook's block."
+            f"{requirements!r}; choose another kernel or remove the notebook's block."
         )
     return options.having(
-        requirements=[*(declared or ()), *script.dependencies],
+        requirements=[*(requirements or ()), *script.dependencies],
         requires_python=script.requires_python or options.requires_python,
     )

@@ -98,6 +98,7 @@ class Kernelspec:
         """The provisioner that it names; if it names none, Jupyter's default."""
         found = self.metadata.get("kernel_provisioner")
         if not isinstance(found, dict) or "provisioner_name" not in found:
+            # Imported here: a kernel start has the stanza already, and would pay for the import.
             from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
             return Stanza(KernelProvisionerFactory.instance().default_provisioner_name)
