@@ -38,10 +38,10 @@ from uv import find_uv_bin
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import Hydrated, hydrate
 from provisioner.hydration.step import Launch, Place, Step
-from provisioner.hydration.steps.nix.profile import NixProfile
+from provisioner.hydration.steps.nix.step import NixProfile
+from provisioner.hydration.steps.python.packages import site_packages
 from provisioner.hydration.steps.uv.declaration import Project, Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
-from provisioner.hydration.steps.uv.tree import site_packages
 from provisioner.settings.options import KernelOptions
 from provisioner.system.removal import remove
 

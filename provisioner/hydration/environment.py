@@ -1,4 +1,4 @@
-"""The environment of one volume as its kernelspec declares it, and its notebook where that is allowed."""
+"""The environment of one volume, as its kernelspec and, where that is allowed, its notebook declare it."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from provisioner.settings.pool import VolumePool
 from provisioner.system.layout import state_directory
 
 if TYPE_CHECKING:
-    from provisioner.hydration.condition import StepState
+    from provisioner.hydration.status import StepState
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a kernelspec declares for one volume.
+    """The environment that is declared for one volume.
 
     Parameters
     ----------
     settings
         The pool's settings.
     options
-        What the kernelspec declares.
+        The options of the kernelspec.
     record
         The volume.
     path
         Its directory.
     notebook
-        The path of the kernel's notebook, which may declare more where the administrator allows it.
+        The path of the kernel's notebook, which may declare more if the administrator allows it.
     """
 
     settings: VolumePool
@@ -55,7 +55,7 @@ class Environment:
     notebook: str | None = None
 
     def launch(self, given: Launch) -> Launch:
-        """Return a launch with the variables that a kernel of this volume has, before any hydration."""
+        """Return a launch with the variables of this volume's kernels, before any hydration."""
         added = {**self.settings.env, **self.options.env}
         expanded = {k: Template(v).safe_substitute(given.env) for k, v in added.items()}
         named = {VOLUME_VARIABLE: str(self.path), SESSION_VARIABLE: self.record.session}
@@ -74,30 +74,26 @@ class Environment:
         force: bool = False,
         template: Pristine | None = None,
     ) -> Hydrated:
-        """Hydrate the volume and return the launch within its environment; blocks for as long as hydration takes.
+        """Hydrate the volume and return the launch inside its environment; blocks until hydration ends.
 
         Parameters
         ----------
         given
-            The command line, and the environment it would have without a volume.
+            The command line and the environment that the kernel would have without a volume.
         lease
-            The descriptor of the volume's lease. A hook outlives this process, if that is killed, by a moment: so
-            long the volume stays leased.
-        progress
-            Told what the hydration does.
-        cancel
-            Ends it.
+            The descriptor of the volume's lease. If this process is killed, its hook lives a moment longer, and
+            keeps the volume leased until then.
         clock
-            Tells the time.
-        force
-            Hydrate even what is up to date.
+            Returns the time of day.
         template
             A volume to copy from, where that is faster.
+        progress, cancel, force
+            As `runner.hydrate` takes them.
 
         Raises
         ------
         HydrationFailed, ConfigError, Cancelled
-            Nothing half-made is left behind as if it were whole.
+            Nothing unfinished counts as done.
         """
         with holding(lease):
             return hydrate(
@@ -116,8 +112,9 @@ class Environment:
         return look(self._steps(), self._place(), self.launch(given)) is not None
 
     def state(self, given: Launch) -> list[StepState]:
-        """Return what the volume has of each step; reads files, starts no process, changes nothing."""
-        from provisioner.hydration.condition import examine
+        """Return the state of each step; reads files, starts no process, changes nothing."""
+        # Imported here: no kernel start needs it.
+        from provisioner.hydration.status import examine
 
         return list(examine(self._steps(), self._place(), self.launch(given)))
 
@@ -128,7 +125,7 @@ class Environment:
         return plan(options, self.settings.root_path / "cache" / "uv")
 
     def _place(self) -> Place:
-        kernelspec = self.record.kernelspec.lower()  # jupyter_client finds it however it is typed
+        kernelspec = self.record.kernelspec.lower()  # jupyter_client ignores the case
         return Place(self.path, state_directory(self.path), kernelspec=kernelspec)
 
     def _repeat(self) -> str:
@@ -140,29 +137,29 @@ class Environment:
 def environment_of(
     settings: VolumePool, record: Record, path: Path, env: Mapping[str, str]
 ) -> tuple[Environment, Launch]:
-    """Return a volume's environment, and what its kernels are launched with where `env` is the server's environment.
+    """Return a volume's environment and the launch of its kernels, given the server's environment `env`.
 
     Raises
     ------
     ConfigError
-        If the options of its kernelspec make no sense.
+        An option of its kernelspec is unknown or has a wrong value.
     """
     options, launch = declared(record.kernelspec, env)
-    # The session of a notebook is its path; that of anything else names no file, and asks for nothing.
+    # The session of a notebook is its path. Any other session names no file, which then declares nothing.
     return Environment(settings, options, record, path, notebook=record.session), launch
 
 
 def state_of(
     settings: VolumePool, record: Record, path: Path, env: Mapping[str, str]
 ) -> list[StepState]:
-    """Return what a volume has of the environment that its kernelspec declares, and what is out of date.
+    """Return the state of each step in a volume: what it has, and what is out of date.
 
     Reads files, starts no process, changes nothing; the volume may be in use.
 
     Raises
     ------
     ConfigError
-        The kernelspec, or the notebook, declares what makes no sense or is not allowed.
+        The kernelspec or the notebook declares something invalid, or the notebook something not allowed.
     """
     if not record.has_files:
         return []
@@ -171,10 +168,11 @@ def state_of(
 
 
 def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) -> KernelOptions:
-    """Return what is to be hydrated once the notebook has been asked, within what the administrator allows."""
+    """Return the options with what the notebook declares; refuse what the administrator does not allow."""
+    # The imports are inside: few notebooks declare anything, and every kernel start would pay for them.
     profile = volume_metadata(notebook).get("nix_profile")
     if profile is not None:
-        from provisioner.hydration.steps.nix.allowed import allows
+        from provisioner.hydration.steps.nix.reference import allows
 
         if not isinstance(profile, str) or not allows(settings.allowed_nix_profiles, profile):
             raise ConfigError(
@@ -186,18 +184,18 @@ def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) 
     content = content_of(notebook, b"# /// script") if settings.allow_notebook_requirements else {}
     if not content or options.pyproject is not None:
         return options
-    from provisioner.hydration.steps.uv.script import inline_script
+    from provisioner.hydration.steps.uv.inline_script import inline_script
 
     script = inline_script(content)
     if script is None:
         return options
-    declared = options.requirements
-    if isinstance(declared, str):
+    requirements = options.requirements
+    if isinstance(requirements, str):
         raise ConfigError(
             "The notebook declares its packages (PEP 723), and so does the kernelspec with the file "
-            f"{declared!r}; choose another kernel or remove the notebook's block."
+            f"{requirements!r}; choose another kernel or remove the notebook's block."
         )
     return options.having(
-        requirements=[*(declared or ()), *script.dependencies],
+        requirements=[*(requirements or ()), *script.dependencies],
         requires_python=script.requires_python or options.requires_python,
     )

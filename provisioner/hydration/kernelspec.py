@@ -1,4 +1,4 @@
-"""The one reader of kernelspecs: what a kernel.json says of its provisioner, mistakes included."""
+"""The only reader of kernelspecs: what a kernel.json declares for its provisioner, including its faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import KernelSpecManager
 
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.step import Launch
@@ -18,7 +18,7 @@ from provisioner.settings.log import log
 from provisioner.settings.options import KernelOptions
 
 PROVISIONER = "volume-provisioner"
-"""The entry point of the provisioner that gives volumes; what a kernel.json names."""
+"""The name by which a kernel.json chooses the provisioner that gives volumes; an entry point."""
 
 DEFAULT_LAUNCHER = "local-provisioner"
 
@@ -28,7 +28,7 @@ PACKAGED = "python3-volume"
 
 @dataclass(frozen=True)
 class Stanza:
-    """`metadata.kernel_provisioner` of a kernel.json: the provisioner it names, and that provisioner's options."""
+    """`metadata.kernel_provisioner` of a kernel.json: the name of a provisioner and its options."""
 
     provisioner: str
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Stanza:
 
     @property
     def launcher(self) -> object:
-        """The provisioner that really starts the kernel; of any type that JSON has, until it was checked."""
+        """The provisioner that really starts the kernel; unchecked, so of any JSON type."""
         if not self.gives_volume:
             return self.provisioner
         return self.config.get("launcher", DEFAULT_LAUNCHER)
@@ -59,9 +59,9 @@ class Kernelspec:
     name
         Its name, in lower case as jupyter_client has it.
     directory
-        Where it lies.
+        Its directory.
     content
-        What its kernel.json says; empty if that cannot be read.
+        The content of its kernel.json; empty if that cannot be read.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Kernelspec:
 
     @property
     def display_name(self) -> str:
-        """What launchers call it."""
+        """The name that JupyterLab's launcher shows."""
         return str(self.content.get("display_name", ""))
 
     @property
     def language(self) -> str:
-        """The language that its kernel speaks, in lower case."""
+        """The language of its kernel, in lower case."""
         return str(self.content.get("language", "")).lower()
 
     @property
@@ -95,9 +95,10 @@ class Kernelspec:
 
     @property
     def stanza(self) -> Stanza:
-        """The provisioner that it names; where it names none, the one that Jupyter would take."""
+        """The provisioner that it names; if it names none, Jupyter's default."""
         found = self.metadata.get("kernel_provisioner")
         if not isinstance(found, dict) or "provisioner_name" not in found:
+            # Imported here: a kernel start has the stanza already, and would pay for the import.
             from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
             return Stanza(KernelProvisionerFactory.instance().default_provisioner_name)
@@ -106,11 +107,10 @@ class Kernelspec:
 
     @property
     def misfit(self) -> str | None:
-        """Why its kernels can have no volumes although it names our provisioner, with the cure; None if they can.
+        """Why its kernels get no volumes although it names our provisioner, with the cure; None if they do.
 
-        Jupyter passes over a stanza that is no object. Where the options are none, jupyter_client (8.10) hands
-        them over in a way that fails before the provisioner is asked, with a TypeError of Python's own: only a
-        look at kernel.json beforehand can say it plainly.
+        Jupyter ignores a stanza that is no object. If the options are no object, jupyter_client (8.10) fails with
+        a TypeError before it calls the provisioner, so that only a check of kernel.json can explain it.
         """
         stanza = self.metadata.get("kernel_provisioner")
         if stanza == PROVISIONER:
@@ -131,16 +131,16 @@ class Kernelspec:
 
     @property
     def is_packaged(self) -> bool:
-        """Whether it belongs to this package, and not to the user."""
+        """Whether this package installed it, and not the user."""
         return self.directory == Path(sys.prefix, "share", "jupyter", "kernels", PACKAGED)
 
     def options(self) -> KernelOptions:
-        """Return the options of its volumes; the defaults where it gives none.
+        """Return the options of its volumes; defaults for those that it does not set.
 
         Raises
         ------
         ConfigError
-            If they make no sense.
+            An option is unknown or has a wrong value.
         """
         if self.misfit is not None:
             raise ConfigError(self.misfit)
@@ -150,7 +150,7 @@ class Kernelspec:
         return options
 
     def launch(self, env: Mapping[str, str]) -> Launch:
-        """Return what its kernels are launched with, where `env` is the server's environment."""
+        """Return the command line and environment of its kernels, given the server's environment `env`."""
         own = self.content.get("env")
         added = own if isinstance(own, dict) else {}
         expanded = {k: Template(str(v)).safe_substitute(env) for k, v in added.items()}
@@ -183,42 +183,40 @@ def kernelspec(name: str) -> Kernelspec:
 
 
 def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
-    """Return what a kernelspec declares and what its kernels are launched with, where no kernel is being started.
+    """Return the options of a kernelspec and the launch of its kernels, when no kernel is being started.
 
-    For a shell, a hydration by hand and the maker of spares. A kernelspec that is no longer installed is taken
-    for this interpreter's own.
+    For `jupyter volumes shell` and `hydrate`, and for spares. A kernelspec that is no longer installed gets the
+    default options and this interpreter.
 
     Raises
     ------
     ConfigError
-        If its options make no sense.
+        An option is unknown or has a wrong value.
     """
-    manager = KernelSpecManager()
     try:
-        directory = Path(manager.get_kernel_spec(name).resource_dir)
-    except NoSuchKernel:
+        found = kernelspec(name)
+    except ConfigError:
         if name:
             log.warning("The kernelspec %r is not installed; the default is used.", name)
         return KernelOptions(), Launch((sys.executable,), dict(env))
-    found = Kernelspec(name, directory, _content(manager, name, directory))
     return found.options(), found.launch(env)
 
 
 def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:
-    """Return the kernelspec of that name, whose kernels get volumes.
+    """Return a kernelspec by its name; refuse one whose kernels get no volumes.
 
     Parameters
     ----------
     name
-        What was typed.
+        The name that the user typed.
     flag
-        What was typed before it, for the advice.
+        The command-line flag before it, for the message.
 
     Raises
     ------
     ConfigError
-        If there is none, or its kernels get no volume; names one of the same kernel that does. Or if its kernels
-        cannot start.
+        There is none, its kernels get no volumes (the message names a kernelspec of the same kernel that gives them),
+        or its kernels cannot start.
     """
     found = kernelspec(name)
     if found.misfit is not None:
@@ -229,7 +227,7 @@ def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:
 
 
 def way_to_volume(source: Kernelspec, flag: str = "") -> str:
-    """Return, as a clause, which kernelspec starts the same kernel in a volume, or how to make one."""
+    """Return a clause that names a kernelspec of the same kernel with volumes, or the command that makes one."""
     usual = f"{source.name}-volume"
     giving = [found for found in kernelspecs() if found.stanza.gives_volume]
     same = [found.name for found in giving if source.command and found.command == source.command]
@@ -241,14 +239,14 @@ def way_to_volume(source: Kernelspec, flag: str = "") -> str:
 
 
 def interpreter_of(program: str) -> str:
-    """Return what `KernelManager.format_kernel_cmd` makes of a kernelspec's program: a bare python is this one."""
+    """Return a kernelspec's program as `KernelManager.format_kernel_cmd` does: a bare `python` is this interpreter."""
     major, minor = sys.version_info[:2]
     bare = {"python", f"python{major}", f"python{major}.{minor}"}
     return sys.executable if program in bare else program
 
 
 def _kind(value: object) -> str:
-    """Return what JSON calls a value that is no object."""
+    """Return JSON's name for the type of a value that is no object."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, list):
@@ -259,7 +257,7 @@ def _kind(value: object) -> str:
 def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:
     path = directory / "kernel.json"
     if not path.exists():
-        # ipykernel's own kernel is there without having been installed; only the manager knows it.
+        # ipykernel's own kernelspec exists without a file; only the manager knows it.
         return dict(manager.get_kernel_spec(name).to_dict())
     try:
         content = json.loads(path.read_bytes())

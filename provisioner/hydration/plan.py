@@ -1,4 +1,4 @@
-"""From what a kernelspec declares to the steps that bring it about, in their order."""
+"""From what a kernelspec declares to the steps that hydrate it, in their order."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from provisioner.settings.options import KernelOptions
 if TYPE_CHECKING:
     from provisioner.hydration.steps.uv.declaration import Declaration
 
-# Each step is imported where a kernelspec declares it: every process that starts a kernel pays for the rest.
+# Each step is imported only where a kernelspec declares it: every kernel start pays for these imports.
 
 
 def plan(options: KernelOptions, uv_cache: Path) -> list[Step]:
-    """Return the steps in their order: Nix, Python, bootstrap command, those of entry points.
+    """Return the steps in their order: Nix, Python, bootstrap command, then those of other packages.
 
     Parameters
     ----------
     options
         What the kernelspec declares.
     uv_cache
-        uv's cache, which all volumes share; best on their file system.
+        uv's cache, shared by all volumes; best on their file system.
 
     Raises
     ------
     ConfigError
-        An option makes no sense, or no installed package knows it.
+        Options contradict each other, or no installed package knows an option.
     """
     steps: list[Step] = []
     stale: Literal["fail", "warn"] = "warn" if options.stale == "warn" else "fail"
     if options.nix_profile is not None:
-        from provisioner.hydration.steps.nix.profile import NixProfile
+        from provisioner.hydration.steps.nix.step import NixProfile
 
         steps.append(NixProfile(options.nix_profile, tuple(options.nix_watch), stale))
     if (declaration := _declaration(options)) is not None:
@@ -49,15 +49,14 @@ def plan(options: KernelOptions, uv_cache: Path) -> list[Step]:
 
         steps.append(BootstrapCommand(tuple(options.bootstrap_command), options.bootstrap_timeout))
     if options.further:
-        from provisioner.hydration.foreign import foreign_step
+        from provisioner.hydration.steps.third_party import third_party_step
 
-        steps += [foreign_step(option, value) for option, value in options.further.items()]
+        steps += [third_party_step(option, value) for option, value in options.further.items()]
         names = [step.name for step in steps]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(
-                    f"two hydration steps have the name {name!r}: leave out one of the options that add them"
-                )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(
+                f"two hydration steps have the name {twice[0]!r}: leave out one of the options that add them"
+            )
     return steps
 
 

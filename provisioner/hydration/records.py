@@ -1,4 +1,4 @@
-"""What steps remember in the volume: small JSON files, replaced whole."""
+"""Digests of a step's inputs, and the small JSON files in which steps record what they made."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _MISSING = "missing"
 
 
 def digest(inputs: Mapping[str, str]) -> str:
-    """Return one digest of named inputs, whatever order they are in."""
+    """Return one digest of named inputs, independent of their order."""
     text = json.dumps(sorted(inputs.items()), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_text(text: str) -> str:
-    """Return the digest of a value that is an input itself."""
+    """Return the digest of a text."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def digest_file(path: Path) -> str:
-    """Return the digest of a file's bytes; one that cannot be read counts as missing, which is legal."""
+    """Return the digest of a file's bytes; an unreadable file counts as missing, which is a valid state."""
     try:
         if not path.is_file():  # opening a pipe would wait for a writer
             return _MISSING
@@ -35,7 +35,7 @@ def digest_file(path: Path) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what `write_record` wrote, or nothing if that is no longer there as it was."""
+    """Return what `write_record` wrote; empty if the file is missing or damaged."""
     try:
         record = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
@@ -44,5 +44,5 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Replace a record: after a crash it is the old one or the new one, and on disk when this returns."""
+    """Replace a record atomically; it is synced to disk when this returns."""
     replace_file(path, json.dumps(record).encode(), durable=True)

@@ -1,7 +1,8 @@
-"""The face of a hydration step: what it depends on, how it is done, what the kernel gets from it.
+"""The interface of a hydration step: what it depends on, how it hydrates, what the kernel gets from it.
 
-A step knows no pool, no lease and no kernel. It runs in a worker thread, never on an event loop, and it is
-handed all that it may read. Steps run in a fixed order, each seeing the launch that the steps before it left.
+A step knows no pool, no lease and no kernel. It runs in a worker thread, never on an event loop, and gets
+everything that it may read as arguments. Steps run in a fixed order; each gets the launch as the steps before it
+changed it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Launch:
     env
         Its whole environment, secrets included.
     added
-        The part of `env` that earlier steps have set, kept by the pipeline. It came from the declared
+        The part of `env` that earlier steps have set; the runner maintains it. It comes from the declared
         environment and not from the server, so the hooks of later steps may see all of it.
     """
 
@@ -37,18 +38,18 @@ class Launch:
 
 @dataclass(frozen=True)
 class Pristine:
-    """A hydrated volume of the same kernelspec that nobody has used: what it has may be copied.
+    """A hydrated volume of the same kernelspec that no session has used, so that its environment may be copied.
 
-    A step copies only what its key is the same for, and what it knows to be free of the volume's path; what
-    only hooks have made is made by the hooks again.
+    A step copies only what has the same key and does not depend on the volume's path. What hooks made is made
+    again by the hooks.
 
     Parameters
     ----------
     state
-        The template's state directory.
+        The state directory of that volume.
     is_pristine
-        Asked after the copying: whether still nobody has used that volume. It is not leased, for whoever
-        claims it must not wait; so what was copied counts only after this has said yes.
+        Whether the volume is still unused. The caller calls it after copying: the volume is not leased, so that
+        a session can claim it at any time, and a copy counts only if it was unused until then.
     """
 
     state: Path
@@ -65,15 +66,15 @@ class Place:
         The volume's directory, an absolute path without symbolic links. Hooks run in it.
     state
         A directory inside the volume for the environment and the steps' own records. It exists, is private
-        to the user and moves with the volume; nothing in it may be trusted to be as it was left.
+        to the user and moves with the volume. A step must not rely on its content being unchanged.
     refresh
-        Ask for everything anew, also what is intact: `hydrate` then takes no short cut.
+        Hydrate also what is intact, and ask remote sources again: `hydrate` takes no short cut.
     template
         A volume to copy from, where that is faster.
     kernelspec
-        The kernelspec whose kernel is started.
+        The kernelspec of the kernel that is started.
     name
-        The name of the Python environment: a volume has one for each Python (`environments.settled`).
+        The name of the Python environment: a volume has one for each Python (see `steps.python.owners`).
     """
 
     volume: Path
@@ -94,15 +95,15 @@ class Place:
         return self.state / "hydration.log"
 
     def record(self, step: str) -> Path:
-        """Return the file in which a step of this name may keep what it must remember."""
+        """Return the file in which a step of this name may keep its record."""
         return self.state / f"{step}.json"
 
 
 class Step(Protocol):
-    """One way of bringing an environment about.
+    """One way of making an environment.
 
-    For each start the runner calls `key`; where the key or `intact` says that the volume does not have it,
-    `hydrate` and then `key` again (a tool may have written a lock file); and always `environment`.
+    For each start the runner calls `key`. If the key differs from the recorded one, or `intact` returns False, it
+    calls `hydrate` and then `key` again (a tool may have written a lock file). It always calls `environment`.
     """
 
     @property
@@ -115,18 +116,18 @@ class Step(Protocol):
         ...
 
     def intact(self, place: Place, launch: Launch) -> bool:
-        """Whether what `hydrate` made is still there and fits this place. Starts no process."""
+        """Whether what `hydrate` made still exists and fits this volume. Starts no process."""
         ...
 
     def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
-        """Make the environment; whole or not at all, also when the process is killed at any instant.
+        """Make the environment; all or nothing, even if the process is killed at any instant.
 
         Raises
         ------
         HydrationFailed
             With the tail of the real output.
         Cancelled
-            Soon (under a second) after `cancel` was set; every process started is gone by then.
+            Less than a second after `cancel` was set; every process that the step started has ended by then.
         """
         ...
 
@@ -137,24 +138,24 @@ class Step(Protocol):
 
 @runtime_checkable
 class Traceable(Protocol):
-    """A step that can say what its key was made from, so that a miss names what changed."""
+    """A step that can name the inputs of its key, so that a miss names what changed."""
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
-        """Return the digest of each input by the name a person knows it by (a file's path, mostly)."""
+        """Return the digest of each input, by a name that the user knows (mostly a file's path)."""
         ...
 
 
 @runtime_checkable
 class Lasting(Protocol):
-    """A step whose work stays whole when a kernelspec with other inputs has its own done in the same volume.
+    """A step whose work stays whole when another kernelspec hydrates the same step with other inputs.
 
-    It is recorded for each kernelspec, so that kernels of several may take turns in a volume and find theirs done.
-    What any other step has made counts as gone once the same step has done something else.
+    The runner records it for each kernelspec, so that kernels of several kernelspecs may alternate in one volume
+    without hydrating again. The work of any other step counts as lost once the same step ran with other inputs.
     """
 
     @property
     def lasts(self) -> Literal[True]:
-        """Always true: having it is what tells."""
+        """Always True; the runner only checks that the attribute exists."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A real Nix with a store of its own, and a real uv with the machine's package index."""
+"""Fixtures: a real Nix with its own store, and a real uv with the machine's package index."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.hydration.foreign import _factory
 from provisioner.hydration.step import Launch, Place
+from provisioner.hydration.steps.third_party import _factory
 from provisioner.system.removal import remove
 from tests.support.example_package import install_example
 from tests.support.nix_store import NixStore, make_store
@@ -21,13 +21,13 @@ from tests.support.tools import require
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """A volume that nothing has been done to."""
+    """A new volume."""
     return make_place(tmp_path / "volume")
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A server's environment, tokens included."""
+    """A server's environment, including a token."""
     home = tmp_path / "home"
     home.mkdir()
     return {**plain_environment(), "HOME": str(home), "JUPYTERHUB_API_TOKEN": "hush-hush"}
@@ -35,7 +35,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def launch(environment: dict[str, str]) -> Launch:
-    """What jupyter_client makes of the usual kernel.json: the server's own interpreter."""
+    """The launch that jupyter_client makes of the usual kernel.json: the server's own interpreter."""
     return Launch(
         (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"), environment
     )
@@ -43,7 +43,7 @@ def launch(environment: dict[str, str]) -> Launch:
 
 @pytest.fixture(scope="session")
 def nix_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
-    """One store for the whole session, offline, apart from the machine's own."""
+    """One offline store for the whole test session, separate from the machine's own."""
     require("nix", "install the package nix-bin")
     root = tmp_path_factory.mktemp("nix")
     yield make_store(root)
@@ -52,7 +52,7 @@ def nix_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
 
 @pytest.fixture
 def nix(nix_session: NixStore, launch: Launch) -> tuple[NixStore, Launch]:
-    """The store, and a launch that finds it."""
+    """The store, and a launch whose environment leads to it."""
     return nix_session, Launch(launch.argv, {**launch.env, **nix_session.env})
 
 
@@ -77,7 +77,7 @@ def index() -> Mapping[str, str]:
 
 @pytest.fixture(scope="session")
 def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for the whole session, so that the index is asked once for each package."""
+    """One cache for the whole test session, so that each package is fetched once."""
     return tmp_path_factory.mktemp("uv-cache")
 
 
@@ -89,7 +89,7 @@ def uv_launch(launch: Launch, index: Mapping[str, str]) -> Launch:
 
 @pytest.fixture
 def example_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package of somebody else's that adds two options."""
+    """A package of another author that adds hydration options."""
     install_example(tmp_path / "site")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     _factory.cache_clear()

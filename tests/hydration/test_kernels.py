@@ -1,4 +1,4 @@
-"""Hydration as a user meets it: real kernels, through jupyter_client and the provisioner."""
+"""Hydration as a user sees it: real kernels, started by jupyter_client through the provisioner."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, index: Mapping[str, str]) -> Iterator[World]:
-    """One root and one cache for all, so that packages are fetched once."""
+    """One root and one cache for all tests of this file, so that packages are fetched once."""
     folder = tmp_path_factory.mktemp("world")
     for name, version in (("apple", "1.0"), ("plum", "3.0")):
         make_wheel(folder / "shop", name, version)
@@ -62,12 +62,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, index: Mapping[str, str]) ->
 
 @pytest.fixture
 def nix_world(world: World, nix_session: NixStore) -> World:
-    """The same, where Nix finds its store."""
+    """The same world, with a Nix store."""
     return replace(world, env={**world.env, **nix_session.env})
 
 
 def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait for what another process does."""
+    """Wait until another process has done something."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -75,7 +75,7 @@ def until(condition: Callable[[], bool], seconds: float = 90) -> None:
 
 
 async def refused(world: World, kernelspec: str, session: str) -> str:
-    """Start a kernel that must not start; return why."""
+    """Start a kernel whose start must fail; return the reason."""
     with pytest.raises(HydrationFailed) as failure:
         async with world.kernel(kernelspec, session):
             pass
@@ -98,9 +98,11 @@ def test_a_bootstrap_command_runs_once_per_volume_and_again_when_it_changes(worl
     assert "said\n" in world.log("boot")
 
 
-def test_what_a_hook_prints_is_told_line_by_line_and_that_it_is_done_once(world: World) -> None:
-    told: list[Event] = []
-    unsubscribe = world.pool.events.subscribe(told.append)
+def test_each_line_that_a_hook_prints_is_an_event_and_so_is_the_end_of_hydration(
+    world: World,
+) -> None:
+    reported: list[Event] = []
+    unsubscribe = world.pool.events.subscribe(reported.append)
 
     async def check() -> None:
         name = world.declare("telling", bootstrap_command=["sh", "-c", "echo one; echo two >&2"])
@@ -111,7 +113,7 @@ def test_what_a_hook_prints_is_told_line_by_line_and_that_it_is_done_once(world:
         asyncio.run(check())
     finally:
         unsubscribe()
-    events = [event for event in told if event.session == "telling"]
+    events = [event for event in reported if event.session == "telling"]
     lines = [e.details for e in events if e.kind is Kind.HYDRATION_PROGRESS]
     printed = [line["message"] for line in lines if line["step"] == "bootstrap"]
     assert sorted(printed) == ["one", "running sh", "two"]
@@ -119,8 +121,8 @@ def test_what_a_hook_prints_is_told_line_by_line_and_that_it_is_done_once(world:
     assert [e.details["hit"] for e in events if e.kind is Kind.HYDRATED] == [False]
 
 
-def test_the_volume_stays_leased_until_the_last_process_of_a_hook_is_gone(world: World) -> None:
-    """It is its supervisor that holds the lease too: the server that asked for it may have been killed by then."""
+def test_the_volume_stays_leased_until_the_last_process_of_a_hook_has_ended(world: World) -> None:
+    """The supervisor of the hook holds the lease too: the server that started it may have been killed meanwhile."""
     code = "import os, psutil; print(*(f.path for f in psutil.Process(os.getppid()).open_files()))"
 
     async def check() -> None:
@@ -176,7 +178,7 @@ def test_a_cancelled_start_ends_the_whole_tree_of_the_hook_and_gives_the_volume_
     world.assert_given_back("cancelled")
 
 
-def test_a_kernel_runs_in_its_nix_profile_with_the_python_that_it_brings(
+def test_a_kernel_runs_in_its_nix_profile_with_the_profiles_python(
     nix_world: World, nix_session: NixStore, tmp_path: Path
 ) -> None:
     flake = nix_session.flake(tmp_path / "flake", hook="export HOOKED=by-the-hook")
@@ -184,11 +186,11 @@ def test_a_kernel_runs_in_its_nix_profile_with_the_python_that_it_brings(
 
     async def check() -> None:
         async with nix_world.kernel(name, "nix") as kernel:
-            told = json.loads(await kernel.ask(REPORT))
+            reported = json.loads(await kernel.ask(REPORT))
             store = str(nix_session.root / "store")
-            assert (told["greeting"], told["hooked"]) == ("hello", "by-the-hook")
-            assert told["ran_by"].startswith(store)
-            assert told["greet"].startswith(store)
+            assert (reported["greeting"], reported["hooked"]) == ("hello", "by-the-hook")
+            assert reported["ran_by"].startswith(store)
+            assert reported["greet"].startswith(store)
             assert await kernel.ask("!greet") == "hello"
 
     asyncio.run(check())
@@ -197,7 +199,7 @@ def test_a_kernel_runs_in_its_nix_profile_with_the_python_that_it_brings(
 def test_nix_uv_and_a_bootstrap_command_compose_and_a_restart_runs_only_the_kernel(
     nix_world: World, nix_session: NixStore, tmp_path: Path
 ) -> None:
-    """One kernel for all of it: what each step gives, what the user adds, and what secrets do not reach."""
+    """One kernel shows what each step provides, what the user adds, and where no secret may appear."""
     flake = nix_session.flake(tmp_path / "flake", hook="export HOOKED=yes; env > hook-saw")
     name = nix_world.declare(
         "all",
@@ -237,7 +239,7 @@ def test_nix_uv_and_a_bootstrap_command_compose_and_a_restart_runs_only_the_kern
 
 
 def secrets_in(volume: Path) -> Iterator[Path]:
-    """Yield the files of a volume that have a secret in them."""
+    """Yield the files of a volume that contain a secret."""
     for path in volume.rglob("*"):
         if path.is_file() and not path.is_symlink():
             content = path.read_bytes()
@@ -246,14 +248,14 @@ def secrets_in(volume: Path) -> Iterator[Path]:
 
 
 def only_the_kernel(started: list[str]) -> bool:
-    """Whether of all processes that this one started there is one, and that is a kernel."""
+    """Whether the only child process of this process is a kernel."""
     return len(started) == 1 and "ipykernel_launcher" in started[0]
 
 
-def test_four_kernels_started_at_once_hydrate_each_volume_once_and_side_by_side(
+def test_four_kernels_started_at_once_hydrate_each_volume_once_and_both_volumes_in_parallel(
     world: World, tmp_path: Path
 ) -> None:
-    """Each volume's command waits until the other's has begun: under one lock for all, it would wait in vain."""
+    """Each volume's command waits until the other's has begun: with one lock for all, it would wait for ever."""
     script = (
         f"touch {tmp_path}/$JUPYTER_VOLUME_SESSION; echo run >> made; n=0; "
         f"until [ -e {tmp_path}/left ] && [ -e {tmp_path}/right ]; do "
@@ -289,7 +291,7 @@ print("up", flush=True)
 """
 
 
-def test_a_server_killed_while_it_hydrates_leaves_no_process_and_the_next_start_is_whole(
+def test_a_server_killed_while_it_hydrates_leaves_no_process_and_the_next_start_completes_the_hydration(
     world: World, tmp_path: Path
 ) -> None:
     begun, proceed = tmp_path / "begun", tmp_path / "proceed"
@@ -300,7 +302,7 @@ def test_a_server_killed_while_it_hydrates_leaves_no_process_and_the_next_start_
         assert server.poll() is None, line_of(server)
         kill(server)
     volume = world.volume("killed")
-    # Whoever ends the hook holds the lease meanwhile: nobody works beside it.
+    # The hook's supervisor holds the lease until the hook has ended: no other start works beside it.
     until(lambda: not world.is_leased("killed"), 30)
     assert processes_of(str(volume)) == []
     proceed.touch()
@@ -314,7 +316,7 @@ def test_a_server_killed_while_it_hydrates_leaves_no_process_and_the_next_start_
 
 
 def notebook(path: Path, *cells: str, **volume: str) -> Path:
-    """Write a notebook that says something of its volume."""
+    """Write a notebook with metadata for its volume."""
     code: dict[str, object] = {
         "cell_type": "code",
         "metadata": {},
@@ -373,7 +375,7 @@ def test_a_notebooks_own_requirements_count_only_where_the_administrator_allows_
 
 
 @pytest.mark.usefixtures("example_package")
-def test_a_step_of_somebody_elses_package_is_an_option_of_kernel_json(world: World) -> None:
+def test_a_step_of_another_package_is_an_option_of_kernel_json(world: World) -> None:
     name = world.declare("third", example_data="1, 2, 3")
 
     async def check() -> None:

@@ -15,17 +15,25 @@ import pytest
 
 from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.core.progress import StepProgress
-from provisioner.hydration import runner as pipeline
-from provisioner.hydration.condition import Condition, examine
+from provisioner.hydration import journal
+from provisioner.hydration.journal import StepStatus
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import StepReport, hydrate
+from provisioner.hydration.status import examine
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
 from provisioner.settings.options import KernelOptions
 from tests.support.nix_store import NixStore
 from tests.support.starter import watch_points
-from tests.support.starts import Told, ask_kernel, make_place, processes_of, processes_started, run
+from tests.support.starts import (
+    Reported,
+    ask_kernel,
+    make_place,
+    processes_of,
+    processes_started,
+    run,
+)
 from tests.support.wheels import make_wheel
 
 POINTS = 10
@@ -33,7 +41,7 @@ POINTS = 10
 
 @dataclass(frozen=True)
 class World:
-    """A kernelspec with all kinds of steps, and what its environment is to look like."""
+    """A kernelspec with all kinds of steps, and a check of its environment."""
 
     store: NixStore
     launch: Launch
@@ -66,7 +74,7 @@ class World:
         )
 
     def assert_whole(self, place: Place, launch: Launch) -> None:
-        """Show that the environment works, that nothing half-made is left, and that nobody is at work."""
+        """Assert that the environment works, that nothing unfinished is left, and that no process is running."""
         code = "import os, apple; print(os.environ['GREETING'], apple.VERSION, apple.__file__)"
         ran = subprocess.run(
             [launch.argv[0], "-c", code],
@@ -95,7 +103,7 @@ def world(nix: tuple[NixStore, Launch], uv_launch: Launch, uv_cache: Path, tmp_p
     store, nix_launch = nix
     shop = tmp_path / "shop"
     make_wheel(shop, "apple", "1.0")
-    make_wheel(shop, "pip", "99")  # the real one is compiled for a second, each of forty times
+    make_wheel(shop, "pip", "99")  # compiling the real one takes a second, forty times
     links = ",".join(filter(None, [uv_launch.env.get("UV_FIND_LINKS"), str(shop)]))
     env = {**uv_launch.env, **nix_launch.env, "UV_FIND_LINKS": links, "XDG_MARK": str(tmp_path)}
     return World(
@@ -131,7 +139,9 @@ def test_nix_python_and_bootstrap_compose_and_a_second_start_starts_nothing(
     assert printed.split() == [str(place.environment), "hello", "1.0"]
 
 
-def test_of_four_starts_at_once_one_hydrates_and_all_run(world: World, place: Place) -> None:
+def test_of_four_simultaneous_starts_one_hydrates_and_all_get_the_environment(
+    world: World, place: Place
+) -> None:
     starts = [world.start(place) for _ in range(4)]
     reports = [json.loads(start.communicate(timeout=120)[0]) for start in starts]
     hits = sorted(tuple(report["hits"]) for report in reports)
@@ -141,7 +151,9 @@ def test_of_four_starts_at_once_one_hydrates_and_all_run(world: World, place: Pl
         world.assert_whole(place, Launch(tuple(report["argv"]), report["env"]))
 
 
-def test_killed_at_any_point_the_next_start_hydrates_whole(world: World, tmp_path: Path) -> None:
+def test_after_a_kill_at_any_point_the_next_start_completes_the_hydration(
+    world: World, tmp_path: Path
+) -> None:
     untouched = make_place(tmp_path / "untouched")
     points = json.loads(world.start(untouched).communicate(timeout=120)[0])["points"]
     assert points >= POINTS
@@ -159,7 +171,7 @@ def test_killed_at_any_point_the_next_start_hydrates_whole(world: World, tmp_pat
         )
 
 
-def test_killed_while_changing_an_environment_the_next_start_has_the_new_one_whole(
+def test_after_a_kill_during_a_change_the_next_start_has_the_complete_new_environment(
     world: World, tmp_path: Path
 ) -> None:
     make_wheel(tmp_path / "shop", "apple", "0.5")
@@ -181,23 +193,25 @@ def test_killed_while_changing_an_environment_the_next_start_has_the_new_one_who
         )
 
 
-def test_cancelled_at_any_point_the_next_start_hydrates_whole(world: World, tmp_path: Path) -> None:
-    heard: list[int] = []
+def test_after_a_cancel_at_any_point_the_next_start_completes_the_hydration(
+    world: World, tmp_path: Path
+) -> None:
+    collected: list[int] = []
     here: dict[str, Any] = {"cancel_at": None, "cancel": Event()}
 
     def at(point: int) -> None:
-        heard.append(point)
-        if here["cancel_at"] is not None and len(heard) == here["cancel_at"]:
+        collected.append(point)
+        if here["cancel_at"] is not None and len(collected) == here["cancel_at"]:
             here["cancel"].set()
 
     watch_points(tmp_path, at)
     run(plan(world.options, world.uv_cache), make_place(tmp_path / "untouched"), world.launch)
-    points = len(heard)
+    points = len(collected)
     assert points >= POINTS
     for number in range(POINTS):
         place = make_place(tmp_path / f"cancelled{number}")
-        heard.clear()
-        # The last process has ended before the last few points: from there on it is too late to cancel.
+        collected.clear()
+        # The last process has ended before the last few points; after that, a cancel has no effect.
         here.update(cancel_at=1 + number * (points - 12) // (POINTS - 1), cancel=Event())
         with pytest.raises(Cancelled):
             run(plan(world.options, world.uv_cache), place, world.launch, cancel=here["cancel"])
@@ -209,7 +223,7 @@ def test_cancelled_at_any_point_the_next_start_hydrates_whole(world: World, tmp_
 
 
 def test_a_start_that_waits_for_another_can_be_cancelled(place: Place, launch: Launch) -> None:
-    begun, done, told, cancel = Event(), Event(), Told(), Event()
+    begun, done, reported, cancel = Event(), Event(), Reported(), Event()
 
     class Slow(Recorder):
         def hydrate(
@@ -219,7 +233,7 @@ def test_a_start_that_waits_for_another_can_be_cancelled(place: Place, launch: L
             done.wait(60)
 
     def stop(step: str, message: str, fraction: float | None = None) -> None:
-        told(step, message)
+        reported(step, message)
         cancel.set()
 
     first = Thread(target=run, args=([Slow()], place, launch))
@@ -228,14 +242,14 @@ def test_a_start_that_waits_for_another_can_be_cancelled(place: Place, launch: L
         assert begun.wait(60)
         with pytest.raises(Cancelled):
             run([Slow()], place, launch, progress=stop, cancel=cancel)
-        assert "waiting for another start" in told.text
+        assert "waiting for another start" in reported.text
     finally:
         done.set()
         first.join()
 
 
 class Recorder:
-    """A step that keeps account."""
+    """A step that counts its hydrations."""
 
     name = "recorder"
 
@@ -274,14 +288,14 @@ class Needs(Recorder):
         return launch.env["VALUE"]
 
 
-def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) -> None:
+def test_the_report_has_the_duration_of_each_step(place: Place, launch: Launch) -> None:
     seconds = iter([1.0, 4.0])
     hydrated = hydrate(
         [Recorder()],
         place,
         launch,
         repeat="jupyter volumes hydrate s",
-        progress=Told(),
+        progress=Reported(),
         cancel=Event(),
         force=True,
         clock=lambda: next(seconds),
@@ -289,53 +303,59 @@ def test_the_report_tells_how_long_each_step_took(place: Place, launch: Launch) 
     assert hydrated.report[0].took == timedelta(seconds=3)
 
 
-def test_what_has_changed_is_told_before_it_is_done_again(place: Place, launch: Launch) -> None:
-    told = Told()
+def test_changed_inputs_are_reported_before_the_step_is_hydrated_again(
+    place: Place, launch: Launch
+) -> None:
+    reported = Reported()
     for command in ("one", "two"):
-        run([BootstrapCommand(("echo", command))], place, launch, progress=told)
+        run([BootstrapCommand(("echo", command))], place, launch, progress=reported)
     changed = "bootstrap: bootstrap_command changed; hydrating again"
-    assert told.lines.index(changed) < told.lines.index("bootstrap: two")
-    assert told.lines.count(changed) == 1
+    assert reported.lines.index(changed) < reported.lines.index("bootstrap: two")
+    assert reported.lines.count(changed) == 1
 
 
-def test_a_record_tells_when_a_step_was_done(place: Place, launch: Launch) -> None:
+def test_the_journal_has_the_time_at_which_a_step_was_completed(
+    place: Place, launch: Launch
+) -> None:
     moments = iter([datetime(2026, 3, 1, 12, tzinfo=timezone.utc)])
-    for _ in range(2):  # the second time it is a hit, which is no other moment
+    for _ in range(2):  # the second time it is a hit, and the time stays
         hydrate(
             [Recorder()],
             place,
             launch,
             repeat="jupyter volumes hydrate s",
-            progress=Told(),
+            progress=Reported(),
             cancel=Event(),
             now=lambda: next(moments),
         )
         (state,) = examine([Recorder()], place, launch)
-        assert state.condition is Condition.FRESH
+        assert state.status is StepStatus.FRESH
         assert state.at == datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
-def test_each_step_is_examined_within_those_before_it(place: Place, launch: Launch) -> None:
+def test_each_step_is_examined_inside_the_environment_of_the_steps_before_it(
+    place: Place, launch: Launch
+) -> None:
     steps = [Sets("one"), Needs("one")]
     run(steps, place, launch)
-    assert [state.condition for state in examine(steps, place, launch)] == [Condition.FRESH] * 2
+    assert [state.status for state in examine(steps, place, launch)] == [StepStatus.FRESH] * 2
     steps = [Sets("two"), Needs("two")]
     states = list(examine(steps, place, launch))
-    assert [state.condition for state in states] == [Condition.CHANGED] * 2
+    assert [state.status for state in states] == [StepStatus.CHANGED] * 2
     assert [state.changed for state in states] == [(), ()], "these steps name no inputs"
 
 
-def test_a_step_of_which_a_volume_has_one_is_done_again_for_whoever_comes_next(
+def test_a_step_that_does_not_last_is_hydrated_again_after_another_kernelspec_hydrated_it(
     place: Place, launch: Launch
 ) -> None:
-    """It is not known to keep what it has made for another kernelspec's inputs."""
+    """Such a step may have destroyed what it made for the other kernelspec's inputs."""
     steps = {name: Recorder(name) for name in ("one", "two")}
     for name, step in [*steps.items()] * 2:
         run([step], replace(place, kernelspec=name), launch)
     assert [step.hydrated for step in steps.values()] == [2, 2]
 
 
-def test_starts_of_two_kernelspecs_in_turn_find_their_overlay_done(
+def test_alternating_starts_of_two_kernelspecs_hydrate_each_overlay_once(
     place: Place, launch: Launch, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -349,7 +369,7 @@ def test_starts_of_two_kernelspecs_in_turn_find_their_overlay_done(
 
 
 @pytest.mark.parametrize("kind", ["full", "broken"])
-def test_a_volume_that_cannot_be_written_is_told_in_one_line(
+def test_a_volume_that_cannot_be_written_is_reported_in_one_line(
     place: Place, launch: Launch, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")
@@ -358,7 +378,7 @@ def test_a_volume_that_cannot_be_written_is_told_in_one_line(
         raise error
 
     if kind == "full":
-        monkeypatch.setattr(pipeline, "write_record", full)
+        monkeypatch.setattr(journal, "write_record", full)
     else:
         (place.state / "hydration.lock").mkdir()
     with pytest.raises(HydrationFailed, match="could not be written") as refusal:
@@ -367,27 +387,27 @@ def test_a_volume_that_cannot_be_written_is_told_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
-def test_force_hydrates_what_is_there(place: Place, launch: Launch) -> None:
+def test_force_hydrates_what_is_up_to_date(place: Place, launch: Launch) -> None:
     step = Recorder()
     for force in (False, False, True):
         run([step], place, launch, force=force)
     assert step.hydrated == 2
 
 
-def test_a_failure_tells_the_command_that_repeats_it(place: Place, launch: Launch) -> None:
+def test_a_failure_names_the_command_that_repeats_it(place: Place, launch: Launch) -> None:
     with pytest.raises(HydrationFailed, match=r"\(to repeat it: jupyter volumes warm mine\)"):
         hydrate(
             [BootstrapCommand(("false",))],
             place,
             launch,
             repeat="jupyter volumes warm mine",
-            progress=Told(),
+            progress=Reported(),
             cancel=Event(),
         )
 
 
-def test_what_steps_say_of_addresses_tells_no_logins(place: Place, launch: Launch) -> None:
-    address, told = "git+https://me:hush@127.0.0.1/flake", Told()
+def test_progress_and_failures_of_steps_contain_no_logins(place: Place, launch: Launch) -> None:
+    address, reported = "git+https://me:hush@127.0.0.1/flake", Reported()
 
     class Telling(Recorder):
         stale: Literal["fail", "warn"] = "warn"
@@ -401,18 +421,18 @@ def test_what_steps_say_of_addresses_tells_no_logins(place: Place, launch: Launc
                 raise HydrationFailed(f"{address} cannot be reached: try again")
 
     step = Telling()
-    run([step], place, launch, progress=told)
+    run([step], place, launch, progress=reported)
     step.fails = True
-    (warned,) = run([step], place, launch, progress=told, force=True).report
+    (warned,) = run([step], place, launch, progress=reported, force=True).report
     step.stale = "fail"
     with pytest.raises(HydrationFailed) as failure:
-        run([step], place, launch, progress=told, force=True)
-    for said in (told.text, warned.warning, str(failure.value)):
+        run([step], place, launch, progress=reported, force=True)
+    for said in (reported.text, warned.warning, str(failure.value)):
         assert "git+https://…@127.0.0.1/flake" in said
         assert "hush" not in said
 
 
-def test_a_step_whose_key_cannot_be_made_fails_like_its_hydration(
+def test_a_step_whose_key_fails_reports_the_failure_of_its_hydration(
     place: Place, launch: Launch
 ) -> None:
     class Broken(Recorder):
@@ -424,7 +444,7 @@ def test_a_step_whose_key_cannot_be_made_fails_like_its_hydration(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"recorder": 5}', '{"recorder": {"key": []}}'])
-def test_a_damaged_record_is_no_hit(place: Place, launch: Launch, text: str) -> None:
+def test_a_damaged_journal_entry_is_no_hit(place: Place, launch: Launch, text: str) -> None:
     run([Recorder()], place, launch)
     place.record("hydration").write_text(text)
     step = Recorder()
@@ -433,7 +453,7 @@ def test_a_damaged_record_is_no_hit(place: Place, launch: Launch, text: str) -> 
 
 
 @pytest.mark.usefixtures("example_package")
-def test_a_package_of_somebody_else_adds_a_step(place: Place, launch: Launch) -> None:
+def test_another_package_adds_a_step(place: Place, launch: Launch) -> None:
     options = KernelOptions().having(overlay=False, further={"example_data": "1, 2"})
     hydrated = run(plan(options, place.state), place, launch)
     assert Path(hydrated.launch.env["DATA"]).read_text() == "1, 2"
@@ -451,14 +471,14 @@ def test_a_package_of_somebody_else_adds_a_step(place: Place, launch: Launch) ->
         ({"no_such_option": 5}, "no installed package knows"),
     ],
 )
-def test_options_that_nobody_knows_or_likes_are_refused(
+def test_unknown_options_and_refused_values_fail_in_one_line(
     tmp_path: Path, extra: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         plan(KernelOptions().having(overlay=False, further=extra), tmp_path)
 
 
-def test_an_overlay_takes_the_place_of_a_declared_environment(
+def test_an_overlay_is_made_unless_an_environment_is_declared(
     place: Place, launch: Launch, tmp_path: Path
 ) -> None:
     options = KernelOptions().having(bootstrap_command=["python", "-c", "open('made', 'w')"])

@@ -34,12 +34,12 @@ class Does:
         return launch
 
 
-def test_a_child_forked_during_a_hydration_holds_up_no_other_start(
+def test_a_child_forked_during_a_hydration_does_not_block_another_start(
     place: Place, launch: Launch
 ) -> None:
     children: list[Child] = []
     cancel = Event()
-    cancel.set()  # whoever has to wait says so, and gives up
+    cancel.set()  # a start that has to wait raises Cancelled at once
     run([Does("forks", lambda: children.append(Child(lambda: "up", stays=True)))], place, launch)
     with children[0] as child:
         assert child.said() == "up"

@@ -1,4 +1,4 @@
-"""Spares after the first are copied from it, as far as it is nobody's and its environment the same."""
+"""A further spare is copied from the first one, if that is unused and has the same environment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COPYING = "copying the environment of another volume"
 
 @dataclass
 class Orchard:
-    """A root, a kernelspec that declares requirements, and what hydrations tell."""
+    """A root, a kernelspec that declares requirements, and the progress of hydrations."""
 
     root: Path
     spec: Path
@@ -55,7 +55,7 @@ class Orchard:
         self.spec.write_text(json.dumps(content))
 
     def warm(self, wanted: int) -> list[str]:
-        """Make spares; return what was told."""
+        """Make spares; return the reported progress."""
         self.lines.clear()
         warm(self.pool, NAME, wanted, progress=self.tell, cancel=Event(), env=self.env)
         return self.lines
@@ -105,13 +105,15 @@ def _orchard(
 
 
 def install(orchard: Orchard, record: Record, *what: str) -> None:
-    """Install a package by pip, whose scripts name their interpreter by its full path."""
+    """Install a package with pip, whose scripts contain the full path of their interpreter."""
     target = orchard.environment(record) / "bin/python"
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", target, "install", "--quiet"]
     subprocess.run([*pip, "--no-index", "--find-links", orchard.shop, *what], check=True)
 
 
-def test_the_second_spare_is_copied_without_a_process_and_runs_by_itself(orchard: Orchard) -> None:
+def test_the_second_spare_is_copied_without_starting_a_process_and_runs_independently(
+    orchard: Orchard,
+) -> None:
     assert not any(COPYING in line for line in orchard.warm(1))
     with processes_started() as started:
         assert any(COPYING in line for line in orchard.warm(2))
@@ -135,7 +137,7 @@ def test_the_second_spare_is_copied_without_a_process_and_runs_by_itself(orchard
     assert printed.strip() == str(orchard.packages(second) / "apple.py")
 
 
-def test_no_file_of_a_copy_names_the_place_of_the_template(orchard: Orchard) -> None:
+def test_no_file_of_a_copy_contains_the_path_of_the_template(orchard: Orchard) -> None:
     orchard.warm(1)
     install(orchard, orchard.spares()[0], "--force-reinstall", "apple==1.0")
     orchard.warm(2)
@@ -151,7 +153,7 @@ def test_no_file_of_a_copy_names_the_place_of_the_template(orchard: Orchard) -> 
     assert naming == []
 
 
-def test_what_changes_in_one_volume_stays_in_it(orchard: Orchard) -> None:
+def test_a_change_in_one_volume_does_not_appear_in_its_copy(orchard: Orchard) -> None:
     orchard.warm(2)
     first, second = orchard.spares()
     install(orchard, first, "plum")
@@ -164,7 +166,7 @@ def test_what_changes_in_one_volume_stays_in_it(orchard: Orchard) -> None:
         assert (orchard.environment(second) / name).read_bytes() == before
 
 
-def test_a_spare_that_somebody_has_used_is_no_template(orchard: Orchard) -> None:
+def test_a_spare_that_was_used_is_not_copied(orchard: Orchard) -> None:
     orchard.warm(1)
     (record,) = orchard.spares()
     used = orchard.pool.acquire(record.session, NAME, kernel="a shell in it")
@@ -176,7 +178,7 @@ def test_a_spare_that_somebody_has_used_is_no_template(orchard: Orchard) -> None
     assert any("making a virtual environment" in line for line in orchard.lines)
 
 
-def test_a_spare_in_which_a_hook_has_installed_something_is_no_template(orchard: Orchard) -> None:
+def test_a_spare_in_which_a_hook_has_installed_something_is_not_copied(orchard: Orchard) -> None:
     orchard.warm(1)
     install(orchard, orchard.spares()[0], "plum")
     orchard.warm(2)
@@ -185,7 +187,7 @@ def test_a_spare_in_which_a_hook_has_installed_something_is_no_template(orchard:
 
 
 @pytest.mark.parametrize("fate", ["claimed", "retired"])
-def test_a_template_that_is_claimed_or_retired_while_it_is_copied_costs_nothing_but_time(
+def test_a_copy_of_a_template_that_is_claimed_or_removed_meanwhile_is_discarded_and_uv_installs(
     orchard: Orchard, fate: str
 ) -> None:
     orchard.warm(1)
@@ -210,7 +212,7 @@ def test_a_template_that_is_claimed_or_retired_while_it_is_copied_costs_nothing_
         assert (orchard.packages(record) / "apple.py").exists()
 
 
-def test_a_copy_of_other_requirements_is_none(orchard: Orchard) -> None:
+def test_a_spare_of_other_requirements_is_not_copied(orchard: Orchard) -> None:
     orchard.warm(1)
     orchard.declare(requirements=["apple==2.0"])
     orchard.warm(1)
@@ -230,7 +232,7 @@ def test_the_bootstrap_command_runs_in_each_volume(orchard: Orchard) -> None:
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
-def test_on_a_file_system_with_reflinks_not_even_an_edit_in_place_is_shared(
+def test_on_a_file_system_with_reflinks_an_edit_in_place_is_not_shared(
     tmp_path: Path,
     index: Mapping[str, str],
     monkeypatch: pytest.MonkeyPatch,

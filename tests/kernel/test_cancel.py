@@ -9,6 +9,8 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import pytest
 from jupyter_client.manager import AsyncKernelManager
@@ -17,7 +19,7 @@ from traitlets.config import Config
 
 from provisioner.core.errors import HydrationFailed
 from provisioner.core.event import Event, Kind
-from provisioner.hydration.pieces import writing
+from provisioner.hydration.steps.overlay.step import Overlay
 from provisioner.pool.pool import Pool
 from tests.support.kernels import MUTE, REAL, environment, install, require_free
 from tests.support.pools import wait_for
@@ -231,8 +233,16 @@ def test_a_start_cancelled_twice_while_it_acquires_gives_the_volume_back(
 
 
 def test_a_start_cancelled_twice_while_it_hydrates_keeps_the_volume_until_its_thread_has_ended(
-    here: Pool, another_process: Pool
+    here: Pool, another_process: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hydrate, writing = Overlay.hydrate, Lock()
+
+    def hydrate_with_lock(*arguments: Any) -> None:
+        with writing:
+            hydrate(*arguments)
+
+    monkeypatch.setattr(Overlay, "hydrate", hydrate_with_lock)
+
     async def run() -> None:
         manager = AsyncKernelManager(kernel_name=REAL)
         with writing:

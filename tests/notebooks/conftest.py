@@ -1,4 +1,4 @@
-"""The command line, a Nix and a package index, as the tests of these have them."""
+"""Fixtures of other folders: the command line, a Nix and a package index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebooks about hydration do what they say, with the commands that they name."""
+"""The notebooks about hydration work as they describe, with the commands that they name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.starts import processes_started
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
-# What shell.nix takes from nixpkgs, in the smallest form that builds without a network.
+# The part of nixpkgs that shell.nix uses, reduced to what builds without a network.
 NIXPKGS = """
 { }: let
   build = name: script: derivation {
@@ -51,7 +51,7 @@ def desk(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commands_of(notebook: Path) -> list[list[str]]:
-    """Return the commands that a notebook's first cell tells its reader to run."""
+    """Return the commands that a notebook's first cell asks its reader to run."""
     source = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
     block = source.partition("```sh\n")[2].partition("```")[0]
     commands = [shlex.split(line) for line in block.splitlines()]
@@ -60,7 +60,7 @@ def commands_of(notebook: Path) -> list[list[str]]:
 
 
 def visit(cli: Cli, notebook: Path, *instead: str) -> list[str]:
-    """Do what the notebook says; return what its cells printed."""
+    """Follow the notebook; return what its cells printed."""
     add, run = commands_of(notebook)
     added = cli(*add[:-1], *(instead or add[-1:]), "--force")
     assert added.code == 0, added.err
@@ -70,7 +70,7 @@ def visit(cli: Cli, notebook: Path, *instead: str) -> list[str]:
 
 
 def remove(cli: Cli, notebook: Path) -> None:
-    """Remove it all again, as the notebook's last cell says."""
+    """Clean up as the notebook's last cell describes."""
     last = "".join(json.loads(notebook.read_text())["cells"][-1]["source"])
     commands = [
         text
@@ -91,7 +91,7 @@ def nix_on_the_machine(nix_session: NixStore, monkeypatch: pytest.MonkeyPatch) -
     return nix_session
 
 
-def test_the_nix_tour_runs_in_its_shell_and_a_second_visit_asks_nix_nothing(
+def test_the_nix_notebook_runs_in_its_shell_and_a_second_run_does_not_call_nix(
     cli: Cli, desk: Path, nix_on_the_machine: NixStore
 ) -> None:
     first = visit(cli, desk / "nix.ipynb")
@@ -112,7 +112,7 @@ def test_the_nix_tour_runs_in_its_shell_and_a_second_visit_asks_nix_nothing(
     remove(cli, desk / "nix.ipynb")
 
 
-def test_the_shell_from_nixpkgs_is_the_same(
+def test_the_nix_notebook_also_works_with_nixpkgs(
     cli: Cli,
     desk: Path,
     tmp_path: Path,
@@ -128,7 +128,7 @@ def test_the_shell_from_nixpkgs_is_the_same(
     assert "ANSWER:   42\n" in printed[1]
 
 
-def test_the_uv_tour_has_its_packages_and_keeps_those_of_its_reader(
+def test_the_uv_notebook_has_its_packages_and_keeps_those_of_its_reader(
     cli: Cli, desk: Path, index: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in index.items():
@@ -144,7 +144,7 @@ def test_the_uv_tour_has_its_packages_and_keeps_those_of_its_reader(
 
 
 @pytest.mark.parametrize(("name", "cure"), [("nix", "nixos.org"), ("uv", "pip install uv")])
-def test_without_the_tool_a_reader_is_told_what_to_do(desk: Path, name: str, cure: str) -> None:
+def test_without_the_tool_a_notebook_names_the_cure(desk: Path, name: str, cure: str) -> None:
     head = "".join(json.loads((desk / f"{name}.ipynb").read_text())["cells"][0]["source"])
     (line,) = [line for line in head.splitlines() if line.startswith("Without ")]
     assert cure in line

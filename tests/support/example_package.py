@@ -1,4 +1,4 @@
-"""A package of somebody else's that adds options to kernel.json."""
+"""A package of another author that adds options to kernel.json."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def nothing(value):
     return object()
 
 class Odd(Data):
-    """Does one thing otherwise than it should: what `code` says."""
+    """A step that `code` changes in one respect."""
 
     def __init__(self, code):
         super().__init__("odd")

@@ -1,4 +1,4 @@
-"""Real kernels through the real provisioner, on a root of the tests' own."""
+"""Real kernels through the real provisioner, with a separate root."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     @property
     def pool(self) -> Pool:
-        """The pool of this process, which the kernels' provisioners use as well."""
+        """The pool of this process, which the provisioners of the kernels use too."""
         return pool_of(load_settings())
 
     def declare(self, kernelspec: str, **config: object) -> str:
@@ -52,7 +52,7 @@ class World:
     def environment(
         self, session: str | None, env: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """Return what a caller hands to a kernel of this session."""
+        """Return the environment that a caller passes to a kernel of this session."""
         named = {} if session is None else {"JUPYTER_VOLUME_SESSION": session}
         return {**self.env, **named, **(env or {})}
 
@@ -65,7 +65,7 @@ class World:
         config: Config | None = None,
         env: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Kernel]:
-        """Start a kernel, and shut it down in the end."""
+        """Start a kernel, and shut it down afterwards."""
         manager = AsyncKernelManager(kernel_name=kernelspec, config=config or Config())
         await manager.start_kernel(env=self.environment(session, env))
         try:
@@ -75,7 +75,7 @@ class World:
 
     @asynccontextmanager
     async def kernels(self, kernelspec: str) -> AsyncIterator[AsyncMultiKernelManager]:
-        """Give a manager of several kernels, and shut all of them down in the end."""
+        """Yield a manager of several kernels, and shut all of them down afterwards."""
         manager = AsyncMultiKernelManager(default_kernel_name=kernelspec)
         try:
             yield manager
@@ -89,11 +89,11 @@ class World:
         return self.pool.path(self.record(session))
 
     def log(self, session: str) -> str:
-        """Return the output of the hooks, as it is kept in the volume."""
+        """Return the volume's log of hook output."""
         return (self.volume(session) / ".volume/hydration.log").read_text()
 
     def assert_given_back(self, session: str) -> None:
-        """Show that nobody has the volume: neither the table nor the lock says so."""
+        """Assert that no kernel has the volume, according to both the table and the lock."""
         assert self.record(session).state is State.STOPPED
         assert not self.is_leased(session)
 
@@ -104,7 +104,7 @@ class World:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that runs."""
+    """A running kernel."""
 
     manager: AsyncKernelManager
 
@@ -123,7 +123,7 @@ class Kernel:
             printed.append(message["content"].get("text", ""))
 
         client = self.manager.client()
-        # Without the heartbeat: on a busy machine one missed beat would be taken for the kernel's death.
+        # Without the heartbeat: on a busy machine the client would take one missed beat for the kernel's end.
         client.start_channels(hb=False)
         try:
             await client.wait_for_ready(timeout=90)

@@ -1,4 +1,4 @@
-"""A real Nix that is offline and keeps its store in a directory of its own."""
+"""A real Nix, offline, with its store in a separate directory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _FLAKE = """
 
 @dataclass(frozen=True)
 class NixStore:
-    """A store, and the variables that lead Nix to it."""
+    """A store, and the variables with which Nix uses it."""
 
     root: Path
     env: Mapping[str, str]
@@ -91,11 +91,11 @@ class NixStore:
         return Path(json.loads(built)[0]["outputs"]["out"])
 
     def collect(self) -> None:
-        """Delete whatever no root keeps."""
+        """Delete everything that no root keeps."""
         self.run("nix-collect-garbage")
 
     def temporary_roots(self) -> list[str]:
-        """Return what the roots of the store point to that are no volume's lasting root."""
+        """Return the targets of all roots of the store except the permanent roots of volumes."""
         links = (self.root / "var/gcroots/auto").glob("*")
         targets = [str(link.readlink()) for link in links if link.exists()]
         return [target for target in targets if "/nix/root-" not in target]

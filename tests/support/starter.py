@@ -1,4 +1,4 @@
-"""Starts a hydration in a process of its own, to be run beside others or killed at a certain point.
+"""Starts a hydration in a separate process, to run it beside others or to kill it at a certain point.
 
 `python -m tests.support.starter REQUEST.json` prints the report as JSON. The points are the moments before
 the process changes the file system below the volume, or starts a program: `kill_at` counts them.
@@ -41,7 +41,7 @@ def watch_points(volume: Path, at: Callable[[int], None]) -> None:
 
 
 def main() -> None:
-    """Hydrate as the request says."""
+    """Hydrate as the request describes."""
     request = json.loads(Path(sys.argv[1]).read_text())
     place = Place(Path(request["volume"]), Path(request["volume"]) / ".state")
     launch = Launch(tuple(request["argv"]), request["env"])

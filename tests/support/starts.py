@@ -1,4 +1,4 @@
-"""What the tests of hydration need around a step: a place, an environment, ears, a real kernel."""
+"""Helpers of the hydration tests: a volume, an environment, recorded progress, a real kernel."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plain_environment() -> dict[str, str]:
 
 @contextmanager
 def processes_started() -> Iterator[list[str]]:
-    """Give the list of all processes that this interpreter starts within."""
+    """Yield a list that has, afterwards, all processes that this interpreter started within."""
     begin = len(_started)
     found: list[str] = []
     yield found
@@ -55,8 +55,8 @@ def processes_started() -> Iterator[list[str]]:
 
 
 @dataclass
-class Told:
-    """Listens to a hydration."""
+class Reported:
+    """Records the progress of a hydration."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -77,13 +77,13 @@ def run(
     cancel: Event | None = None,
     force: bool = False,
 ) -> Hydrated:
-    """Hydrate as a start does."""
+    """Hydrate as a kernel start does."""
     return hydrate(
         steps,
         place,
         launch,
         repeat="jupyter volumes hydrate analysis.ipynb",
-        progress=progress or Told(),
+        progress=progress or Reported(),
         cancel=cancel or Event(),
         force=force,
     )
@@ -96,11 +96,11 @@ def ask_kernel(place: Place, launch: Launch, code: str, connection: Path) -> str
     kernel = subprocess.Popen(argv, env=dict(launch.env), cwd=place.volume, start_new_session=True)
     client = BlockingKernelClient(connection_file=str(connection))
     client.load_connection_file()
-    # Without the heartbeat: on a busy machine one missed beat would be taken for the kernel's death.
+    # Without the heartbeat: on a busy machine the client would take one missed beat for the kernel's end.
     client.start_channels(hb=False)
     printed: list[str] = []
 
-    def hear(message: dict[str, Any]) -> None:
+    def collect(message: dict[str, Any]) -> None:
         content = message["content"]
         if message["msg_type"] == "stream":
             printed.append(content["text"])
@@ -109,7 +109,7 @@ def ask_kernel(place: Place, launch: Launch, code: str, connection: Path) -> str
 
     try:
         client.wait_for_ready(timeout=60)
-        client.execute_interactive(code, timeout=90, output_hook=hear)
+        client.execute_interactive(code, timeout=90, output_hook=collect)
     finally:
         client.stop_channels()
         os.killpg(kernel.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ def ask_kernel(place: Place, launch: Launch, code: str, connection: Path) -> str
 
 
 def processes_of(mark: str) -> list[str]:
-    """Return the command lines of processes that have a word in their command line or environment."""
+    """Return the command lines of the processes that have a text in their command line or environment."""
     found = []
     for process in psutil.process_iter():
         try:

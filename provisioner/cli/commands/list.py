@@ -86,18 +86,18 @@ def described(pool: Pool, record: Record) -> dict[str, Any]:
 def environment_of(pool: Pool, record: Record) -> str:
     """Return which steps of a volume's environment are out of date, and which of their inputs changed."""
     # Imported here: without --environment, `list` reads no kernelspec.
-    from provisioner.hydration.condition import Condition
     from provisioner.hydration.environment import state_of
+    from provisioner.hydration.journal import StepStatus
 
     try:
         states = state_of(pool.settings, record, pool.path(record), os.environ)
     except VolumeError as error:
         return str(error)
     return "; ".join(
-        f"{step.name}: {', '.join(step.changed) or step.condition.value}"
+        f"{step.name}: {', '.join(step.changed) or step.status.value}"
         + (" changed" if step.changed else "")
         for step in states
-        if step.condition is not Condition.FRESH
+        if step.status is not StepStatus.FRESH
     )
 
 

@@ -13,8 +13,8 @@ from provisioner.cli.output.terminal import ago, print_fields, print_json, size
 from provisioner.cli.selection import add_session_argument, find_volume, open_pool
 from provisioner.core.errors import ConfigError
 from provisioner.core.record import Record
-from provisioner.hydration.condition import StepState
 from provisioner.hydration.environment import state_of
+from provisioner.hydration.status import StepState
 from provisioner.pool.pool import Pool
 
 
@@ -65,7 +65,7 @@ def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[t
     for state in states:
         why = f": {', '.join(state.changed)} changed" if state.changed else ""
         when = f", hydrated {_when(state.at, now)}" if state.at else ""
-        yield f"environment ({state.name})", f"{state.condition.value}{why}{when}"
+        yield f"environment ({state.name})", f"{state.status.value}{why}{when}"
 
 
 def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
 def _described_state(state: StepState) -> dict[str, Any]:
     return {
         "step": state.name,
-        "condition": state.condition.name.lower(),
+        "condition": state.status.name.lower(),
         "hydrated": state.at,
         "inputs": state.inputs,
         "changed": state.changed,

@@ -13,7 +13,7 @@ from pathlib import Path
 from provisioner.cli.doctor.finding import Finding, Level
 from provisioner.cli.output.terminal import size
 from provisioner.core.errors import RootUnusable
-from provisioner.hydration.clone import can_reflink
+from provisioner.hydration.steps.uv.clone import can_reflink
 from provisioner.settings.pool import VolumePool
 from provisioner.system.reserve import SIZE, Reserve
 from provisioner.system.root import (

@@ -1,1 +1,1 @@
-"""Runs other people's programs on behalf of a step, and leaves nothing of them behind."""
+"""Runs programs of other people on behalf of a step, and leaves no process of theirs behind."""

@@ -1,4 +1,4 @@
-"""What a hook prints: told line by line, its end kept for the failure message, all of it logged; never a login."""
+"""What a hook prints: reported line by line, logged, its last lines kept for a failure message; without logins."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from pathlib import Path
 from provisioner.core.logins import without_logins
 
 LOG_LIMIT = 1 << 20
-"""Bytes that a log may grow to; then its older half goes."""
+"""Bytes that a log may grow to; its older half is deleted then."""
 
 _TAIL_LINES = 30
-_LINE_LIMIT = (
-    2000  # a progress bar without line ends, or binary output, is cut into pieces of this size
-)
-_ADDRESS_LIMIT = 16 << 10  # bytes; what is longer is no address, and no token in one
+_LINE_LIMIT = 2000  # bytes; a progress bar without line ends, or binary output, is cut at this size
+_ADDRESS_LIMIT = 16 << 10  # bytes; what is longer is no address with a login
 _LINE_END = re.compile(rb"\r\n|\n|\r")  # a carriage return redraws a progress bar
-_ADDRESS_UNDER_WAY = re.compile(rb":(?:/(?:/\S*)?)?\Z")
+_ADDRESS_BEGUN = re.compile(rb":(?:/(?:/\S*)?)?\Z")
 _SPACE = re.compile(rb"\s")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -32,23 +30,23 @@ class Output:
     Parameters
     ----------
     log
-        The file to append to. It is made private (0600) and never grows over `LOG_LIMIT` for long.
-    tell
-        Called with each line, freed of terminal escapes and of logins in addresses.
+        The file to append to. It is made private (0600) and kept near or below `LOG_LIMIT`.
+    report
+        Called with each line, without terminal escapes and without logins in addresses.
     """
 
-    def __init__(self, log: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, log: Path, report: Callable[[str], None]) -> None:
         self._log = _Log(log)
-        self._tell = tell
+        self._report = report
         self._rest = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def announce(self, line: str) -> None:
-        """Write a line to the log alone: what is run."""
+        """Write the command that is run to the log only."""
         self._log.append(f"{without_logins(line)}\n".encode(errors="replace"))
 
     def feed(self, data: bytes) -> None:
-        """Take what was read, however it is cut."""
+        """Take output as it was read, in pieces of any size."""
         *lines, self._rest = _LINE_END.split(self._rest + data)
         while cut := _cut(self._rest):
             lines.append(self._rest[:cut])
@@ -56,7 +54,7 @@ class Output:
         self._take(lines)
 
     def close(self) -> None:
-        """Tell a last line that has no end, and close the log."""
+        """Report a last line without a line end, and close the log."""
         if self._rest:
             self._take([self._rest])
         self._rest = b""
@@ -71,9 +69,9 @@ class Output:
         readable = [_readable(line) for line in lines]
         self._log.append("".join(f"{line}\n" for line in readable).encode())
         for line in readable:
-            if told := line[:_LINE_LIMIT].rstrip():
-                self._tail.append(told)
-                self._tell(told)
+            if shown := line[:_LINE_LIMIT].rstrip():
+                self._tail.append(shown)
+                self._report(shown)
 
 
 def _readable(line: bytes) -> str:
@@ -81,10 +79,10 @@ def _readable(line: bytes) -> str:
 
 
 def _cut(line: bytes) -> int:
-    """Return where to cut a line that has no end yet, 0 for nowhere: half a login would not be known for one."""
+    """Return where to cut an unfinished line, 0 for nowhere: half a login would not be recognised as one."""
     if len(line) <= _LINE_LIMIT:
         return 0
-    address = _ADDRESS_UNDER_WAY.search(line, 0, _LINE_LIMIT)
+    address = _ADDRESS_BEGUN.search(line, 0, _LINE_LIMIT)
     if address is None:
         return _LINE_LIMIT
     if address.start():
@@ -98,17 +96,15 @@ class _Log:
     """A file that keeps the end of what is appended to it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._file = _open_private(path)
         self._size = os.fstat(self._file).st_size
 
     def append(self, data: bytes) -> None:
         if self._size + len(data) > LOG_LIMIT:
             self._shorten()
-        data = data[-LOG_LIMIT:]
         # A full disk must not end a hydration that may be about to free it.
         with contextlib.suppress(OSError):
-            self._size += os.write(self._file, data)
+            self._size += os.write(self._file, data[-LOG_LIMIT:])
 
     def close(self) -> None:
         os.close(self._file)
@@ -121,7 +117,7 @@ class _Log:
 
 
 def _open_private(path: Path) -> int:
-    """Open for appending; what is not a plain file (a link, a pipe) makes way."""
+    """Open a file for appending; delete what is not a plain file (a link, a pipe) first."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.suppress(OSError):
         file = os.open(path, flags, 0o600)

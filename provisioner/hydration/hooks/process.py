@@ -1,4 +1,4 @@
-"""Runs one hook: a program of somebody else's, with nothing of ours and nothing left of it afterwards."""
+"""Runs one hook: a program of somebody else, without our variables, of which no process is left afterwards."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from pathlib import Path
 from threading import Event
 
 from provisioner.core.errors import Cancelled, HydrationFailed
+from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks import supervise
 from provisioner.hydration.hooks.output import Output
+from provisioner.hydration.step import Place
 
 GRACE = timedelta(milliseconds=400)
-"""Time between TERM and KILL; a cancelled hydration is over in less than a second."""
+"""Time between TERM and KILL; a cancelled hydration ends in less than a second."""
 
 _SUPERVISOR_LIMIT = (
-    10.0  # seconds; it needs `GRACE`, and five more for what SIGKILL does not end at once
+    10.0  # seconds; `GRACE`, and five for processes that SIGKILL does not end at once
 )
 _POLL = 0.05  # seconds between two looks at `cancel`
-_CHUNK = 1 << 12  # bytes; so many lines at most are told before the next look at `cancel`
+_CHUNK = 1 << 12  # bytes; bounds the lines that are reported before the next look at `cancel`
 _held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
 
 
@@ -44,7 +46,7 @@ class Ended:
     tail
         The last lines it printed.
     captured
-        All of its standard output, if that was asked for.
+        All of its standard output, if the caller asked for it.
     """
 
     code: int
@@ -61,12 +63,59 @@ class Ended:
         return f"was ended by signal {-self.code}"
 
 
+@dataclass(frozen=True)
+class StepHooks:
+    """Runs the hooks of one step in one volume: output goes to the volume's log and to the step's progress.
+
+    Parameters
+    ----------
+    step
+        The step's name.
+    place
+        The volume.
+    progress
+        Called with each line of output.
+    cancel
+        Ends a hook soon after it is set.
+    """
+
+    step: str
+    place: Place
+    progress: StepProgress
+    cancel: Event
+
+    def report(self, message: str, fraction: float | None = None) -> None:
+        """Report what the step is doing."""
+        self.progress(self.step, message, fraction)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: Path | None = None,
+        timeout: timedelta | None = None,
+        capture: bool = False,
+    ) -> Ended:
+        """Run a program as `run_hook` does; in the volume's directory, unless `cwd` is another one."""
+        return run_hook(
+            argv,
+            cwd=cwd or self.place.volume,
+            env=env,
+            log=self.place.log,
+            report=self.report,
+            cancel=self.cancel,
+            timeout=timeout,
+            capture=capture,
+        )
+
+
 @contextlib.contextmanager
 def holding(*descriptors: int) -> Iterator[None]:
-    """Hand locks to the hooks run within: they stay taken until the last process of a hook is gone.
+    """Pass locks on to the hooks run within: they stay locked until the last process of a hook has ended.
 
-    An OS lock ends with the last descriptor of it. Were it only the caller's, then a caller that is killed
-    would free it while its hook is still being ended, and the next one would work beside that hook.
+    An OS lock ends with its last descriptor. If only the caller had it, a killed caller would free the lock while
+    its hook is still being ended, and the next caller would work beside that hook.
     """
     token = _held.set((*_held.get(), *descriptors))
     try:
@@ -81,16 +130,16 @@ def run_hook(
     cwd: Path,
     env: Mapping[str, str],
     log: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     cancel: Event,
     timeout: timedelta | None = None,
     capture: bool = False,
 ) -> Ended:
     """Run a program to its end, and end every process it started.
 
-    It is a session of its own with an empty standard input. Whatever happens (its own end, `cancel`, the
-    timeout, an exception in `tell`, a SIGKILL to this process), a supervisor ends what is left of it: TERM,
-    a moment, KILL; on Linux also what has moved to a session of its own.
+    It runs in a session of its own with an empty standard input. Whatever happens (its own end, `cancel`, the
+    timeout, an exception in `report`, a SIGKILL to this process), a supervisor ends what is left of it: TERM,
+    `GRACE`, KILL; on Linux also processes that have moved to another session.
 
     Parameters
     ----------
@@ -99,17 +148,17 @@ def run_hook(
     cwd
         The directory to run in.
     env
-        Its whole environment, as `hook_environment` allows it.
+        Its whole environment, as `hook_environment` returns it.
     log
         The file that its output is appended to.
-    tell
+    report
         Called with each line of output, from this thread.
     cancel
         Ends the hook soon after it is set.
     timeout
         Ends the hook when it takes longer; None for never.
     capture
-        Return standard output whole instead of telling and logging it.
+        Return standard output whole instead of reporting and logging it.
 
     Raises
     ------
@@ -118,12 +167,12 @@ def run_hook(
     Cancelled
         `cancel` was set. No process of the hook is left then.
     """
-    program = find_program(argv[0], cwd, env)
+    program = _find_program(argv[0], cwd, env)
     if program is None:
         raise HydrationFailed(
             f"{argv[0]!r} was not found on the hook's PATH: install it or write its full path"
         )
-    output = Output(log, tell)
+    output = Output(log, report)
     try:
         output.announce(f"$ {shlex.join(argv)}")
         hook = _Hook([program, *argv[1:]], cwd, env, capture=capture)
@@ -141,15 +190,14 @@ def run_hook(
     return Ended(hook.code, output.tail, bytes(hook.captured))
 
 
-def find_program(name: str, cwd: Path, env: Mapping[str, str]) -> str | None:
-    """Return the path of a program: a name's on the PATH of `env`, a relative path's from `cwd`."""
+def _find_program(name: str, cwd: Path, env: Mapping[str, str]) -> str | None:
     if "/" in name:
         return str(cwd / name)
     return shutil.which(name, path=env.get("PATH", os.defpath))
 
 
 class _Hook:
-    """A supervisor and the hook under it, seen from the caller."""
+    """A supervisor and the hook under it, as the caller sees them."""
 
     def __init__(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, capture: bool
@@ -181,27 +229,27 @@ class _Hook:
         finally:
             os.close(theirs)
         self._status = os.fdopen(status, "rb", buffering=0)
-        self._ask(argv, cwd, env)
+        self._request(argv, cwd, env)
 
-    def _ask(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+    def _request(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         variables = (f"{name}={value}" for name, value in env.items())
         fields = (str(cwd), str(len(argv)), *argv, *variables)
         request = b"".join(os.fsencode(field) + b"\0" for field in fields)
         assert self._supervisor.stdin is not None
         waiting = memoryview(b"%d\n" % len(request) + request)
-        with contextlib.suppress(BrokenPipeError):  # a dead supervisor is noticed in `follow`
+        with contextlib.suppress(BrokenPipeError):  # `follow` notices a dead supervisor
             while waiting:
                 waiting = waiting[self._supervisor.stdin.write(waiting) :]
 
     def follow(self, output: Output, cancel: Event, timeout: timedelta | None) -> None:
-        """Pass on what the hook prints until nothing of it is left."""
+        """Pass on what the hook prints until none of its processes is left."""
         limit = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        # Standard output is told and logged, or captured while standard error is told and logged.
-        told, captured = self._supervisor.stdout, None
+        # Standard output is reported and logged; if it is captured, standard error is instead.
+        reported, captured = self._supervisor.stdout, None
         if self._supervisor.stderr is not None:
-            told, captured = self._supervisor.stderr, self._supervisor.stdout
+            reported, captured = self._supervisor.stderr, self._supervisor.stdout
         with selectors.DefaultSelector() as selector:
-            for stream in (told, captured, self._status):
+            for stream in (reported, captured, self._status):
                 if stream is not None:
                     selector.register(stream, selectors.EVENT_READ)
             watching = True
@@ -210,15 +258,15 @@ class _Hook:
                     data = os.read(key.fd, _CHUNK)
                     if not data:
                         selector.unregister(key.fileobj)
-                        # When the supervisor has ended, what was printed by then is all there is: had it
-                        # been killed, some process that is not ours any more could hold the pipes for ever.
+                        # Stop at the supervisor's end: if it was killed, a process that we no longer
+                        # control might hold the output pipes open for ever.
                         watching = watching and key.fileobj is not self._status
-                    elif key.fileobj is told:
+                    elif key.fileobj is reported:
                         output.feed(data)
                     elif key.fileobj is captured:
                         self.captured += data
                     else:
-                        self._learn(data)
+                        self._read_status(data)
                 if cancel.is_set():
                     raise Cancelled("hydration was cancelled; start the kernel again to resume it")
                 if limit is not None and time.monotonic() > limit:
@@ -227,7 +275,7 @@ class _Hook:
                         output.tail,
                     )
 
-    def _learn(self, data: bytes) -> None:
+    def _read_status(self, data: bytes) -> None:
         for line in data.splitlines():
             word, number = line.split()
             if word == b"started":
@@ -238,7 +286,7 @@ class _Hook:
                 self.code = int(number)
 
     def close(self) -> None:
-        """End the lifeline, and return when the supervisor has ended all there was."""
+        """Close the lifeline, and return when the supervisor has ended every process."""
         assert self._supervisor.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._supervisor.stdin.close()
@@ -248,7 +296,7 @@ class _Hook:
             self._supervisor.kill()
             orderly = self._supervisor.wait() == 0
         if not orderly and self._pid is not None:
-            # Somebody killed the supervisor. Its hook went with it; the group is all we can still name.
+            # The supervisor was killed, and its hook with it. Of the rest we only know the process group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGKILL)
         for stream in (self._supervisor.stdout, self._supervisor.stderr, self._status):

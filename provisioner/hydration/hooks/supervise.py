@@ -1,13 +1,13 @@
-"""A tiny parent for one hook: it sees to it that nothing of the hook outlives the one who asked for it.
+"""A tiny parent process for one hook: it ensures that no process of the hook outlives the caller.
 
-Run by path in an interpreter of its own (`python -I -S supervise.py STATUS GRACE PARENT HELD…`), with the
-standard library only. Its standard input is first a request (see `read_request`), then a lifeline: a byte
-on it means "cancel", its end means that the caller is gone, be it by SIGKILL. Lines on the descriptor
-STATUS tell `started PID`, `errno N` where the command could not be executed, and `ended CODE`.
+It is run by path in an interpreter of its own (`python -I -S supervise.py STATUS GRACE PARENT HELD…`), with the
+standard library only. Its standard input is first a request (see `read_request`), then a lifeline: a byte on it
+means "cancel", its end means that the caller has ended, even by SIGKILL. It writes lines to the descriptor
+STATUS: `started PID`, `errno N` if the command could not be executed, and `ended CODE`.
 
-PR_SET_PDEATHSIG alone would not do: it follows the *thread* that forked, and kernels are started from
-worker threads that end. Here the only thread there is does the forking, so for the hook itself it holds.
-The descriptors HELD are kept open until the last process is gone: locks that the caller took stay taken.
+PR_SET_PDEATHSIG alone is not enough: it follows the *thread* that forked, and kernels are started from worker
+threads that end. This process has only one thread, so for the hook itself the signal is reliable.
+The descriptors HELD stay open until the last process has ended: locks that the caller took stay locked.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ import signal
 import sys
 import time
 
+# Importing `typing` and `collections.abc` would double the start time of this program.
 TYPE_CHECKING = False
-if (
-    TYPE_CHECKING
-):  # `typing` and `collections.abc` would double the time this program needs to start
+if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LINUX: bool = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_HURRY = 5.0  # seconds to repeat SIGKILL for; what is left then hangs inside the operating system
-_LOOK = 0.5  # seconds between two looks at who our parent is
-_TICK = 0.02  # seconds between two looks at who is still there
+_KILLING = (
+    5.0  # seconds to repeat SIGKILL for; a process that is left then hangs in the operating system
+)
+_LOOK = 0.5  # seconds between two looks at our parent's process id
+_TICK = 0.02  # seconds between two looks at the processes that are left
 
 
 def read_request(stream: int) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
     """Read the working directory, the command line and the environment of the hook.
 
     The form is `LENGTH newline`, then LENGTH bytes of fields that end in NUL: directory, number of
-    arguments, the arguments, and a `NAME=value` for each variable. It travels by pipe, not as our own
-    command line and environment, so that no other user sees it and no LD_LIBRARY_PATH harms us.
+    arguments, the arguments, and a `NAME=value` for each variable. It comes by pipe, not as our own command
+    line and environment, so that no other user sees it and no LD_LIBRARY_PATH affects us.
     """
     head = b""
     while not head.endswith(b"\n"):
@@ -59,7 +60,7 @@ def read_request(stream: int) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the hook that standard input asks for, and outlive all of its processes."""
+    """Run the hook that standard input requests, and end after the last of its processes."""
     status, grace, parent = int(arguments[0]), float(arguments[1]), int(arguments[2])
     for descriptor in [status, *map(int, arguments[3:])]:
         os.set_inheritable(descriptor, False)
@@ -67,15 +68,15 @@ def main(arguments: list[str]) -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     wake = _wake_on_signals()
     hook = _start(*request, status)
-    _tell(status, b"started %d\n" % hook)
+    _report(status, b"started %d\n" % hook)
     code = _wait(hook, parent, wake)
-    if code is None or _anyone(hook):
+    if code is None or _is_any_left(hook):
         code = _end(hook, code, grace)
-    _tell(status, b"ended %d\n" % code)
+    _report(status, b"ended %d\n" % code)
 
 
-def _tell(status: int, line: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the caller is gone, and that is in hand
+def _report(status: int, line: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the caller has ended; `_wait` handles that
         os.write(status, line)
 
 
@@ -88,7 +89,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _wake_on_signals() -> int:
-    """Return a descriptor that becomes readable when a child ends or somebody asks us to stop."""
+    """Return a descriptor that becomes readable when a child ends or a signal asks us to stop."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -108,11 +109,11 @@ def _start(directory: bytes, argv: list[bytes], env: dict[bytes, bytes], status:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        for name in (
-            "SIGPIPE",
-            "SIGXFSZ",
-        ):  # CPython ignores them, and what is ignored is inherited
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        for number in (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):  # CPython ignores them, and a child inherits that
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:
@@ -127,7 +128,7 @@ def _start(directory: bytes, argv: list[bytes], env: dict[bytes, bytes], status:
 
 
 def _wait(hook: int, parent: int, wake: int) -> int | None:
-    """Wait for the hook's own end: its exit code, or None when it is to be ended."""
+    """Wait for the hook to end and return its exit code; None if it has to be ended."""
     while True:
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -140,8 +141,8 @@ def _wait(hook: int, parent: int, wake: int) -> int | None:
             return None
 
 
-def _anyone(hook: int) -> bool:
-    """Whether any process of the hook is left: children that were orphaned are ours by now."""
+def _is_any_left(hook: int) -> bool:
+    """Whether any process of the hook is left; orphaned ones have become our children."""
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
@@ -153,13 +154,13 @@ def _anyone(hook: int) -> bool:
 
 
 def _end(hook: int, code: int | None, grace: float) -> int:
-    """End every process: TERM, time to tidy up, KILL. Killing Nix first would orphan its builder."""
+    """End every process: TERM, a grace period, KILL. Killing Nix at once would orphan its builder."""
     _signal_group(hook, signal.SIGTERM)
     for process in _descendants():
         if _group(process) != hook:
             _signal(process, signal.SIGTERM)
     begin, killing = time.monotonic(), False
-    while time.monotonic() - begin < grace + _HURRY:
+    while time.monotonic() - begin < grace + _KILLING:
         code = _reap(hook, code)
         tree = set(_descendants())
         if not tree and not _signal_group(hook, 0):
@@ -202,7 +203,7 @@ def _signal_group(group: int, number: int) -> bool:
 
 
 def _descendants() -> Iterator[int]:
-    """Yield the processes below this one. A session of one's own (`setsid`) is no way out on Linux."""
+    """Yield the processes below this one; on Linux also those that started a session of their own (`setsid`)."""
     children: dict[int, list[int]] = {}
     for process, parent in _processes():
         children.setdefault(parent, []).append(process)
@@ -214,10 +215,10 @@ def _descendants() -> Iterator[int]:
 
 
 def _processes() -> Iterator[tuple[int, int]]:
-    """Yield the id of each process with its parent's, without those that have ended."""
+    """Yield the ids of each running process and its parent."""
     if not _LINUX:
-        with os.popen("exec /bin/ps -A -o pid=,ppid=") as listing:  # noqa: S605 - a constant
-            for line in listing:
+        with os.popen("exec /bin/ps -A -o pid=,ppid=") as output:  # noqa: S605 - a constant
+            for line in output:
                 process, parent = line.split()
                 yield int(process), int(parent)
         return
@@ -225,7 +226,7 @@ def _processes() -> Iterator[tuple[int, int]]:
         if name.isdigit():
             with contextlib.suppress(OSError):
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    # The command's name stands in parentheses and may hold any byte, ")" too.
+                    # The command's name is in parentheses and may contain any byte, even ")".
                     fields = file.read().rpartition(b")")[2].split()
                 if fields[0] not in {b"Z", b"X"}:
                     yield int(name), int(fields[1])

@@ -1,7 +1,7 @@
 """Which environment variables a hook may see.
 
-A hook is a program that we did not write: a bootstrap command, a `shellHook`, a build script. The server's
-environment holds tokens, so nothing is passed on but what is listed here.
+A hook is a program of somebody else: a bootstrap command, a `shellHook`, a build script. The server's environment
+holds tokens, so only the variables listed here are passed on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 _PREFIXES = ("LC_", "XDG_")
-# Values that name a file or a directory, passed on only if it exists: a TMPDIR that was deleted makes
-# every `mktemp` fail, and Nix's builders set certificates to /no-cert-file.crt.
+# Values that name a file or directory, passed on only if it exists: a deleted TMPDIR makes every `mktemp` fail,
+# and Nix's builders set certificates to /no-cert-file.crt.
 _PATHS = frozenset(
     {
         "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
@@ -42,7 +42,7 @@ _FORBIDDEN_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|^JUPYTERHUB_|^JPY_", re.IGNORECASE
 )
 _SECRET_NIX_SETTING = re.compile(r"^\s*(extra-)?(access-tokens|netrc-file|secret-key-files)\s*=")
-# Two more ways to write a login: a proxy's without a scheme, which tools accept, and a query's.
+# Two more forms of logins: a proxy's without a scheme, which tools accept, and one in a query.
 _BARE_LOGIN = re.compile(r"[^/\s]*@")
 _QUERIED_LOGIN = re.compile(
     r"[?&][^=&#\s]*(token|secret|passw|credential|key|sig|auth)[^=&#\s]*=", re.IGNORECASE
@@ -52,7 +52,7 @@ _QUERIED_LOGIN = re.compile(
 def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the part of an environment that a hook may see.
 
-    A URL with a login in it (a proxy's, a package index's) is left out, and so are the lines of
+    Variables whose URL has a login (a proxy's, a package index's) are left out, and so are the lines of
     `NIX_CONFIG` that hold tokens.
     """
     needed = tool_environment(env).items()
@@ -64,13 +64,18 @@ def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def tool_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that `nix` and `uv` need: a hook's, and logins to fetch with."""
-    return {name: value for name, value in env.items() if _needed(name, value)}
+    """Return the part of an environment that `nix` and `uv` need: what a hook sees, and logins to fetch with."""
+    return {name: value for name, value in env.items() if _is_needed(name, value)}
 
 
 def hook_variables(launch: Launch) -> dict[str, str]:
-    """Return what a hook sees within a launch: the allow-listed part, and all that steps have set."""
+    """Return what a hook sees inside a launch: the allow-listed part, and all variables that steps have set."""
     return {**hook_environment(launch.env), **launch.added}
+
+
+def tool_variables(launch: Launch) -> dict[str, str]:
+    """Return what `nix` and `uv` see inside a launch: as a hook does, and logins to fetch with."""
+    return {**tool_environment(launch.env), **launch.added}
 
 
 def _has_login(name: str, value: str) -> bool:
@@ -82,7 +87,7 @@ def _has_login(name: str, value: str) -> bool:
     )
 
 
-def _needed(name: str, value: str) -> bool:
+def _is_needed(name: str, value: str) -> bool:
     if _FORBIDDEN_NAME.search(name):
         return False
     if name in _PATHS:

@@ -1,1 +1,1 @@
-"""The steps of a hydration: each brings one kind of environment about."""
+"""The steps of a hydration, one package or file each."""

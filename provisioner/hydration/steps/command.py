@@ -1,4 +1,4 @@
-"""The bootstrap command: a kernelspec's own way of preparing a volume, run once."""
+"""The bootstrap step: a command of the kernelspec's author, run once in each volume."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import ClassVar, Literal
 
 from provisioner.core.errors import ConfigError, HydrationFailed
 from provisioner.core.progress import StepProgress
-from provisioner.hydration.hooks.process import run_hook
+from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.hooks.variables import hook_variables
 from provisioner.hydration.records import digest, digest_file, digest_text
 from provisioner.hydration.step import Launch, Place
@@ -25,21 +25,26 @@ _RUNS_A_SCRIPT = frozenset(
 
 @dataclass(frozen=True)
 class BootstrapCommand:
-    """Runs an argv in the volume, once per volume and again when it changes.
+    """Runs a command in the volume, once per volume and again when it changes.
 
-    The script that it names (as the program, or as first argument of a shell or of Python) belongs to the
-    command, so the command is run again when the script's content changes. Other files do not: they may be
-    what the command makes, and a user's edit of them must not have it made again.
+    The script that it names (as the program, or as first argument of a shell or of Python) is part of the command:
+    the command runs again when the script's content changes. Other files are not: the command may have made them,
+    and a user's edit of them must not make it run again.
 
-    A command that failed or was cancelled counts as not run; it should bear being run twice.
+    A command that failed or was cancelled counts as not run, so it should be safe to run twice.
 
     Parameters
     ----------
     command
-        The argv. A name is looked up on the hydrated PATH, a relative path starts at the volume.
+        The argument list. A name is looked up on the hydrated PATH, a relative path starts at the volume.
     timeout
-        How long it may take; None for never too long.
+        How long it may take; None for no limit.
     """
+
+    name: ClassVar[str] = "bootstrap"
+    lasts: ClassVar[Literal[True]] = (
+        True  # the commands of two kernelspecs do not undo one another's work
+    )
 
     command: tuple[str, ...]
     timeout: timedelta | None = None
@@ -50,16 +55,6 @@ class BootstrapCommand:
                 "bootstrap_command needs at least a program's name, without NUL characters: "
                 'write it as a list like ["./setup.sh", "--quick"]'
             )
-
-    @property
-    def name(self) -> str:
-        """`bootstrap`."""
-        return "bootstrap"
-
-    @property
-    def lasts(self) -> Literal[True]:
-        """Return True: what another kernelspec's command did is not undone by this one's, nor the other way round."""
-        return True
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
         """Return the digests of the command and of its script."""
@@ -73,21 +68,14 @@ class BootstrapCommand:
         return digest(self.inputs(place, launch))
 
     def intact(self, place: Place, launch: Launch) -> bool:
-        """Return True: what a command does cannot be seen from outside; the pipeline's record tells."""
+        """Return True: the effect of a command cannot be inspected; only the journal knows that it ran."""
         return True
 
     def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
-        """Run the command. It is the one step that is not all or nothing: a command may have effects."""
-        progress(self.name, f"running {self.command[0]}")
-        ended = run_hook(
-            self.command,
-            cwd=place.volume,
-            env=hook_variables(launch),
-            log=place.log,
-            tell=lambda line: progress(self.name, line),
-            cancel=cancel,
-            timeout=self.timeout,
-        )
+        """Run the command. It is the only step that is not all or nothing: half a command may have effects."""
+        hooks = StepHooks(self.name, place, progress, cancel)
+        hooks.report(f"running {self.command[0]}")
+        ended = hooks.run(self.command, hook_variables(launch), timeout=self.timeout)
         if ended.code != 0:
             raise HydrationFailed(
                 f"the bootstrap command {self.command[0]!r} {ended.how}: "
@@ -96,7 +84,7 @@ class BootstrapCommand:
             )
 
     def environment(self, place: Place, launch: Launch) -> Launch:
-        """Return the launch as it is."""
+        """Return the launch unchanged."""
         return launch
 
     def _script(self, volume: Path) -> Path | None:

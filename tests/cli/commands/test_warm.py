@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from provisioner.hydration.environment import Environment
-from provisioner.hydration.environments import Claim
 from provisioner.hydration.runner import Hydrated, StepReport
 from provisioner.hydration.step import Launch
+from provisioner.hydration.steps.python.owners import Owner
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import load_settings
 from tests.support.commands import Called, Cli, make_volume
@@ -170,7 +170,7 @@ def test_the_name_of_a_kernelspec_is_case_insensitive(cli: Cli) -> None:
         acquired = pool.acquire("a", name, kernel="earlier")
         pool.release(acquired)
         assert cli("hydrate", "a").code == 0
-    claim = Claim.read(acquired.state_directory / "env")
+    claim = Owner.read(acquired.state_directory / "env")
     assert claim is not None
     assert claim.kernelspecs == ("python3-volume",)
 

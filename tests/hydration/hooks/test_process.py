@@ -35,13 +35,13 @@ def sh(
     timeout: timedelta | None = None,
     capture: bool = False,
 ) -> Ended:
-    heard = [] if lines is None else lines
+    collected = [] if lines is None else lines
     return run_hook(
         ["bash", "-c", script],
         cwd=cwd,
         env=env or ENV,
         log=cwd / "log",
-        tell=heard.append,
+        report=collected.append,
         cancel=cancel or Event(),
         timeout=timeout,
         capture=capture,
@@ -68,13 +68,13 @@ def test_the_exit_code_the_lines_and_the_log_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
-def test_standard_output_can_be_captured_apart_from_what_is_told(tmp_path: Path) -> None:
+def test_standard_output_can_be_captured_while_standard_error_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     ended = sh("printf 'a\\0b'; echo log >&2", tmp_path, lines=lines, capture=True)
     assert (ended.captured, lines) == (b"a\0b", ["log"])
 
 
-def test_a_hook_reads_nothing_and_leads_its_own_session(tmp_path: Path) -> None:
+def test_a_hook_has_no_input_and_a_session_of_its_own(tmp_path: Path) -> None:
     script = "cat; ps -o sid=,pid= $$ | (read s p; test $s = $p && echo leader)"
     assert sh(script, tmp_path).tail == "leader"
 
@@ -94,12 +94,12 @@ def test_a_missing_program_is_refused_in_one_line(tmp_path: Path) -> None:
     for program in ("no-such-program", "./no-such-file"):
         with pytest.raises(HydrationFailed, match="no-such") as refusal:
             run_hook(
-                [program], cwd=tmp_path, env=ENV, log=tmp_path / "log", tell=print, cancel=Event()
+                [program], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=print, cancel=Event()
             )
         assert "\n" not in str(refusal.value)
 
 
-def test_a_signal_is_named_by_its_name(tmp_path: Path) -> None:
+def test_a_signal_is_reported_by_its_name(tmp_path: Path) -> None:
     assert sh("kill -SEGV $$", tmp_path).how == "was ended by SIGSEGV"
 
 
@@ -116,7 +116,9 @@ def test_a_timeout_ends_the_whole_tree_and_shows_the_tail(tmp_path: Path) -> Non
     assert processes_of(mark) == []
 
 
-def test_cancelling_ends_what_ignores_term_and_what_has_left_its_session(tmp_path: Path) -> None:
+def test_cancelling_ends_processes_that_ignore_term_or_have_left_the_session(
+    tmp_path: Path,
+) -> None:
     mark = f"mark-{tmp_path}"
     cancel, lines = Event(), list[str]()
     script = (
@@ -135,33 +137,35 @@ def test_cancelling_ends_what_ignores_term_and_what_has_left_its_session(tmp_pat
             cwd=tmp_path,
             env={**ENV, "MARK": mark},
             log=tmp_path / "log",
-            tell=cancel_when_told,
+            report=cancel_when_told,
             cancel=cancel,
         )
     assert processes_of(mark) == []
 
 
-def test_cancelling_ends_what_prints_without_end_after_few_more_lines(tmp_path: Path) -> None:
-    """Telling a line takes its time: it is logged, and an event."""
-    cancel, told, later = Event(), 0, 0
+def test_cancelling_a_hook_that_prints_endlessly_ends_it_after_few_more_lines(
+    tmp_path: Path,
+) -> None:
+    """Reporting a line takes time: it is logged and sent as an event."""
+    cancel, reported, later = Event(), 0, 0
 
     def tell(_: str) -> None:
-        nonlocal told, later
-        told += 1
+        nonlocal reported, later
+        reported += 1
         later += cancel.is_set()
-        if told == 1:
+        if reported == 1:
             time.sleep(
                 0.3
-            )  # so that the pipe is full, and what is read next is as much as ever can be
-        if told == 5000:
+            )  # so that the pipe is full, and the next read returns as much as possible
+        if reported == 5000:
             cancel.set()
 
     with pytest.raises(Cancelled):
-        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", tell=tell, cancel=cancel)
+        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=tell, cancel=cancel)
     assert later <= 4096
 
 
-def test_a_hook_may_tidy_up_when_it_is_cancelled(tmp_path: Path) -> None:
+def test_a_cancelled_hook_gets_time_to_clean_up(tmp_path: Path) -> None:
     cancel = Event()
     with pytest.raises(Cancelled):
         run_hook(
@@ -169,20 +173,20 @@ def test_a_hook_may_tidy_up_when_it_is_cancelled(tmp_path: Path) -> None:
             cwd=tmp_path,
             env=ENV,
             log=tmp_path / "log",
-            tell=lambda _: cancel.set(),
+            report=lambda _: cancel.set(),
             cancel=cancel,
         )
     assert (tmp_path / "tidied").exists()
 
 
-def test_a_daemon_left_behind_does_not_outlive_its_hook(tmp_path: Path) -> None:
+def test_a_daemon_does_not_outlive_its_hook(tmp_path: Path) -> None:
     mark = f"mark-{tmp_path}"
     ended = sh("setsid sleep 300 & disown; echo done", tmp_path, env={**ENV, "MARK": mark})
     assert (ended.code, ended.tail) == (0, "done")
     assert processes_of(mark) == []
 
 
-def test_an_exception_of_the_listener_ends_the_hook(tmp_path: Path) -> None:
+def test_an_exception_in_the_report_callback_ends_the_hook(tmp_path: Path) -> None:
     mark = f"mark-{tmp_path}"
 
     def fail(line: str) -> None:
@@ -194,7 +198,7 @@ def test_an_exception_of_the_listener_ends_the_hook(tmp_path: Path) -> None:
             cwd=tmp_path,
             env={**ENV, "MARK": mark},
             log=tmp_path / "log",
-            tell=fail,
+            report=fail,
             cancel=Event(),
         )
     assert processes_of(mark) == []
@@ -208,7 +212,7 @@ here = Path(sys.argv[1])
 def work():
     run_hook(["bash", "-c", sys.argv[3]], cwd=here,
              env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             tell=lambda line: print(line, flush=True), cancel=threading.Event())
+             report=lambda line: print(line, flush=True), cancel=threading.Event())
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
@@ -216,7 +220,7 @@ thread.join()
 
 
 def killing(victim: str, script: str, folder: Path) -> bool:
-    """Kill the caller of a hook, its supervisor, or both, and tell whether all of the hook ends soon."""
+    """Kill the caller of a hook, its supervisor, or both; return whether all processes of the hook end soon."""
     mark = f"mark-{folder}"
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, str(folder), mark, script],
@@ -228,7 +232,7 @@ def killing(victim: str, script: str, folder: Path) -> bool:
         (supervisor,) = psutil.Process(caller.pid).children()
         assert "supervise.py" in " ".join(supervisor.cmdline())
         if victim == "both":
-            caller.send_signal(signal.SIGSTOP)  # so that it does nothing about the end of the other
+            caller.send_signal(signal.SIGSTOP)  # so that it cannot react to the end of the other
         for name, process in (("supervisor", supervisor), ("caller", caller)):
             if victim in {name, "both"}:
                 process.kill()
@@ -236,26 +240,28 @@ def killing(victim: str, script: str, folder: Path) -> bool:
         return eventually(lambda: processes_of(mark) == [])
 
 
-def test_a_killed_caller_takes_the_hook_with_it_whatever_sessions_it_has_made(
+def test_a_hook_ends_with_its_killed_caller_whatever_sessions_it_has_made(
     tmp_path: Path,
 ) -> None:
     assert killing("caller", "setsid sleep 300 & echo up; sleep 300", tmp_path)
 
 
-def test_a_killed_supervisor_takes_the_hook_with_it_and_stops_nobody(tmp_path: Path) -> None:
+def test_a_hook_ends_with_its_killed_supervisor_and_the_caller_does_not_hang(
+    tmp_path: Path,
+) -> None:
     assert killing("supervisor", "sleep 300 & echo up; sleep 300", tmp_path)
 
 
-def test_a_hook_whose_caller_and_supervisor_are_killed_at_once_is_killed_by_the_system(
+def test_a_hook_whose_caller_and_supervisor_are_killed_together_is_killed_by_linux(
     tmp_path: Path,
 ) -> None:
-    """By Linux, that is; elsewhere nobody is left who could."""
+    """Only Linux does this (PR_SET_PDEATHSIG)."""
     hook = "exec sleep 300" if sys.platform == "linux" else "exec true"
     assert killing("both", f"echo up; {hook}", tmp_path)
 
 
-def test_a_hook_outlives_the_thread_that_started_it_being_short(tmp_path: Path) -> None:
-    """PR_SET_PDEATHSIG follows the forking thread: the supervisor's, and not one of ours."""
+def test_a_hook_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    """PR_SET_PDEATHSIG follows the forking thread: that is the supervisor's, not one of ours."""
     ends: list[Ended] = []
     thread = threading.Thread(target=lambda: ends.append(sh("sleep 0.2; echo alive", tmp_path)))
     thread.start()
@@ -273,11 +279,11 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 with holding(lock):
     run_hook(["bash", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"], cwd=here,
              env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             tell=lambda line: print(line, flush=True), cancel=threading.Event())
+             report=lambda line: print(line, flush=True), cancel=threading.Event())
 """
 
 
-def test_a_lock_stays_taken_until_the_hook_of_a_killed_caller_is_gone(tmp_path: Path) -> None:
+def test_a_lock_stays_locked_until_the_hook_of_a_killed_caller_has_ended(tmp_path: Path) -> None:
     mark = f"mark-{tmp_path}"
     with subprocess.Popen(
         [sys.executable, "-c", LOCKER, str(tmp_path), mark],
@@ -292,14 +298,14 @@ def test_a_lock_stays_taken_until_the_hook_of_a_killed_caller_is_gone(tmp_path: 
         assert processes_of(mark) == []
 
 
-def test_the_log_keeps_its_end_and_stays_bounded(tmp_path: Path) -> None:
+def test_the_log_keeps_its_end_within_its_limit(tmp_path: Path) -> None:
     sh(f"head -c {3 * LOG_LIMIT} /dev/zero | tr '\\0' 'x' | fold -w 100; echo last", tmp_path)
     log = tmp_path / "log"
     assert log.stat().st_size <= LOG_LIMIT
     assert log.read_bytes().endswith(b"last\n")
 
 
-def test_a_log_that_is_a_link_or_a_pipe_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_log_that_is_a_link_or_a_pipe_is_replaced(tmp_path: Path) -> None:
     precious, log = tmp_path / "precious", tmp_path / "log"
     precious.write_text("mine")
     log.symlink_to(precious)
@@ -311,14 +317,14 @@ def test_a_log_that_is_a_link_or_a_pipe_is_replaced_and_not_followed(tmp_path: P
     assert "hi" in log.read_text()
 
 
-def test_endless_lines_and_progress_bars_come_in_pieces(tmp_path: Path) -> None:
+def test_endless_lines_and_progress_bars_are_split(tmp_path: Path) -> None:
     lines: list[str] = []
     sh("printf '10%%\\r20%%\\r'; head -c 9000 /dev/zero | tr '\\0' y", tmp_path, lines=lines)
     assert lines[:2] == ["10%", "20%"]
     assert "".join(lines[2:]) == "y" * 9000
 
 
-def test_no_secret_passes_the_list() -> None:
+def test_hooks_see_no_variable_with_a_secret() -> None:
     secret = {
         "JUPYTERHUB_API_TOKEN": "s", "JPY_API_TOKEN": "s", "AWS_SECRET_ACCESS_KEY": "s", "FOO": "s",
         "XDG_TOKEN": "s", "LC_PASSWORD": "s", "UV_INDEX_PRIVATE_PASSWORD": "s", "NPM_KEY": "s",
@@ -327,7 +333,7 @@ def test_no_secret_passes_the_list() -> None:
     assert tool_environment(secret) == {}
 
 
-def test_logins_in_addresses_reach_tools_and_no_hooks() -> None:
+def test_logins_in_addresses_reach_tools_but_no_hooks() -> None:
     env = {"https_proxy": "http://me:pw@127.0.0.1:1", "UV_INDEX_URL": "https://127.0.0.1/simple"}
     assert tool_environment(env) == env
     assert hook_environment(env) == {"UV_INDEX_URL": "https://127.0.0.1/simple"}
@@ -342,7 +348,7 @@ def test_logins_in_addresses_reach_tools_and_no_hooks() -> None:
         ("UV_INDEX", "one=https://127.0.0.1/a https://127.0.0.1/b?x=1&X-Amz-Signature=pw"),
     ],
 )
-def test_a_login_is_kept_from_hooks_however_it_is_written(name: str, value: str) -> None:
+def test_hooks_see_no_login_in_any_form(name: str, value: str) -> None:
     assert hook_environment({name: value}) == {}
     assert tool_environment({name: value}) == {name: value}
 
@@ -356,7 +362,7 @@ def test_a_login_is_kept_from_hooks_however_it_is_written(name: str, value: str)
         ("PIP_INDEX_URL", "https://127.0.0.1/simple?arch=x86"),
     ],
 )
-def test_what_holds_no_login_reaches_hooks(name: str, value: str) -> None:
+def test_hooks_see_variables_without_logins(name: str, value: str) -> None:
     assert hook_environment({name: value}) == {name: value}
 
 
@@ -372,18 +378,18 @@ def test_nix_settings_reach_hooks_without_their_tokens() -> None:
     assert tool_environment(env) == env
 
 
-def test_dead_directories_and_certificates_are_not_passed_on(tmp_path: Path) -> None:
+def test_paths_that_do_not_exist_are_not_passed_on(tmp_path: Path) -> None:
     env = {"TMPDIR": "/nonexistent", "SSL_CERT_FILE": "/no-cert-file.crt", "HOME": "/h"}
     assert hook_environment(env) == {"HOME": "/h"}
     assert hook_environment({"TMPDIR": str(tmp_path)}) == {"TMPDIR": str(tmp_path)}
 
 
-def test_what_steps_have_set_reaches_hooks() -> None:
+def test_hooks_see_the_variables_that_steps_have_set() -> None:
     launch = Launch(("python",), {"PATH": "/a", "SECRET": "s"}, added={"CC": "gcc"})
     assert hook_variables(launch) == {"PATH": "/a", "CC": "gcc"}
 
 
-def test_a_supervisor_that_is_told_to_stop_ends_its_hook(tmp_path: Path) -> None:
+def test_a_supervisor_that_gets_term_ends_its_hook(tmp_path: Path) -> None:
     mark = f"mark-{tmp_path}"
 
     def stop(_: str) -> None:
@@ -394,7 +400,7 @@ def test_a_supervisor_that_is_told_to_stop_ends_its_hook(tmp_path: Path) -> None
         cwd=tmp_path,
         env={**ENV, "MARK": mark},
         log=tmp_path / "log",
-        tell=stop,
+        report=stop,
         cancel=Event(),
     )
     assert ended.how == "was ended by SIGTERM"
@@ -402,7 +408,9 @@ def test_a_supervisor_that_is_told_to_stop_ends_its_hook(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_logins_that_a_hook_prints_are_neither_kept_nor_told(tmp_path: Path, stream: int) -> None:
+def test_logins_that_a_hook_prints_are_neither_logged_nor_reported(
+    tmp_path: Path, stream: int
+) -> None:
     (tmp_path / "script").write_text(f"echo from https://me:hush@127.0.0.1/simple >&{stream}")
     lines: list[str] = []
     ended = sh(". ./script", tmp_path, lines=lines)

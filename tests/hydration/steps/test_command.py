@@ -11,7 +11,7 @@ import pytest
 from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.command import BootstrapCommand
-from tests.support.starts import Told, make_place, processes_of, processes_started, run
+from tests.support.starts import Reported, make_place, processes_of, processes_started, run
 
 
 def bash(script: str, timeout: timedelta | None = None) -> list[BootstrapCommand]:
@@ -55,7 +55,7 @@ def test_kernelspecs_that_share_a_volume_each_have_their_command_run_once(
     assert (place.volume / "runs").read_text() == "one\ntwo\nnew\none\n"
 
 
-def test_a_command_that_was_interrupted_counts_as_not_run_for_another_kernelspec_either(
+def test_an_interrupted_command_counts_as_not_run_for_other_kernelspecs_too(
     place: Place, launch: Launch
 ) -> None:
     steps, cancel = bash("echo run >> runs; test ! -e slow || { echo slow; sleep 60; }"), Event()
@@ -91,7 +91,7 @@ def test_a_script_that_changes_is_run_again(
     assert (place.volume / "runs").read_text() == "one\ntwo\n"
 
 
-def test_what_a_command_makes_may_be_edited_without_its_being_made_again(
+def test_editing_a_file_that_a_command_made_does_not_run_it_again(
     place: Place, launch: Launch
 ) -> None:
     steps = [BootstrapCommand(("cp", "/etc/hostname", "./mine"))]
@@ -101,7 +101,7 @@ def test_what_a_command_makes_may_be_edited_without_its_being_made_again(
     assert (place.volume / "mine").read_text() == "edited"
 
 
-def test_a_failure_shows_code_tail_and_how_to_repeat_it_and_is_tried_again(
+def test_a_failure_has_exit_code_tail_and_repeat_command_and_the_next_start_tries_again(
     place: Place, launch: Launch
 ) -> None:
     steps = bash("echo trying >> runs; echo no such data >&2; exit 4")
@@ -127,10 +127,10 @@ def test_it_runs_in_the_volume_with_closed_input_and_no_secrets(
     assert "hush-hush" not in seen
 
 
-def test_no_other_start_works_beside_it_even_if_its_own_was_killed(
+def test_no_other_start_hydrates_beside_a_command_whose_start_was_killed(
     place: Place, launch: Launch
 ) -> None:
-    """Its supervisor, which outlives the start for the moment that ending the command takes, holds the lock as well."""
+    """The command's supervisor holds the lock as well, and outlives the start until the command has ended."""
     code = "import os, psutil; print(*(f.path for f in psutil.Process(os.getppid()).open_files()))"
     run([BootstrapCommand((sys.executable, "-c", code))], place, launch)
     assert str(place.state / "hydration.lock") in place.log.read_text()
@@ -156,10 +156,10 @@ def test_it_sees_what_earlier_steps_have_set(place: Place, launch: Launch) -> No
     assert run([Setter()], place, launch).launch.env["COMPILER"] == "gcc"
 
 
-def test_it_is_told_line_by_line(place: Place, launch: Launch) -> None:
-    told = Told()
-    run(bash("echo one; echo two"), place, launch, progress=told)
-    assert told.lines == ["bootstrap: running bash", "bootstrap: one", "bootstrap: two"]
+def test_each_line_of_its_output_is_reported(place: Place, launch: Launch) -> None:
+    reported = Reported()
+    run(bash("echo one; echo two"), place, launch, progress=reported)
+    assert reported.lines == ["bootstrap: running bash", "bootstrap: one", "bootstrap: two"]
 
 
 def test_a_timeout_and_a_cancel_end_it(place: Place, launch: Launch) -> None:
@@ -194,7 +194,7 @@ def test_a_command_interrupted_by_a_crash_is_run_again_even_after_its_change_was
 
 
 @pytest.mark.parametrize("argv", [(), ("",), ("echo", "a\0b")])
-def test_an_argv_that_is_none_is_refused(argv: tuple[str, ...]) -> None:
+def test_an_invalid_argv_is_refused(argv: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="bootstrap_command"):
         BootstrapCommand(argv)
 
@@ -204,6 +204,6 @@ def test_a_missing_program_is_named(place: Place, launch: Launch) -> None:
         run([BootstrapCommand(("no-such-program",))], place, launch)
 
 
-def test_python_is_the_kernels_own(place: Place, launch: Launch) -> None:
+def test_it_runs_the_kernels_python(place: Place, launch: Launch) -> None:
     run([BootstrapCommand((sys.executable, "-c", "open('made', 'w')"))], place, launch)
     assert (place.volume / "made").exists()

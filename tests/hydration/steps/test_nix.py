@@ -11,16 +11,23 @@ import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
 from provisioner.hydration.step import Launch, Place
-from provisioner.hydration.steps.nix.profile import NixProfile
+from provisioner.hydration.steps.nix.step import NixProfile
 from tests.support.nix_store import NixStore
-from tests.support.starts import Told, ask_kernel, make_place, processes_of, processes_started, run
+from tests.support.starts import (
+    Reported,
+    ask_kernel,
+    make_place,
+    processes_of,
+    processes_started,
+    run,
+)
 from tests.support.tools import require
 
 Nix = tuple[NixStore, Launch]
 
 
 def output_of(place: Place, launch: Launch, *argv: str) -> str:
-    """Run a program inside a launch's environment, by its bare name."""
+    """Run a program by its name inside a launch's environment."""
     import subprocess
 
     return subprocess.run(
@@ -28,10 +35,10 @@ def output_of(place: Place, launch: Launch, *argv: str) -> str:
     ).stdout.strip()
 
 
-def test_a_kernel_runs_in_the_shell_with_the_python_that_it_brings(
+def test_a_kernel_runs_in_the_shell_with_the_shells_python(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
-    """jupyter_client puts the server's interpreter in place of `python`; the environment's is run."""
+    """jupyter_client replaces `python` by the server's interpreter, but the environment's is run."""
     store, launch = nix
     flake = store.flake(tmp_path / "flake")
     inside = run([NixProfile(str(flake))], place, launch).launch
@@ -45,7 +52,7 @@ def test_a_kernel_runs_in_the_shell_with_the_python_that_it_brings(
 
 
 @pytest.mark.parametrize("argv0", ["python", "python3", "python3.11", sys.executable])
-def test_the_python_of_the_shell_replaces_what_the_kernelspec_leaves_open(
+def test_the_shells_python_is_used_if_the_kernelspec_names_no_path(
     nix: Nix, place: Place, tmp_path: Path, argv0: str
 ) -> None:
     store, launch = nix
@@ -54,7 +61,7 @@ def test_the_python_of_the_shell_replaces_what_the_kernelspec_leaves_open(
     assert inside.argv[0].endswith("-tool/bin/python3")
 
 
-def test_an_interpreter_that_was_chosen_is_kept_and_other_programs_are_found(
+def test_an_interpreter_with_a_path_is_kept_and_other_programs_are_found(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -77,10 +84,10 @@ def test_a_second_start_starts_no_process_and_needs_no_nix(
     assert second.launch == first.launch
 
 
-def test_what_the_builder_leaves_behind_does_not_reach_the_kernel(
+def test_variables_of_nixs_builder_do_not_reach_the_kernel(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
-    """Its shell is nologin, its certificates are /no-cert-file.crt, its TMPDIR is gone."""
+    """The builder's shell is nologin, its certificates are /no-cert-file.crt, its TMPDIR does not exist any more."""
     store, launch = nix
     own = {**launch.env, "SHELL": "/bin/zsh", "TERM": "vt100", "TMPDIR": str(tmp_path)}
     for hook in ("", "export HOOKED=1"):
@@ -94,7 +101,7 @@ def test_what_the_builder_leaves_behind_does_not_reach_the_kernel(
         assert inside["PATH"].count("-tool/bin") == 1
 
 
-def test_a_deleted_tmpdir_of_the_server_harms_nothing(
+def test_a_deleted_tmpdir_of_the_server_has_no_effect(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -109,14 +116,17 @@ def test_a_shell_hook_changes_the_environment_and_sees_no_secret(
 ) -> None:
     store, launch = nix
     hook = "env > seen; export HOOKED=$PWD; export PATH=/hooked/bin:$PATH; echo talk"
-    told = Told()
+    reported = Reported()
     inside = run(
-        [NixProfile(str(store.flake(tmp_path / "flake", hook=hook)))], place, launch, progress=told
+        [NixProfile(str(store.flake(tmp_path / "flake", hook=hook)))],
+        place,
+        launch,
+        progress=reported,
     ).launch
     assert inside.env["HOOKED"] == str(place.volume)
     assert inside.env["PATH"].startswith("/hooked/bin:")
     assert inside.env["PATH"].endswith(f"-tool/bin:{launch.env['PATH']}")
-    assert "nix: talk" in told.lines
+    assert "nix: talk" in reported.lines
     assert inside.env["JUPYTERHUB_API_TOKEN"] == "hush-hush"
     for file in ("seen", ".state/nix.json", ".state/hydration.log", ".state/hydration.json"):
         assert "hush-hush" not in (place.volume / file).read_text()
@@ -133,8 +143,8 @@ def test_a_shell_hook_that_leaves_no_environment_fails_the_start(
     assert ("sorry" in failure.value.tail) == ("sorry" in hook)
 
 
-def test_settings_of_a_flake_are_not_obeyed(nix: Nix, place: Place, tmp_path: Path) -> None:
-    """With --accept-flake-config a flake's post-build-hook ran as the server's user."""
+def test_settings_of_a_flake_are_ignored(nix: Nix, place: Place, tmp_path: Path) -> None:
+    """With --accept-flake-config, a flake's post-build-hook would run as the server's user."""
     store, launch = nix
     hook = tmp_path / "hook"
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
@@ -145,7 +155,7 @@ def test_settings_of_a_flake_are_not_obeyed(nix: Nix, place: Place, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_nix_is_given_is_never_taken_for_an_option(
+def test_a_reference_is_never_parsed_as_an_option_of_nix(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -168,7 +178,7 @@ def test_a_dependency_that_does_not_build_shows_its_own_log(
     assert "jupyter volumes hydrate analysis.ipynb" in str(failure.value)
 
 
-def test_an_evaluation_error_shows_what_nix_says(nix: Nix, place: Place, tmp_path: Path) -> None:
+def test_an_evaluation_error_has_the_output_of_nix(nix: Nix, place: Place, tmp_path: Path) -> None:
     store, launch = nix
     flake = store.flake(tmp_path / "flake")
     (flake / "flake.nix").write_text("{ outputs = { self }: undefinedName; }")
@@ -177,7 +187,7 @@ def test_an_evaluation_error_shows_what_nix_says(nix: Nix, place: Place, tmp_pat
     assert "undefinedName" in failure.value.tail
 
 
-def test_a_pipe_beside_the_flake_is_named_before_nix_trips_over_it(
+def test_a_pipe_beside_the_flake_is_reported_before_nix_fails_at_it(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -187,9 +197,7 @@ def test_a_pipe_beside_the_flake_is_named_before_nix_trips_over_it(
         run([NixProfile(str(flake))], place, launch)
 
 
-def test_a_private_file_beside_the_flake_is_not_copied_for_all_to_read(
-    nix: Nix, place: Place, tmp_path: Path
-) -> None:
+def test_a_private_file_beside_the_flake_is_refused(nix: Nix, place: Place, tmp_path: Path) -> None:
     store, launch = nix
     flake = store.flake(tmp_path / "flake")
     (flake / ".env").write_text("PASSWORD=hush")
@@ -198,7 +206,7 @@ def test_a_private_file_beside_the_flake_is_not_copied_for_all_to_read(
         run([NixProfile(f"path:{flake}")], place, launch)
 
 
-def test_private_files_outside_version_control_do_not_matter_in_a_git_repository(
+def test_private_files_outside_version_control_are_ignored_in_a_git_repository(
     nix: Nix, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -214,7 +222,7 @@ def test_private_files_outside_version_control_do_not_matter_in_a_git_repository
         assert inside.env["GREETING"] == "from git"
 
 
-def test_no_nix_on_the_machine_is_one_line_with_the_cure(
+def test_a_missing_nix_is_reported_in_one_line_with_the_cure(
     nix: Nix, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, launch = nix
@@ -225,7 +233,7 @@ def test_no_nix_on_the_machine_is_one_line_with_the_cure(
     assert "\n" not in str(failure.value)
 
 
-def test_a_change_is_noticed_and_named(nix: Nix, place: Place, tmp_path: Path) -> None:
+def test_a_changed_input_is_found_and_named(nix: Nix, place: Place, tmp_path: Path) -> None:
     store, launch = nix
     flake = store.flake(tmp_path / "flake")
     steps = [NixProfile(str(flake), watch=("deps.toml",))]
@@ -253,7 +261,7 @@ def test_a_lock_file_that_nix_writes_does_not_invalidate_its_own_result(
     assert run(steps, place, launch).report[0].hit
 
 
-def test_a_failed_rehydration_keeps_the_old_environment_and_uses_it_only_if_asked_to(
+def test_after_a_failed_rehydration_the_old_environment_is_used_only_if_the_kernelspec_allows_it(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -263,11 +271,11 @@ def test_a_failed_rehydration_keeps_the_old_environment_and_uses_it_only_if_aske
     (flake / "flake.nix").write_text("{ outputs = { self }: broken; }")
     with pytest.raises(HydrationFailed):
         run([NixProfile(str(flake))], place, launch)
-    lenient, told = [NixProfile(str(flake), stale="warn")], Told()
-    hydrated = run(lenient, place, launch, progress=told)
+    lenient, reported = [NixProfile(str(flake), stale="warn")], Reported()
+    hydrated = run(lenient, place, launch, progress=reported)
     assert hydrated.launch.env["GREETING"] == "hello"
     assert "earlier environment is used" in hydrated.report[0].warning
-    assert "warning" in told.text
+    assert "warning" in reported.text
     assert not run(lenient, place, launch).report[0].hit  # it is tried again at each start
     store.collect()
     assert output_of(place, hydrated.launch, "greet") == "hello"
@@ -275,14 +283,14 @@ def test_a_failed_rehydration_keeps_the_old_environment_and_uses_it_only_if_aske
     assert run([NixProfile(str(flake))], place, launch).report[0].hit
 
 
-def test_the_first_hydration_never_falls_back_to_nothing(
+def test_a_failed_first_hydration_fails_the_start_even_if_stale_is_warn(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     with pytest.raises(HydrationFailed):
         run([NixProfile(str(tmp_path / "missing"), stale="warn")], place, nix[1])
 
 
-def test_the_collector_spares_a_hydrated_volume_and_takes_a_removed_one(
+def test_the_collector_keeps_the_environment_of_a_volume_until_the_volume_is_removed(
     nix: Nix, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -300,7 +308,7 @@ def test_the_collector_spares_a_hydrated_volume_and_takes_a_removed_one(
     with processes_started() as started:
         hydrated = run(steps, moved, launch)
     assert not hydrated.report[0].hit
-    assert len(started) == 1  # the root is registered again; nothing is evaluated
+    assert len(started) == 1  # the root is registered again, nothing is evaluated
     store.collect()
     assert output_of(moved, run(steps, moved, launch).launch, "greet") == "collected"
 
@@ -309,7 +317,7 @@ def test_the_collector_spares_a_hydrated_volume_and_takes_a_removed_one(
     assert not shell.exists()
 
 
-def test_an_environment_that_was_collected_after_a_move_comes_back(
+def test_an_environment_that_was_collected_after_a_move_is_built_again(
     nix: Nix, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -322,7 +330,7 @@ def test_an_environment_that_was_collected_after_a_move_comes_back(
     assert output_of(moved, run(steps, moved, launch).launch, "greet") == "comes back"
 
 
-def test_earlier_environments_and_temporary_links_are_no_roots(
+def test_earlier_environments_and_temporary_links_are_not_kept_as_roots(
     nix: Nix, place: Place, tmp_path: Path
 ) -> None:
     store, launch = nix
@@ -398,13 +406,15 @@ def test_a_forced_hydration_evaluates_again(nix: Nix, place: Place, tmp_path: Pa
     store, launch = nix
     steps = [NixProfile(str(store.flake(tmp_path / "flake")))]
     run(steps, place, launch)
-    told = Told()
-    run(steps, place, launch, progress=told, force=True)
-    assert "evaluating" in told.text
+    reported = Reported()
+    run(steps, place, launch, progress=reported, force=True)
+    assert "evaluating" in reported.text
 
 
 @pytest.mark.parametrize("damage", ["record", "root", "half", "text"])
-def test_what_was_damaged_is_no_hit(nix: Nix, place: Place, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_environment_is_hydrated_again(
+    nix: Nix, place: Place, tmp_path: Path, damage: str
+) -> None:
     store, launch = nix
     steps = [NixProfile(str(store.flake(tmp_path / "flake")))]
     first = run(steps, place, launch)
@@ -423,12 +433,12 @@ def test_what_was_damaged_is_no_hit(nix: Nix, place: Place, tmp_path: Path, dama
     assert run(steps, place, launch).report[0].hit
 
 
-def test_the_login_of_a_reference_is_neither_told_nor_kept(
+def test_the_login_of_a_reference_is_neither_reported_nor_stored(
     nix: tuple[NixStore, Launch], place: Place
 ) -> None:
-    step, told = NixProfile("git+http://me:hush@127.0.0.1:9/flake"), Told()
+    step, reported = NixProfile("git+http://me:hush@127.0.0.1:9/flake"), Reported()
     with pytest.raises(HydrationFailed) as failure:
-        run([step], place, nix[1], progress=told)
-    for said in (told.text, str(failure.value), place.log.read_text()):
+        run([step], place, nix[1], progress=reported)
+    for said in (reported.text, str(failure.value), place.log.read_text()):
         assert "127.0.0.1:9/flake" in said
         assert "hush" not in said

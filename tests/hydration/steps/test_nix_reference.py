@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.steps.nix.allowed import allows
-from provisioner.hydration.steps.nix.environment import read_hooked
-from provisioner.hydration.steps.nix.reference import Kind, classify
+from provisioner.hydration.steps.nix.reference import Kind, allows, classify
+from provisioner.hydration.steps.nix.shell import read_hooked
 
 
 @pytest.mark.parametrize("reference", ["", "--impure", "-f x", "a\nb", "x\0", "github:a/b\x1b"])
-def test_what_is_no_reference_is_refused_in_one_line(tmp_path: Path, reference: str) -> None:
+def test_a_text_that_is_no_reference_is_refused_in_one_line(tmp_path: Path, reference: str) -> None:
     with pytest.raises(HydrationFailed, match="no reference") as refusal:
         classify(reference, tmp_path, {})
     assert "\n" not in str(refusal.value)
@@ -20,7 +19,7 @@ def test_what_is_no_reference_is_refused_in_one_line(tmp_path: Path, reference: 
 @pytest.mark.parametrize(
     "reference", ["nixpkgs#hello", "github:owner/repo/branch#shell", "git+https://127.0.0.1/r"]
 )
-def test_a_flake_from_elsewhere_stays_as_it_is_written(tmp_path: Path, reference: str) -> None:
+def test_a_remote_flake_reference_is_unchanged(tmp_path: Path, reference: str) -> None:
     found = classify(reference, tmp_path, {})
     assert (found.kind, found.text, found.path) == (Kind.REMOTE, reference, None)
 
@@ -40,7 +39,7 @@ def test_a_local_reference_starts_at_the_volume_and_keeps_its_fragment(tmp_path:
     assert classify("path:./env", tmp_path, {}).copied
 
 
-def test_expressions_and_store_paths_are_told_apart(tmp_path: Path) -> None:
+def test_expressions_and_store_paths_are_distinguished(tmp_path: Path) -> None:
     store = tmp_path / "store"
     for name in ("aaa-tool/bin", "aaa-tool/share/flake", "bbb-source"):
         (store / name).mkdir(parents=True)
@@ -58,7 +57,7 @@ def test_expressions_and_store_paths_are_told_apart(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_directory_that_is_nothing_to_nix_is_refused_with_the_cure(tmp_path: Path) -> None:
+def test_a_directory_that_nix_cannot_use_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(HydrationFailed, match=r"put a flake\.nix or a shell\.nix into"):
         classify(str(tmp_path), tmp_path, {})
     with pytest.raises(HydrationFailed, match="does not exist"):
@@ -80,13 +79,13 @@ def test_a_directory_that_is_nothing_to_nix_is_refused_with_the_cure(tmp_path: P
         (["*"], "--option", False),
     ],
 )
-def test_only_what_the_administrator_covers_is_allowed(
+def test_only_references_on_the_administrators_list_are_allowed(
     entries: list[str], reference: str, allowed: bool
 ) -> None:
     assert allows(entries, reference) is allowed
 
 
-def test_a_hook_that_appends_to_the_path_keeps_the_order_of_what_is_new() -> None:
+def test_directories_that_a_hook_appends_to_the_path_keep_their_order() -> None:
     before = {"PATH": "/usr/bin:/bin", "LANG": "C"}
     after = b"PATH=/nix/a:/usr/bin:/bin:/last\0LANG=C\0NEW=1\nline\0BASH_FUNC_x%%=() { :; }\0_=/bin/env\0"
     environment = read_hooked(before, after)

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from provisioner.core.errors import ConfigError, HydrationFailed
+from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.uv.declaration import Project, Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
 from provisioner.hydration.steps.uv.tool import Uv
 from provisioner.system.removal import remove
-from tests.support.starts import Told, ask_kernel, make_place, processes_started, run
+from tests.support.starts import Reported, ask_kernel, make_place, processes_started, run
 from tests.support.tools import require
 from tests.support.wheels import make_wheel
 
@@ -25,7 +27,7 @@ PIP = (sys.executable, "-m", "pip", "--python")
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder of wheels that uv finds beside the index."""
+    """A folder of wheels that uv finds in addition to the index."""
     shop = tmp_path / "shop"
     for version in ("1.0", "2.0"):
         make_wheel(shop, "apple", version)
@@ -33,13 +35,13 @@ def shop(tmp_path: Path) -> Path:
     make_wheel(shop, "plum", "3.0")
     make_wheel(
         shop, "pip", "99"
-    )  # the real one is compiled for a second, and put to use in one test
+    )  # compiling the real one takes a second, and only one test needs it
     return shop
 
 
 @pytest.fixture
 def script(uv_launch: Launch, shop: Path) -> Launch:
-    """A launch of Python that is no ipykernel: only pip comes with what is declared."""
+    """A launch of Python that is no ipykernel, so that only pip is installed beside the declaration."""
     links = " ".join(filter(None, [uv_launch.env.get("UV_FIND_LINKS"), str(shop)]))
     env = {**uv_launch.env, "UV_FIND_LINKS": links.replace(" ", ",")}
     return Launch((sys.executable, "-m", "apple"), env)
@@ -72,15 +74,15 @@ def test_a_kernel_runs_in_the_volumes_environment_and_pip_installs_into_it(
     inside = run(steps, place, uv_launch).launch
     assert inside.argv[0] == str(place.environment / "bin/python")
     code = "import sys, ipykernel; print(sys.prefix, ipykernel.__file__)"
-    prefix, file = ask_kernel(place, inside, code, tmp_path / "one.json").split()
+    install = f"%pip install --no-index --find-links {shop} --quiet plum"
+    printed = ask_kernel(place, inside, f"{code}\n{install}", tmp_path / "one.json")
+    prefix, file = printed.split()[:2]
     assert prefix == str(place.environment)
     assert file.startswith(prefix)
-    install = f"%pip install --no-index --find-links {shop} --quiet plum"
-    ask_kernel(place, inside, install, tmp_path / "two.json")
     again = run(steps, place, uv_launch)
     assert again.report[0].hit
     code = "import plum; print(plum.__file__)"
-    printed = ask_kernel(place, again.launch, code, tmp_path / "three.json")
+    printed = ask_kernel(place, again.launch, code, tmp_path / "two.json")
     assert printed.startswith(str(place.environment))
 
 
@@ -101,7 +103,9 @@ def test_packages_are_links_into_the_shared_cache_and_compiled(
     assert list((packages_of(place) / "__pycache__").glob("apple.*.pyc"))
 
 
-def test_a_cache_on_another_file_system_is_copied_from(script: Launch, place: Place) -> None:
+def test_packages_are_copied_from_a_cache_on_another_file_system(
+    script: Launch, place: Place
+) -> None:
     cache = Path("/dev/shm/volumes-test-uv-cache")
     assert cache.parent.stat().st_dev != place.state.stat().st_dev
     try:
@@ -111,29 +115,29 @@ def test_a_cache_on_another_file_system_is_copied_from(script: Launch, place: Pl
     assert (packages_of(place) / "apple.py").stat().st_nlink == 1
 
 
-def test_what_the_cache_has_needs_no_index(
+def test_cached_packages_need_no_index(
     script: Launch, uv_cache: Path, tmp_path: Path, shop: Path
 ) -> None:
     steps = uv(uv_cache, "apple==1.0")
     env = {**script.env, "UV_FIND_LINKS": str(shop), "UV_DEFAULT_INDEX": DEAD_INDEX, "UV_INDEX": ""}
-    asked, told = make_place(tmp_path / "two"), Told()
-    run(steps, asked, replace(script, env=env), progress=told)
-    assert "asking the package index" not in told.text
+    asked, reported = make_place(tmp_path / "two"), Reported()
+    run(steps, asked, replace(script, env=env), progress=reported)
+    assert "asking the package index" not in reported.text
     assert version(asked, script, "apple") == "1.0"
 
 
-def test_what_nobody_has_fails_with_what_uv_says(
+def test_an_unavailable_package_fails_with_the_output_of_uv(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     env = {**script.env, "UV_DEFAULT_INDEX": DEAD_INDEX, "UV_HTTP_RETRIES": "0"}
     with pytest.raises(HydrationFailed, match="uv pip install ended with exit code") as failure:
         run(uv(uv_cache, "no-such-fruit==1.0"), place, replace(script, env=env))
-    assert DEAD_INDEX in failure.value.tail  # of this package or another: uv asks for all at once
+    assert DEAD_INDEX in failure.value.tail  # for any of the packages: uv asks for all at once
     assert not place.environment.exists()
     assert not (place.state / "env.new").exists()
 
 
-def test_a_change_installs_what_is_new_and_keeps_what_the_user_installed(
+def test_a_change_installs_the_new_requirements_and_keeps_the_users_packages(
     script: Launch, uv_cache: Path, place: Place, shop: Path
 ) -> None:
     run(uv(uv_cache, "apple==1.0"), place, script)
@@ -147,7 +151,7 @@ def test_a_change_installs_what_is_new_and_keeps_what_the_user_installed(
     assert plum.stdout == b"plum 3.0\n"
 
 
-def test_changing_one_volume_leaves_others_and_the_cache_alone(
+def test_a_change_in_one_volume_does_not_affect_others_and_the_cache(
     script: Launch, uv_cache: Path, tmp_path: Path
 ) -> None:
     one, two = make_place(tmp_path / "one"), make_place(tmp_path / "two")
@@ -170,10 +174,10 @@ def test_a_failed_rehydration_leaves_the_old_environment_whole(
     assert version(place, lenient.launch, "apple") == "1.0"
 
 
-def test_bytecode_of_a_replaced_module_is_not_taken_for_the_new_ones(
+def test_bytecode_of_a_replaced_module_is_not_used_for_the_new_one(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
-    """The versions have the same size; unpacked in the same second, Python could not tell them apart."""
+    """The versions have the same size and are unpacked in the same second, so Python cannot distinguish them."""
     run(uv(uv_cache, "apple==2.0"), place, script)
     run(uv(uv_cache, "apple==1.0"), place, script)
     second = int((packages_of(place) / "apple.py").stat().st_mtime)
@@ -187,7 +191,7 @@ def test_bytecode_of_a_replaced_module_is_not_taken_for_the_new_ones(
         assert version(place, script, "apple") == lines[0].removeprefix("apple==")
 
 
-def test_a_crash_between_the_two_renames_costs_nothing(
+def test_after_a_crash_between_the_two_renames_the_old_environment_is_back(
     script: Launch, uv_cache: Path, place: Place, shop: Path
 ) -> None:
     run(uv(uv_cache, "apple==1.0"), place, script)
@@ -201,7 +205,7 @@ def test_a_crash_between_the_two_renames_costs_nothing(
     assert run(uv(uv_cache, "apple==1.0"), place, script).report[0].hit
 
 
-def test_a_requirements_file_and_what_it_includes_count(
+def test_a_requirements_file_and_its_included_files_are_inputs(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     (place.volume / "requirements.txt").write_text("-c pins.txt  # pinned\napple\n")
@@ -233,10 +237,10 @@ def test_a_package_on_this_machine_that_needs_something_else_is_installed_again(
     assert version(place, script, "apple") == "1.0"
 
 
-def test_a_file_that_demands_hashes_is_held_to_them(
+def test_the_hashes_of_a_requirements_file_are_checked(
     script: Launch, uv_cache: Path, place: Place, tmp_path: Path, shop: Path
 ) -> None:
-    """What is not the file's, pip and ipykernel, has none."""
+    """pip and ipykernel, which are not in the file, have no hashes."""
     digest = hashlib.sha256((shop / "apple-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     file = tmp_path / "needs.txt"
     for right, written in ((False, "0" * 64), (True, digest)):
@@ -250,7 +254,7 @@ def test_a_file_that_demands_hashes_is_held_to_them(
                 run(steps, place, script)
 
 
-def test_a_project_is_installed_as_its_lock_says(
+def test_a_project_is_installed_with_the_versions_of_its_lock(
     script: Launch, uv_cache: Path, place: Place, shop: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -279,7 +283,9 @@ def test_a_project_is_installed_as_its_lock_says(
     (project / "uv.lock").unlink()
     run(steps, place, script)
     assert version(place, script, "apple") == "2.0"
-    assert version(place, script, "fig") == "1.0", "the user's own, which cannot be had again"
+    assert version(place, script, "fig") == "1.0", (
+        "the user's package, which is not available any more"
+    )
 
 
 def test_a_project_for_another_python_is_refused_and_never_switches_the_interpreter(
@@ -303,12 +309,12 @@ def test_requires_python_is_checked_against_the_kernels_interpreter(
 
 
 @pytest.mark.parametrize("line", ["-r other.txt", "--index-url=x", "", "a\nb"])
-def test_a_list_of_requirements_takes_no_options(line: str) -> None:
+def test_a_list_of_requirements_must_not_have_options(line: str) -> None:
     with pytest.raises(ConfigError, match="no requirement"):
         Requirements((line,))
 
 
-def test_a_volume_that_moved_runs_on_and_so_do_its_scripts(
+def test_after_a_move_the_environment_and_its_scripts_work(
     script: Launch, uv_cache: Path, shop: Path, tmp_path: Path
 ) -> None:
     place, moved = make_place(tmp_path / "one"), make_place(tmp_path / "two")
@@ -329,7 +335,7 @@ def test_a_volume_that_moved_runs_on_and_so_do_its_scripts(
 
 
 @pytest.mark.parametrize("damage", ["python", "configuration", "record", "leftover"])
-def test_what_was_damaged_is_no_hit_and_is_made_whole(
+def test_a_damaged_environment_is_no_hit_and_is_made_again(
     script: Launch, uv_cache: Path, place: Place, damage: str
 ) -> None:
     steps = uv(uv_cache, "apple==1.0")
@@ -347,10 +353,10 @@ def test_what_was_damaged_is_no_hit_and_is_made_whole(
     assert run(steps, place, script).report[0].hit
 
 
-def test_what_was_installed_into_another_environment_is_carried_over(
+def test_packages_of_an_environment_that_cannot_be_extended_are_installed_again(
     script: Launch, uv_cache: Path, place: Place, shop: Path
 ) -> None:
-    """An overlay, say, or one of another interpreter: it cannot be extended."""
+    """For example an overlay, or an environment of another interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place.environment], check=True)
     pip: list[str | Path] = [
         sys.executable,
@@ -366,7 +372,7 @@ def test_what_was_installed_into_another_environment_is_carried_over(
     assert version(place, script, "apple") == "1.0"
 
 
-def test_what_cannot_be_carried_over_is_named(
+def test_packages_that_cannot_be_installed_again_are_named(
     script: Launch, uv_cache: Path, place: Place, tmp_path: Path
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place.environment], check=True)
@@ -381,12 +387,14 @@ def test_what_cannot_be_carried_over_is_named(
     local = [make_wheel(tmp_path / "local", name, "1.0") for name in ("kept", "vanished")]
     subprocess.run([*pip, "--no-index", *local], check=True)
     local[1].unlink()
-    told = Told()
-    run(uv(uv_cache, "apple==1.0"), place, script, progress=told)
-    (warning,) = (line for line in told.lines if "install them again" in line)
+    reported = Reported()
+    run(uv(uv_cache, "apple==1.0"), place, script, progress=reported)
+    (warning,) = (line for line in reported.lines if "install them again" in line)
     assert f"vanished @ {local[1].as_uri()}" in warning
     assert "kept" not in warning
-    assert version(place, script, "kept") == "1.0", "from where it came, though another one is gone"
+    assert version(place, script, "kept") == "1.0", (
+        "from its origin, although another package is not available"
+    )
 
 
 @pytest.fixture
@@ -395,7 +403,7 @@ def no_uv_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_uv_wheel")
-def test_no_uv_on_the_machine_is_one_line_with_the_cure(
+def test_a_missing_uv_is_reported_in_one_line_with_the_cure(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     bare = replace(script, env={**script.env, "PATH": "/nonexistent"})
@@ -405,11 +413,13 @@ def test_no_uv_on_the_machine_is_one_line_with_the_cure(
 
 
 @pytest.mark.usefixtures("no_uv_wheel")
-def test_uv_is_found_on_the_path_too(tmp_path: Path) -> None:
+def test_uv_is_also_found_on_the_path(place: Place, tmp_path: Path) -> None:
     from_path = tmp_path / "uv"
     from_path.write_text("#!/bin/sh\n")
     from_path.chmod(0o755)
-    assert Uv.find(str(tmp_path)) == str(from_path)
+    hooks = StepHooks("uv", place, Reported(), Event())
+    found = Uv.find(hooks, {"PATH": str(tmp_path)}, tmp_path / "cache")
+    assert found.program == str(from_path)
 
 
 def test_a_forced_hydration_takes_newer_versions(
@@ -422,7 +432,7 @@ def test_a_forced_hydration_takes_newer_versions(
     assert version(place, script, "plum") == "4.0"
 
 
-def test_settings_lying_in_the_volume_have_no_say(
+def test_uv_settings_in_the_volume_are_ignored(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     (place.volume / "uv.toml").write_text('no-index = true\nunknown-setting = "x"\n')
@@ -452,7 +462,7 @@ def test_secrets_reach_no_build_script(
     assert "hush-hush" not in seen
 
 
-def test_another_languages_kernel_keeps_its_program(
+def test_a_kernel_of_another_language_keeps_its_program(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     program = require("bash", "install bash")
@@ -465,7 +475,7 @@ def test_another_languages_kernel_keeps_its_program(
     assert os.environ["PATH"] in inside.launch.env["PATH"]
 
 
-def test_an_environment_is_not_marked_as_a_cache_that_backups_leave_out(
+def test_an_environment_is_not_marked_as_a_cache(
     script: Launch, uv_cache: Path, place: Place
 ) -> None:
     run(uv(uv_cache, "apple"), place, script)
@@ -475,7 +485,7 @@ def test_an_environment_is_not_marked_as_a_cache_that_backups_leave_out(
 @pytest.mark.parametrize(
     "line", ["berry", "berry @ https://me:hush-hush@127.0.0.1:9/berry-1.0-py3-none-any.whl"]
 )
-def test_the_login_of_an_index_is_neither_told_nor_kept(
+def test_the_login_of_an_index_is_neither_reported_nor_stored(
     script: Launch, place: Place, tmp_path: Path, line: str
 ) -> None:
     variables = {
@@ -483,15 +493,15 @@ def test_the_login_of_an_index_is_neither_told_nor_kept(
         "UV_HTTP_RETRIES": "0",
         "UV_HTTP_TIMEOUT": "2",
     }
-    launch, told = replace(script, env={**script.env, **variables}), Told()
+    launch, reported = replace(script, env={**script.env, **variables}), Reported()
     with pytest.raises(HydrationFailed) as failure:
-        run(uv(tmp_path / "cache", line), place, launch, progress=told)
-    for said in (told.text, str(failure.value), place.log.read_text()):
+        run(uv(tmp_path / "cache", line), place, launch, progress=reported)
+    for said in (reported.text, str(failure.value), place.log.read_text()):
         assert "127.0.0.1" in said
         assert "hush-hush" not in said
 
 
-def test_a_requirement_that_is_none_is_refused_without_its_login() -> None:
+def test_an_invalid_requirement_is_refused_without_showing_its_login() -> None:
     with pytest.raises(ConfigError) as refusal:
         Requirements(("--index-url https://me:hush-hush@127.0.0.1/simple",))
     assert "https://…@127.0.0.1/simple" in str(refusal.value)

@@ -1,4 +1,4 @@
-"""What a declaration of requirements depends on."""
+"""The inputs of a declaration of requirements."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.wheels import make_wheel
         ("", []),
     ],
 )
-def test_what_decides_about_a_package_on_this_machine(
+def test_a_package_on_this_machine_is_tracked_by_the_files_that_determine_it(
     tmp_path: Path, line: str, decides: list[str]
 ) -> None:
     (tmp_path / "lab").mkdir()
@@ -48,7 +48,7 @@ def test_what_decides_about_a_package_on_this_machine(
     assert sorted(inputs) == [str(tmp_path / name) for name in decides]
 
 
-def test_a_wheel_on_this_machine_that_was_made_anew_is_noticed(tmp_path: Path) -> None:
+def test_a_wheel_on_this_machine_that_was_built_again_is_a_changed_input(tmp_path: Path) -> None:
     wheel = tmp_path / "lab.whl"
     declared = Requirements((f"lab @ {wheel.as_uri()}",))
     seen = [declared.inputs(tmp_path)]
@@ -59,7 +59,7 @@ def test_a_wheel_on_this_machine_that_was_made_anew_is_noticed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("glob", ["member", "*", "m*/", "**/member"])
-def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
+def test_a_member_of_a_workspace_has_the_versions_of_the_workspaces_lock(
     launch: Launch, place: Place, tmp_path: Path, glob: str
 ) -> None:
     workspace = tmp_path / "workspace"
@@ -85,7 +85,7 @@ def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
     with pytest.raises(HydrationFailed, match="uv sync"):
         run(steps, place, script)
     assert "plum" not in lock.read_text(), (
-        "whose lock is out of date is told, and it stays as it is"
+        "whose lock is out of date is reported, and it stays as it is"
     )
 
 
@@ -98,7 +98,7 @@ def test_a_member_of_a_workspace_has_what_the_lock_of_the_workspace_says(
         'members = ["/*/alone"]',
     ],
 )
-def test_a_project_that_the_workspace_above_leaves_out_has_a_lock_of_its_own(
+def test_a_project_excluded_from_the_workspace_has_its_own_lock(
     launch: Launch, place: Place, tmp_path: Path, whole: str
 ) -> None:
     project = tmp_path / "workspace" / "alone"
@@ -122,7 +122,7 @@ def sha256(wheel: Path) -> str:
 
 
 def versions(launch: Launch) -> dict[str, str]:
-    """Return the version of each package that a launch has."""
+    """Return the version of each package in a launch."""
     code = (
         "import importlib.metadata as m, json;"
         "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}))"
@@ -132,10 +132,10 @@ def versions(launch: Launch) -> dict[str, str]:
     return found
 
 
-def test_what_was_installed_without_a_hash_is_no_substitute_for_what_is_declared_with_one(
+def test_a_package_installed_without_a_hash_is_replaced_where_a_hash_is_declared(
     launch: Launch, place: Place, tmp_path: Path
 ) -> None:
-    """Another kernelspec, or somebody by hand, had it from elsewhere; the new environment begins as a copy."""
+    """Another kernelspec or the user installed it from another source; the new environment starts as a copy."""
     honest = make_wheel(tmp_path / "honest", "plum", "1.0")
     with zipfile.ZipFile(make_wheel(tmp_path / "forged", "plum", "1.0"), "a") as forged:
         forged.writestr("evil.py", "")
@@ -160,7 +160,7 @@ def test_what_was_installed_without_a_hash_is_no_substitute_for_what_is_declared
     assert "No module named 'evil'" in ran.stderr
 
 
-def test_what_comes_with_the_kernel_replaces_no_package_that_has_a_hash(
+def test_the_kernels_own_packages_replace_no_package_that_has_a_hash(
     launch: Launch, place: Place, tmp_path: Path
 ) -> None:
     shop = tmp_path / "shop"

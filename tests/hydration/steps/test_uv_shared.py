@@ -1,4 +1,4 @@
-"""Environments that uv makes in a volume that other kernelspecs have environments in too."""
+"""Environments of uv in a volume in which other kernelspecs have environments too."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from threading import Event
 
 import pytest
 
-from provisioner.hydration.clone import clone
-from provisioner.hydration.environments import settled
 from provisioner.hydration.step import Launch, Place, Step
 from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
-from provisioner.hydration.steps.uv import step
+from provisioner.hydration.steps.python.owners import choose
+from provisioner.hydration.steps.uv import build
+from provisioner.hydration.steps.uv.clone import clone
 from provisioner.hydration.steps.uv.declaration import Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
-from tests.support.starts import Told, make_place, processes_started, run
+from tests.support.starts import Reported, make_place, processes_started, run
 from tests.support.wheels import make_wheel
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder of wheels, which is all that uv finds."""
+    """A folder with the only wheels that uv finds."""
     shop = tmp_path / "shop"
     for name in ("apple", "plum", "pip"):
         make_wheel(shop, name, "1.0")
@@ -37,7 +37,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def script(launch: Launch, shop: Path) -> Launch:
-    """A launch of Python that is no ipykernel: only pip comes with what is declared."""
+    """A launch of Python that is no ipykernel, so that only pip is installed beside the declaration."""
     env = {**launch.env, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(shop), "PATH": os.environ["PATH"]}
     return Launch((sys.executable, "-m", "apple"), env)
 
@@ -51,7 +51,7 @@ def apples(cache: Path, which: str = "apple") -> list[Step]:
 
 
 def said(launch: Launch, code: str) -> str:
-    """Return what Python code prints where a launch runs."""
+    """Return what Python code prints inside a launch."""
     ran = subprocess.run(
         [launch.argv[0], "-c", code],
         env=dict(launch.env),
@@ -63,12 +63,12 @@ def said(launch: Launch, code: str) -> str:
 
 
 def prefix(launch: Launch, *modules: str) -> Path:
-    """Return the environment that a launch runs in; the modules can be imported there."""
+    """Return the environment of a launch; assert that the modules can be imported in it."""
     return Path(said(launch, f"import {', '.join(('sys', *modules))}; print(sys.prefix)"))
 
 
 def version(launch: Launch, module: str) -> str:
-    """Return the version of a module as a launch sees it."""
+    """Return the version of a module inside a launch."""
     return said(launch, f"import {module}; print({module}.VERSION)")
 
 
@@ -87,7 +87,7 @@ def install(environment: Path, shop: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["overlay", "uv"])
-def test_an_overlay_and_an_environment_of_uv_leave_one_another_alone(
+def test_an_overlay_and_an_environment_of_uv_do_not_affect_each_other(
     script: Launch, place: Place, tmp_path: Path, shop: Path, first: str
 ) -> None:
     ways: dict[str, list[Step]] = {"overlay": [Overlay()], "uv": apples(tmp_path / "cache")}
@@ -106,7 +106,7 @@ def test_an_overlay_and_an_environment_of_uv_leave_one_another_alone(
     assert ran.stdout == "None None\n", "neither what is the overlay's nor what is the server's"
 
 
-def test_a_kernelspec_that_declares_requirements_from_now_on_keeps_what_was_installed(
+def test_a_kernelspec_that_starts_to_declare_requirements_keeps_the_installed_packages(
     script: Launch, place: Place, tmp_path: Path, shop: Path
 ) -> None:
     before = run([Overlay()], by(place, "one"), script).launch
@@ -116,7 +116,7 @@ def test_a_kernelspec_that_declares_requirements_from_now_on_keeps_what_was_inst
 
 
 @pytest.mark.parametrize("which", ["apple", "apple<1"])
-def test_an_environment_that_was_an_overlay_meanwhile_sees_nothing_of_the_server_again(
+def test_an_environment_that_was_an_overlay_meanwhile_does_not_see_the_servers_packages(
     script: Launch, place: Place, tmp_path: Path, shop: Path, which: str
 ) -> None:
     run(apples(tmp_path / "cache"), place, script)
@@ -132,7 +132,7 @@ def test_an_environment_that_was_an_overlay_meanwhile_sees_nothing_of_the_server
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_each_interpreter_has_an_environment_of_its_own(
+def test_each_interpreter_has_its_own_environment(
     script: Launch, place: Place, tmp_path: Path, name: str
 ) -> None:
     steps = apples(tmp_path / "cache")
@@ -149,7 +149,7 @@ def test_each_interpreter_has_an_environment_of_its_own(
     assert started == []
 
 
-def test_kernelspecs_of_one_python_take_turns_in_a_volume_and_each_keeps_what_it_declares(
+def test_alternating_kernelspecs_of_one_python_each_keep_what_they_declare(
     script: Launch, place: Place, tmp_path: Path
 ) -> None:
     kernelspecs = {v: apples(tmp_path / "cache", f"apple=={v}") for v in ("1.0", "0.5")}
@@ -167,7 +167,7 @@ def test_kernelspecs_of_one_python_take_turns_in_a_volume_and_each_keeps_what_it
         assert says.stdout == f"{version}\n"
 
 
-def test_another_kernelspecs_environment_begins_with_what_was_installed_by_hand(
+def test_the_environment_of_another_kernelspec_starts_with_the_packages_installed_by_hand(
     script: Launch, place: Place, tmp_path: Path, shop: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -184,7 +184,7 @@ def test_another_kernelspecs_environment_begins_with_what_was_installed_by_hand(
         "it is not the other's script"
     )
     record = json.loads((prefix(two) / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"], "what was installed by hand is known for that"
+    assert record["installed"] == ["apple", "pip"], "packages installed by hand are recognised"
     module = next(prefix(one).glob("lib/python*/site-packages/plum.py"))
     module.write_text(f"{module.read_text()}EDITED = True\n")
     code = "import plum; print(hasattr(plum, 'EDITED'))"
@@ -193,13 +193,15 @@ def test_another_kernelspecs_environment_begins_with_what_was_installed_by_hand(
     install(prefix(two), shop, "apple==1.0")
     uninstall = [sys.executable, "-m", "pip", "--python", two.argv[0], "uninstall", "-qy", "plum"]
     subprocess.run(uninstall, check=True)
-    assert prefix(one, "plum", "pear", "apple") == place.state / "env", "and they go separate ways"
+    assert prefix(one, "plum", "pear", "apple") == place.state / "env", (
+        "the two environments are separate"
+    )
 
 
-def test_an_environment_that_cannot_be_copied_is_made_and_gets_what_was_installed_by_hand(
+def test_if_an_environment_cannot_be_copied_the_packages_installed_by_hand_are_installed_again(
     script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel may be running in it, and be installing something."""
+    """A kernel may be running in it and installing something."""
 
     def changing(source: Path, target: Path, cancel: Event) -> None:
         target.mkdir()
@@ -207,12 +209,12 @@ def test_an_environment_that_cannot_be_copied_is_made_and_gets_what_was_installe
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(step, "clone", changing)
+    monkeypatch.setattr(build, "clone", changing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 
 
-def test_what_was_installed_by_hand_outlives_a_change_of_the_requirements_and_then_of_python(
+def test_packages_installed_by_hand_survive_a_change_of_requirements_and_then_of_python(
     script: Launch, place: Place, tmp_path: Path, shop: Path
 ) -> None:
     cache, here = tmp_path / "cache", by(place, "one")
@@ -229,10 +231,10 @@ def test_what_was_installed_by_hand_outlives_a_change_of_the_requirements_and_th
     assert record["installed"] == ["apple", "pip"]
 
 
-def test_an_environment_that_was_not_put_in_place_yet_is_nobody_elses(
+def test_after_a_crash_between_the_two_renames_no_other_kernelspec_takes_the_environment(
     script: Launch, place: Place, tmp_path: Path, shop: Path
 ) -> None:
-    """A crash between the two renames: what is aside comes back, with what was installed in it."""
+    """The environment that was renamed comes back, with the packages installed in it."""
     steps = apples(tmp_path / "cache")
     install(prefix(run(steps, by(place, "one"), script).launch), shop, "plum")
     (place.state / "env").rename(place.state / "env.old")
@@ -242,7 +244,7 @@ def test_an_environment_that_was_not_put_in_place_yet_is_nobody_elses(
     assert prefix(back, "apple", "plum") == place.state / "env"
 
 
-def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
+def test_packages_installed_by_hand_are_still_recognised_after_a_move(
     script: Launch, tmp_path: Path, shop: Path
 ) -> None:
     steps, place, moved = apples(tmp_path / "cache"), make_place(tmp_path / "a"), tmp_path / "b"
@@ -256,10 +258,10 @@ def test_what_was_installed_by_hand_is_still_known_for_that_after_a_move(
 
 def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
     nowhere = Place(tmp_path, tmp_path / "nowhere")
-    assert settled(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
+    assert choose(nowhere, "overlay", sys.executable).environment == nowhere.state / "env"
 
 
-def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(
+def test_kernelspecs_that_shared_an_environment_in_earlier_versions_get_one_each(
     script: Launch, place: Place, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -274,12 +276,12 @@ def test_kernelspecs_that_once_took_turns_in_an_environment_have_one_each(
     assert two.report[0].hit
 
 
-def test_what_was_copied_while_something_was_being_installed_there_is_not_trusted(
+def test_a_copy_made_during_an_installation_is_discarded(
     script: Launch, place: Place, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
     def installing(source: Path, target: Path, cancel: Event) -> None:
-        """Copy what an installer has only half put there, which it then completes."""
+        """Copy a package that an installer has only half written, and complete it then."""
         packages = next(source.glob("lib/python3*/site-packages"))
         module = packages / "plum.py"
         content = module.read_text()
@@ -290,20 +292,20 @@ def test_what_was_copied_while_something_was_being_installed_there_is_not_truste
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(step, "clone", installing)
+    monkeypatch.setattr(build, "clone", installing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 
 
-def test_what_is_declared_has_the_say_over_what_was_installed_by_hand(
+def test_the_declaration_takes_precedence_over_packages_installed_by_hand(
     script: Launch, place: Place, tmp_path: Path, shop: Path
 ) -> None:
     make_wheel(shop, "date", "1.0", requires=["apple<1"])
     install(prefix(run([Overlay()], place, script).launch), shop, "date")
-    told = Told()
-    launch = run(apples(tmp_path / "cache", "apple==1.0"), place, script, progress=told).launch
+    reported = Reported()
+    launch = run(apples(tmp_path / "cache", "apple==1.0"), place, script, progress=reported).launch
     assert version(launch, "apple") == "1.0"
-    assert "date" in told.text
+    assert "date" in reported.text
 
 
 def test_a_bootstrap_command_that_was_run_is_not_run_again_when_another_kernelspec_changes_its_own(
@@ -319,7 +321,7 @@ def test_a_bootstrap_command_that_was_run_is_not_run_again_when_another_kernelsp
     assert (place.volume / "said").read_text() == "X\nY\n"
 
 
-def test_what_a_killed_process_has_half_made_for_another_kernelspec_goes(
+def test_an_unfinished_environment_of_another_kernelspec_is_removed(
     script: Launch, place: Place, tmp_path: Path
 ) -> None:
     (place.state / "env-2.new" / "bin").mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""Nix: the kernel runs inside a development shell, a profile or a package set, kept in the volume."""
+"""Nix: the kernel runs inside a development shell, a profile or a package of Nix, kept in the volume."""

@@ -1,10 +1,10 @@
-"""What a `nix_profile` refers to. Nix has five kinds of answers and treats each by other commands."""
+"""What a `nix_profile` refers to, and whether a notebook may ask for it. Each of five kinds needs other commands."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -27,14 +27,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference, looked at.
+    """A reference and what it was found to be.
 
     Parameters
     ----------
     kind
         What it is.
     text
-        What Nix is to be given.
+        The reference as it is passed to Nix.
     path
         The flake's directory, the expression's file, or the path in the store; None for a remote one.
     copied
@@ -46,6 +46,13 @@ class Reference:
     path: Path | None = None
     copied: Path | None = None
 
+    @property
+    def directory(self) -> Path | None:
+        """The directory that it lies in, from which the paths of watched files start; None for a remote one."""
+        if self.path is None or self.kind is not Kind.FILE:
+            return self.path
+        return self.path.parent
+
 
 def store_directory(env: Mapping[str, str]) -> Path:
     """Return the directory of the Nix store."""
@@ -53,7 +60,7 @@ def store_directory(env: Mapping[str, str]) -> Path:
 
 
 def classify(text: str, volume: Path, env: Mapping[str, str]) -> Reference:
-    """Say what a reference is, from its form and from what lies at its path.
+    """Return what a reference is, judged by its form and by what exists at its path.
 
     Parameters
     ----------
@@ -62,12 +69,12 @@ def classify(text: str, volume: Path, env: Mapping[str, str]) -> Reference:
     volume
         Where a relative path starts.
     env
-        HOME for `~`, and the place of the store.
+        HOME for `~`, and the directory of the store.
 
     Raises
     ------
     HydrationFailed
-        It cannot be one.
+        It is no reference, or nothing usable exists at its path.
     """
     if not text or text.startswith("-") or not text.isprintable():
         raise HydrationFailed(
@@ -83,6 +90,26 @@ def classify(text: str, volume: Path, env: Mapping[str, str]) -> Reference:
             f"nix_profile {text!r} names {path}, which does not exist: correct it or create that"
         )
     return _at(path, local["rest"], text, store_directory(env))
+
+
+def allows(allowed_nix_profiles: Iterable[str], reference: str) -> bool:
+    """Whether the administrator's list allows a reference from a notebook.
+
+    An entry is a reference, or a beginning followed by `*`. What follows the beginning must neither climb (`..`,
+    plain or percent-encoded) nor contain a query: `github:us/repo?host=elsewhere` fetches from elsewhere.
+    Symbolic links are not resolved: do not allow a directory in which users can create links.
+    """
+    return any(_is_covered(reference, entry) for entry in allowed_nix_profiles)
+
+
+def _is_covered(reference: str, entry: str) -> bool:
+    if not entry.endswith("*"):
+        return reference == entry
+    beginning = entry[:-1]
+    rest = reference.removeprefix(beginning)
+    if not beginning or not reference.startswith(beginning) or not reference.isprintable():
+        return False
+    return ".." not in rest and not set("%?") & set(rest)
 
 
 def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
@@ -112,7 +139,7 @@ def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
 
 
 def _absolute(text: str, path: Path, rest: str) -> str:
-    """Write a flake reference so that it means the same from any directory."""
+    """Return a local flake reference with an absolute path."""
     scheme = text.partition(":")[0] if text.startswith(("path:", "git+file:")) else ""
     prefix = {"": "", "path": "path:", "git+file": "git+file://"}[scheme]
     return f"{prefix}{path}{rest}"

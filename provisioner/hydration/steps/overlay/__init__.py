@@ -1,1 +1,1 @@
-"""The overlay: a private ``sys.prefix`` over all that the launching environment has."""
+"""The overlay: a private `sys.prefix` in the volume over the packages of the launching environment."""

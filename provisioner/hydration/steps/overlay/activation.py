@@ -1,4 +1,4 @@
-"""What a kernel's command line and environment become when it runs in an overlay environment."""
+"""Changes a kernel's command line and environment so that it runs in an overlay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provisioner.hydration.step import Launch
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
 from provisioner.hydration.steps.overlay.layout import SHIMS
 
-# These lead a Python, a pip or a uv elsewhere than into the environment that it is started in.
+# These direct a Python, a pip or a uv to another environment than the one that it is started in.
 _MISLEADING = frozenset(
     {
         "PYTHONEXECUTABLE", "PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV_PROMPT",
@@ -19,7 +19,7 @@ _MISLEADING = frozenset(
         "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON",
     }
 )  # fmt: skip
-# Jupyter searches these unasked, after the user's own; named in a variable they would come before.
+# Jupyter searches these by itself, after the user's own; named in a variable they would come before.
 _SEARCHED_ANYWAY = frozenset(
     {"/usr/local/share/jupyter", "/usr/share/jupyter", "/usr/local/etc/jupyter", "/etc/jupyter"}
 )
@@ -31,7 +31,7 @@ def activate(launch: Launch, root: Path, python: LaunchingPython, executable: st
     Parameters
     ----------
     launch
-        The launch as it is without an overlay.
+        The launch without an overlay.
     root
         The overlay's root.
     python
@@ -46,9 +46,9 @@ def activate(launch: Launch, root: Path, python: LaunchingPython, executable: st
         root / "bin", root / SHIMS, *([] if beside in programs else [beside]), *programs
     )
     env["VIRTUAL_ENV"] = str(root)
-    # A pip.conf may ask for `--user`, as clusters' do; a virtual environment's pip then refuses all.
+    # A pip.conf may ask for `--user`, as on clusters; a virtual environment's pip then refuses to install.
     env["PIP_USER"] = "0"
-    # Jupyter looks below sys.prefix, which is now the volume's.
+    # Jupyter searches below sys.prefix, which is now in the volume.
     env["JUPYTER_PATH"] = _searched(env, "JUPYTER_PATH", root, python, "share/jupyter")
     env["JUPYTER_CONFIG_PATH"] = _searched(env, "JUPYTER_CONFIG_PATH", root, python, "etc/jupyter")
     return replace(launch, argv=(str(root / "bin" / "python"), *launch.argv[1:]), env=env)

@@ -1,7 +1,7 @@
-"""What the running Python looks like: imported for our own, run by path in any other interpreter.
+"""Describes the running Python: imported for our own, run by path in any other interpreter.
 
-Standard library only, nothing newer than Python 3.8, and `os.path` throughout: `pathlib` alone would
-double the time that this takes in another interpreter.
+Standard library only, nothing newer than Python 3.8, and `os.path` throughout: importing `pathlib` or `typing`
+would double the time that this takes in another interpreter.
 """
 
 from __future__ import annotations
@@ -11,32 +11,9 @@ import os
 import site
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # `typing` takes longer to import than all the rest
-    from typing import TypedDict
 
-    class Description(TypedDict):
-        """What `describe` returns."""
-
-        implementation: str
-        version: list[int]
-        library: str
-        platform_library: str
-        executable: str
-        base: str
-        prefix: str
-        own_sites: list[str]
-        base_sites: list[str]
-        path: list[str]
-
-
-def describe() -> Description:
-    """Describe the running Python.
-
-    `library` is the directory of its version below `lib`; `base` the executable of the installation that it
-    stands on; `own_sites` and `base_sites` are the directories that `site` adds for a virtual environment
-    and for the installation below it. A Python that sees `base_sites` sees the user's packages as well.
-    """
+def describe() -> dict[str, object]:
+    """Describe the running Python, as `LaunchingPython` documents it, in JSON's types."""
     version = sys.version_info
     sites = site.getsitepackages()
     own = [path for path in sites if is_below(path, sys.prefix)] if in_environment() else []
@@ -60,7 +37,7 @@ def in_environment() -> bool:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether a path is the directory, or lies in it."""
+    """Whether a path is the directory or lies in it."""
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
@@ -78,4 +55,4 @@ def base_executable() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(describe()))  # noqa: T201 - the answer to the process that asked
+    print(json.dumps(describe()))  # noqa: T201 - the answer to the calling process

@@ -1,7 +1,7 @@
-"""The Python that a launch would run without an overlay: which it is, and what it looks like.
+"""The Python that a launch would run without an overlay: its path and its description.
 
-Our own interpreter, which most kernels run, describes itself. Any other is asked once, in a process; its
-answer is kept in the volume, by its path, together with what it depends on.
+Our own interpreter, which most kernels run, describes itself. Any other one is run once; the volume keeps its
+description by its path, together with the files that it depends on.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING
+from typing import Any
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.core.progress import StepProgress
-from provisioner.hydration.hooks.process import run_hook
-from provisioner.hydration.interpreter import interpreter
-from provisioner.hydration.pieces import writing
+from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.records import digest_file, digest_text, read_record
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import introspection
+from provisioner.hydration.steps.python.interpreter import interpreter
 from provisioner.system.files import replace_file
-
-if TYPE_CHECKING:
-    from provisioner.hydration.steps.overlay.introspection import Description
 
 OLDEST = (3, 8)
 """The oldest Python that can carry an overlay."""
@@ -40,10 +34,12 @@ _CURE = 'correct argv in kernel.json, or set "overlay" to false there'
 
 @dataclass(frozen=True)
 class LaunchingPython:
-    """A Python for an overlay to lie over.
+    """A Python over which an overlay can be laid.
 
     Parameters
     ----------
+    implementation
+        `cpython`.
     version
         Major, minor and micro.
     library
@@ -51,19 +47,20 @@ class LaunchingPython:
     platform_library
         The directory beside `lib` for compiled packages, or `lib` itself.
     executable
-        The interpreter's own idea of its path; another than the launch's if that is a wrapper.
+        The interpreter's own idea of its path; another one than the launch's if that is a wrapper.
     base
-        The executable of the installation that it stands on.
+        The executable of the installation that it belongs to.
     prefix
         Its `sys.prefix`.
     own_sites
-        The directories for packages of a virtual environment, whether they exist or not.
+        The directories that `site` adds for a virtual environment, whether they exist or not.
     base_sites
-        Those of the installation, if it sees them; it then sees the user's as well.
+        Those of the installation, if it sees them; it then sees the user's packages as well.
     path
         Its `sys.path`.
     """
 
+    implementation: str
     version: tuple[int, ...]
     library: str
     platform_library: str
@@ -75,36 +72,30 @@ class LaunchingPython:
     path: tuple[str, ...]
 
     @classmethod
-    def from_description(cls, description: Description) -> LaunchingPython:
+    def from_description(cls, description: Mapping[str, Any]) -> LaunchingPython:
         """Make one from what `describe` returned.
 
         Raises
         ------
         HydrationFailed
             That Python cannot carry an overlay.
+        KeyError, TypeError
+            It is no description.
         """
-        version = tuple(description["version"])
-        if description["implementation"] != "cpython" or version < OLDEST:
+        values = {name: description[name] for name in cls.__dataclass_fields__}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        python = cls(**{**values, **lists})
+        if python.implementation != "cpython" or python.version < OLDEST:
             raise HydrationFailed(
-                f"{description['executable']} is {description['implementation']} "
-                f"{'.'.join(map(str, version))}, but an overlay environment needs CPython "
+                f"{python.executable} is {python.implementation} "
+                f"{'.'.join(map(str, python.version))}, but an overlay environment needs CPython "
                 f"{'.'.join(map(str, OLDEST))} or newer: {_CURE}"
             )
-        return cls(
-            version=version,
-            library=description["library"],
-            platform_library=description["platform_library"],
-            executable=description["executable"],
-            base=description["base"],
-            prefix=description["prefix"],
-            own_sites=tuple(description["own_sites"]),
-            base_sites=tuple(description["base_sites"]),
-            path=tuple(description["path"]),
-        )
+        return python
 
 
 def find(launch: Launch) -> str:
-    """Return the path of a launch's interpreter, by the same name whichever of its names the launch has.
+    """Return the path of a launch's interpreter, the same one for `python` and `python3` if they are the same file.
 
     Raises
     ------
@@ -115,7 +106,6 @@ def find(launch: Launch) -> str:
     if not found.is_file():
         raise HydrationFailed(f"the kernel's interpreter {str(found)!r} does not exist: {_CURE}")
     if found.name.startswith("python"):
-        # A server started with `python` and a command started with `python3` mean the same one.
         for name in ("python", "python3"):
             usual = found.with_name(name)
             if usual.is_file() and usual.resolve() == found.resolve():
@@ -124,7 +114,7 @@ def find(launch: Launch) -> str:
 
 
 def inputs(executable: str) -> dict[str, str]:
-    """Digest all that decides what an interpreter looks like, by the path it was read from."""
+    """Digest the files that determine an interpreter's description, by their paths."""
     path = Path(executable)
     status = path.stat()
     identity = f"{path.resolve()} {status.st_mtime_ns} {status.st_size}"
@@ -136,36 +126,28 @@ def inputs(executable: str) -> dict[str, str]:
 
 
 def known(place: Place, executable: str) -> LaunchingPython | None:
-    """Describe an interpreter without starting it, if that can be done."""
+    """Return the description of an interpreter without starting it; None if it has to be started."""
     return _running(executable) or _recorded(place, executable)
 
 
-def ask(
-    place: Place, launch: Launch, executable: str, progress: StepProgress, cancel: Event
-) -> LaunchingPython:
-    """Describe an interpreter by running it, and keep its answer in the volume.
+def ask(launch: Launch, executable: str, hooks: StepHooks) -> LaunchingPython:
+    """Return the description of an interpreter by running it, and record it in the volume.
 
     Raises
     ------
     HydrationFailed
         It does not run, or cannot carry an overlay.
     Cancelled
-        `cancel` was set.
+        The hydration was cancelled.
     """
     asked = inputs(executable)
-    # Isolated, it sees neither PYTHONPATH nor the working directory; both reach an overlay by themselves.
-    ended = run_hook(
-        (executable, "-I", introspection.__file__),
-        cwd=place.volume,
-        env=launch.env,  # no hook: it is what the kernel itself is about to run
-        log=place.log,
-        tell=lambda line: progress("overlay", line),
-        cancel=cancel,
-        timeout=_LIMIT,
-        capture=True,
+    # Isolated, it ignores PYTHONPATH and the working directory; both affect an overlay's Python anyway.
+    # It is what the kernel itself will run, so it gets the kernel's environment and not a hook's.
+    ended = hooks.run(
+        (executable, "-I", introspection.__file__), launch.env, timeout=_LIMIT, capture=True
     )
     try:
-        # Its last line: a sitecustomize may have printed others.
+        # The last line: a sitecustomize may have printed others before it.
         description = json.loads(ended.captured.splitlines()[-1])
         python = LaunchingPython.from_description(description)
         dependencies = {**asked, **inputs(python.executable)}
@@ -175,29 +157,19 @@ def ask(
             f"or newer (it {ended.how}): {_CURE}",
             ended.tail,
         ) from error
-    answer = {
-        "inputs": dependencies,
-        "description": description,
-        "seal": _seal(dependencies, description),
-    }
-    with writing:
-        # Kernels of several Pythons may share the volume; of those that are gone nothing need be known.
-        others = read_record(_record(place)).items()
-        answers = {path: other for path, other in others if os.path.exists(path)}
-        answers[executable] = answer
-        replace_file(_record(place), json.dumps(answers).encode(), 0o600)
+    _record(hooks.place, executable, dependencies, description)
     return python
 
 
 def _running(executable: str) -> LaunchingPython | None:
-    """Describe our own interpreter, unless its files are no longer those that we were started from."""
+    """Describe our own interpreter, unless its files have changed since this process started."""
     if not _is_ours(executable) or sys.flags.no_site or _inputs_or_none(sys.executable) != _OURS:
         return None
     return LaunchingPython.from_description(introspection.describe())
 
 
 def _is_ours(executable: str) -> bool:
-    """Whether it is ours under this name or another one in its directory (`python`, `python3`)."""
+    """Whether it is our interpreter, by this name or another one in its directory (`python`, `python3`)."""
     ours = sys.executable
     return executable == ours or (
         bool(ours)
@@ -206,23 +178,40 @@ def _is_ours(executable: str) -> bool:
     )
 
 
+def _record(
+    place: Place, executable: str, dependencies: Mapping[str, str], description: object
+) -> None:
+    """Record a description beside those of the volume's other interpreters that still exist."""
+    others = read_record(_file(place)).items()
+    answers = {path: other for path, other in others if os.path.exists(path)}
+    answers[executable] = {
+        "inputs": dependencies,
+        "description": description,
+        "seal": _checksum(dependencies, description),
+    }
+    replace_file(_file(place), json.dumps(answers).encode(), 0o600)
+
+
 def _recorded(place: Place, executable: str) -> LaunchingPython | None:
-    answer = read_record(_record(place)).get(executable)
+    """Return a recorded description; None if it is damaged, or an input of it has changed."""
+    answer = read_record(_file(place)).get(executable)
     if not isinstance(answer, dict):
         return None
     dependencies, description = answer.get("inputs"), answer.get("description")
-    if not isinstance(dependencies, dict) or answer.get("seal") != _seal(dependencies, description):
+    if not (isinstance(dependencies, dict) and isinstance(description, dict)):
         return None
-    python = LaunchingPython.from_description(description)  # type: ignore[arg-type]  # sealed by us
+    if answer.get("seal") != _checksum(dependencies, description):
+        return None
+    python = LaunchingPython.from_description(description)
     now = {**(_inputs_or_none(executable) or {}), **(_inputs_or_none(python.executable) or {})}
     return python if dependencies == now else None
 
 
-def _record(place: Place) -> Path:
+def _file(place: Place) -> Path:
     return place.state / "python.json"
 
 
-def _seal(dependencies: Mapping[str, str], description: object) -> str:
+def _checksum(dependencies: Mapping[str, str], description: object) -> str:
     return digest_text(json.dumps([dependencies, description], sort_keys=True))
 
 

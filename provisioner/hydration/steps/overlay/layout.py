@@ -1,23 +1,25 @@
-"""The pieces of an overlay environment over a given Python."""
+"""The pieces of an overlay: links and small files, each compared with what it should be and written if not."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner.hydration.pieces import PROGRAM, File, Link, Piece
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
+from provisioner.system.files import replace_file
 
 SHIMS = "shims"
-"""The directory of the programs that stand in for ones the user may install into `bin`."""
+"""The directory of our `pip`, apart from `bin`, into which the user may install another one."""
 
-# Read last of all `.pth` files: what the volume's own ones add comes before the launching environment.
+# The name sorts last of all `.pth` files: what the volume's own ones add comes before the launching environment.
 _PTH = "zzzz_launching_environment.pth"
 
-# `site` hands an executed line its set of known paths, as a local variable of the caller. Passing it on keeps
-# that set true, and pip's isolated builds isolated: they take out of sys.path what `site` adds to such a set.
+# `site` has a set of known paths in a local variable when it executes a line. Passing it on keeps that set
+# correct, and pip's isolated builds isolated: they remove from sys.path what `site` adds to such a set.
 _KNOWN = 'locals().get("known_paths")'
 _ADD = "import site; site.addsitedir({}, {})\n"
 _ADD_USER = (
@@ -26,7 +28,7 @@ _ADD_USER = (
 )
 
 _PIP_ON_DEMAND = "pip-on-demand"
-# Last on sys.path, so any real pip comes before it; and for those who import it, it is not there.
+# Last on sys.path, so any real pip comes before it; an `import pip` fails as if it did not exist.
 _PIP = b'''\
 """Stands in for pip where there is none: on first use, installs the one that comes with Python."""
 
@@ -47,11 +49,82 @@ os.execv(sys.executable, [sys.executable, "-m", "pip", *sys.argv[1:]])
 '''
 
 
-def layout(python: LaunchingPython, root: Path) -> list[Piece]:
-    """Return the pieces of an overlay at `root`, in the order in which they are to be written.
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link.
 
-    The interpreter comes last: an environment that is not whole, and would be the installation's own, cannot
-    be run.
+    Parameters
+    ----------
+    path
+        Its path, relative to the environment's root.
+    target
+        Where it points, as it is written in the link.
+    """
+
+    path: str
+    target: str
+
+    def fits(self, root: Path) -> bool:
+        """Whether it exists and points where it should."""
+        try:
+            return os.readlink(root / self.path) == self.target
+        except OSError:
+            return False
+
+    def write(self, root: Path) -> None:
+        """Create or replace it; atomic."""
+        path = root / self.path
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(self.target)
+        temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class File:
+    """A small file.
+
+    Parameters
+    ----------
+    path
+        Its path, relative to the environment's root.
+    content
+        Its whole content.
+    mode
+        Its permissions.
+    """
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+    def fits(self, root: Path) -> bool:
+        """Whether it exists, is whole, and can be read and run as its mode says."""
+        path = root / self.path
+        try:
+            # The size first: a pipe or a huge file may have taken its place.
+            status = path.lstat()
+            return (
+                status.st_size == len(self.content)
+                and not self.mode & ~status.st_mode & (stat.S_IRUSR | stat.S_IXUSR)
+                and path.read_bytes() == self.content
+            )
+        except OSError:
+            return False
+
+    def write(self, root: Path) -> None:
+        """Create or replace it; atomic, but not synced: a file torn by a crash is found and written again."""
+        replace_file(root / self.path, self.content, self.mode)
+
+
+Piece = Link | File
+
+
+def layout(python: LaunchingPython, root: Path) -> list[Piece]:
+    """Return the pieces of an overlay at `root`, in the order in which they must be written.
+
+    The interpreter comes last: an incomplete environment, whose Python would use the installation's own prefix,
+    cannot be run.
     """
     own, base = _existing(python.own_sites), _existing(python.base_sites)
     has_pip = any(os.path.isdir(f"{site}/pip") for site in own + base)
@@ -73,12 +146,12 @@ def layout(python: LaunchingPython, root: Path) -> list[Piece]:
 
 
 def packages(python: LaunchingPython) -> str:
-    """Return the directory that packages are installed into, from the environment's root."""
+    """Return the directory that packages are installed into, relative to the environment's root."""
     return f"lib/{python.library}/site-packages"
 
 
 def outdated(pieces: Iterable[Piece], root: Path) -> Iterator[Path]:
-    """Find what an overlay over another version of Python has left: programs that now run this one."""
+    """Yield what an overlay over another Python version left: programs that would now run this version."""
     current = {root / piece.path for piece in pieces}
     links = (path for path in (root / "bin").glob("python3.*") if path.is_symlink())
     for path in (*links, *(root / SHIMS).iterdir()):
@@ -87,14 +160,14 @@ def outdated(pieces: Iterable[Piece], root: Path) -> Iterator[Path]:
 
 
 def _shims(python: LaunchingPython, root: Path) -> Iterator[File]:
-    """Yield a pip that is this environment's, lest the launching environment's is found on PATH.
+    """Yield a pip for this environment, so that PATH does not lead to the launching environment's pip.
 
-    They are not in `bin`, where pip would overwrite them as it installs itself, and not restore them as it
+    They are not in `bin`: pip would overwrite them there when it installs itself, and not restore them when it
     uninstalls itself.
     """
     command = f'#!/bin/sh\nexec {shlex.quote(str(root / "bin" / "python"))} -m pip "$@"\n'
     for name in ("pip", "pip3", python.library.replace("python", "pip")):
-        yield File(f"{SHIMS}/{name}", os.fsencode(command), PROGRAM)
+        yield File(f"{SHIMS}/{name}", os.fsencode(command), 0o755)
 
 
 def _settings(python: LaunchingPython) -> str:

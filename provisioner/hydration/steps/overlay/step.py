@@ -1,42 +1,49 @@
-"""The overlay environment: a private `sys.prefix` over all that the launching environment has."""
+"""The overlay step: a private `sys.prefix` over the packages of the launching environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from threading import Event
-from typing import Literal
+from typing import ClassVar, Literal
 
 from provisioner.core.errors import Cancelled, HydrationFailed
 from provisioner.core.progress import StepProgress
-from provisioner.hydration.environments import CLAIM, Claim, claim_of, names, settled
-from provisioner.hydration.interpreter import runs_python
-from provisioner.hydration.pieces import File, Piece, writing
+from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.records import digest, digest_text
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import launching
 from provisioner.hydration.steps.overlay.activation import activate
-from provisioner.hydration.steps.overlay.console_scripts import bring_home
 from provisioner.hydration.steps.overlay.introspection import is_below
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
-from provisioner.hydration.steps.overlay.layout import layout, outdated, packages
+from provisioner.hydration.steps.overlay.layout import File, Piece, layout, outdated, packages
+from provisioner.hydration.steps.python.interpreter import check_version, runs_python
+from provisioner.hydration.steps.python.owners import (
+    OWNER_FILE,
+    Owner,
+    choose,
+    names,
+    owner_of,
+)
+from provisioner.hydration.steps.python.scripts import correct_scripts
 
 _SCHEMA = "1"
 
 
+@dataclass(frozen=True)
 class Overlay:
-    """Lays a virtual environment of the volume's own over the one that the kernel would run in.
+    """Lays a virtual environment of the volume over the one that the kernel would run in.
 
-    It sees every package of the launching environment; what is installed lands in the volume, and hides what
-    the launching environment has of the same name. Nothing is copied and, for the interpreter that we run in
-    ourselves, no process is started. Kernels that no Python is the program of are left as they are.
+    It sees every package of the launching environment. Packages that are installed go into the volume, and hide
+    those of the same name in the launching environment. Nothing is copied and, for our own interpreter, no process
+    is started. Kernels whose program is no Python are left unchanged.
 
-    Each Python whose kernels share the volume has one of its own: it would not do to exchange the interpreter
-    under a kernel that runs. One that has moved or was upgraded keeps the one that it had.
+    Each Python whose kernels share the volume has its own overlay, because the interpreter of a running kernel must
+    not be exchanged. A Python that has moved or was upgraded keeps its overlay.
 
-    It is never trusted: at each start every piece is compared with what it should be for the interpreter of
-    today at the place of today. What the user installed is left alone; only the first lines of console
-    scripts follow the volume when it moves.
+    The overlay is not trusted: at each start every piece is compared with what it should be for the interpreter
+    and the volume's path of today. What the user installed is not touched, except that the first lines of console
+    scripts are corrected when the volume moves.
 
     Parameters
     ----------
@@ -44,36 +51,22 @@ class Overlay:
         A version specifier that the interpreter must satisfy; None for any.
     """
 
-    def __init__(self, requires_python: str | None = None) -> None:
-        self._requires_python = requires_python
+    name: ClassVar[str] = "overlay"
+    lasts: ClassVar[Literal[True]] = True  # each Python has its own overlay
 
-    @property
-    def name(self) -> str:
-        """`overlay`."""
-        return "overlay"
-
-    @property
-    def lasts(self) -> Literal[True]:
-        """Return True: each Python has an overlay of its own."""
-        return True
+    requires_python: str | None = None
 
     def inputs(self, place: Place, launch: Launch) -> Mapping[str, str]:
-        """Digest what decides how the interpreter looks.
-
-        Raises
-        ------
-        HydrationFailed
-            The interpreter does not exist.
-        """
+        """Digest what determines the interpreter's description; fails if there is no interpreter."""
         if not _applies(launch):
             return {}
         found = launching.inputs(launching.find(launch))
-        if self._requires_python is not None:
-            found["requires-python"] = digest_text(self._requires_python)
+        if self.requires_python is not None:
+            found["requires-python"] = digest_text(self.requires_python)
         return found
 
     def key(self, place: Place, launch: Launch) -> str:
-        """Digest the interpreter and what it must satisfy; it fails as `inputs` does."""
+        """Digest the interpreter and the required version; fails as `inputs` does."""
         return digest({"schema": _SCHEMA, **self.inputs(place, launch)})
 
     def intact(self, place: Place, launch: Launch) -> bool:
@@ -82,29 +75,20 @@ class Overlay:
             return True
         executable = launching.find(launch)
         python = launching.known(place, executable)
-        if python is None or _stands_on(python, place):
+        if python is None or _is_below_volume(python, place):
             return False
-        here = settled(place, self.name, executable)
+        here = choose(place, self.name, executable)
         return all(piece.fits(here.environment) for piece in self._pieces(python, here, executable))
 
     def hydrate(self, place: Place, launch: Launch, progress: StepProgress, cancel: Event) -> None:
-        """Write what is missing or wrong, each piece atomically; killed at any instant, it is begun anew.
-
-        Raises
-        ------
-        HydrationFailed
-            The interpreter does not run or cannot carry an overlay, or the environment cannot be written.
-        Cancelled
-            `cancel` was set.
-        """
+        """Write each piece that is missing or wrong, atomically; after a kill, it is simply called again."""
         if not _applies(launch):
             return
         if cancel.is_set():
             raise Cancelled("hydration was cancelled; start the kernel again to resume it")
+        hooks = StepHooks(self.name, place, progress, cancel)
         try:
-            python = self._python(place, launch, progress, cancel)
-            with writing:
-                self._write(python, place, launching.find(launch), progress)
+            self._write(self._python(launch, hooks), launching.find(launch), hooks)
         except OSError as error:
             raise HydrationFailed(
                 f"the volume's environment could not be written ({error.strerror}: "
@@ -112,13 +96,7 @@ class Overlay:
             ) from error
 
     def environment(self, place: Place, launch: Launch) -> Launch:
-        """Return the launch with the overlay's interpreter, and everything that searches pointed at it.
-
-        Raises
-        ------
-        HydrationFailed
-            The interpreter is not known, so nothing was hydrated.
-        """
+        """Return the launch with the overlay's interpreter, and with all search paths directed to the overlay."""
         if not _applies(launch):
             return launch
         executable = launching.find(launch)
@@ -127,74 +105,60 @@ class Overlay:
             raise HydrationFailed(
                 f"no environment in {place.state} was made for {executable}: start the kernel again"
             )
-        here = settled(place, self.name, executable)
+        here = choose(place, self.name, executable)
         return activate(launch, here.environment, python, executable)
 
-    def _python(
-        self, place: Place, launch: Launch, progress: StepProgress, cancel: Event
-    ) -> LaunchingPython:
+    def _python(self, launch: Launch, hooks: StepHooks) -> LaunchingPython:
+        """Return the description of the interpreter, or refuse one that the overlay cannot lie over."""
         executable = launching.find(launch)
-        python = None if place.refresh else launching.known(place, executable)
+        python = None if hooks.place.refresh else launching.known(hooks.place, executable)
         if python is None:
-            progress(self.name, f"asking {executable} what it looks like")
-            python = launching.ask(place, launch, executable, progress, cancel)
-        if self._requires_python is not None:
-            # Imported here: few kernelspecs demand anything, and all pay for it.
-            from provisioner.hydration.requires import check_python
-
-            check_python(self._requires_python, ".".join(map(str, python.version)))
-        if _stands_on(python, place):
+            hooks.report(f"asking {executable} what it looks like")
+            python = launching.ask(launch, executable, hooks)
+        check_version(self.requires_python, ".".join(map(str, python.version)))
+        if _is_below_volume(python, hooks.place):
             raise HydrationFailed(
                 f"the kernel's interpreter {executable} runs on this very volume's environment: start the "
                 "server from another environment, or name another interpreter in kernel.json"
             )
         return python
 
-    def _pieces(self, python: LaunchingPython, place: Place, executable: str) -> list[Piece]:
-        """Return all pieces in the order in which they are to be written; whose they are comes first."""
-        claim = claim_of(place, self.name, executable)
-        return [File(CLAIM, claim.to_json()), *layout(python, place.environment)]
-
-    def _write(
-        self, python: LaunchingPython, place: Place, executable: str, progress: StepProgress
-    ) -> None:
-        here = settled(place, self.name, executable)
+    def _write(self, python: LaunchingPython, executable: str, hooks: StepHooks) -> None:
+        here = choose(hooks.place, self.name, executable)
         root = here.environment
-        elsewhere = [] if (root / packages(python)).is_dir() else self._with_packages(here)
-        if elsewhere:
-            self._tell_what_is_lost(python, executable, elsewhere, progress)
+        if not (root / packages(python)).is_dir():
+            self._report_lost_packages(python, executable, here, hooks)
         pieces = self._pieces(python, here, executable)
         for directory in sorted({(root / piece.path).parent for piece in pieces}):
             directory.mkdir(parents=True, exist_ok=True)
         for path in outdated(pieces, root):
             path.unlink()
-        # Before the shims: they name this place too, so as long as they do not, this is done again.
-        bring_home(root)
+        # Before the shims: these contain the path too, so a crash before they are written repeats this.
+        correct_scripts(root, root)
         for piece in pieces:
             if not piece.fits(root):
                 piece.write(root)
 
-    def _with_packages(self, here: Place) -> list[Path]:
-        """Return the environments that may have packages for another Python: this one's, then the others' overlays."""
-        others = [here.state / name for name in names(here) if name != here.name]
-        claims = ((path, Claim.read(path)) for path in others)
-        overlays = [path for path, claim in claims if claim and claim.maker == self.name]
-        return [path for path in (here.environment, *overlays) if (path / "lib").is_dir()]
+    def _pieces(self, python: LaunchingPython, here: Place, executable: str) -> list[Piece]:
+        """Return all pieces in the order in which they must be written; the owner's file comes first."""
+        owner = owner_of(here, self.name, executable)
+        return [File(OWNER_FILE, owner.to_json()), *layout(python, here.environment)]
 
-    def _tell_what_is_lost(
-        self,
-        python: LaunchingPython,
-        executable: str,
-        elsewhere: list[Path],
-        progress: StepProgress,
+    def _report_lost_packages(
+        self, python: LaunchingPython, executable: str, here: Place, hooks: StepHooks
     ) -> None:
-        # Once in a volume's life of years; its imports would double the time of every overlay.
-        from provisioner.hydration.lost_packages import packages_to_install_again
+        """Report the command that installs the packages of another Python for this one, if there are any."""
+        others = [here.state / name for name in names(here) if name != here.name]
+        owners = ((path, Owner.read(path)) for path in others)
+        overlays = [path for path, owner in owners if owner and owner.maker == self.name]
+        roots = [path for path in (here.environment, *overlays) if (path / "lib").is_dir()]
+        if not roots:
+            return
+        # Imported here: it is rarely needed, and would double the time of every overlay.
+        from provisioner.hydration.steps.python.packages import packages_to_install_again
 
-        lost = next(filter(None, map(packages_to_install_again, elsewhere)), "")
-        if lost:
-            progress(
-                self.name,
+        if lost := next(filter(None, map(packages_to_install_again, roots)), ""):
+            hooks.report(
                 f"this kernel runs on {executable} ({python.library}), and the volume's packages are for another "
                 f"Python; for them, run: %pip install {lost}",
             )
@@ -204,7 +168,7 @@ def _applies(launch: Launch) -> bool:
     return bool(launch.argv) and runs_python(launch)
 
 
-def _stands_on(python: LaunchingPython, place: Place) -> bool:
-    """Whether a Python gets packages from an environment of this volume: over itself one is searched without end."""
+def _is_below_volume(python: LaunchingPython, place: Place) -> bool:
+    """Whether a Python gets packages from an environment of this volume: an overlay over itself would never end."""
     environments = [str(place.state / name) for name in names(place)]
     return any(is_below(path, environment) for path in python.path for environment in environments)

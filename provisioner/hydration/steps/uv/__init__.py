@@ -1,1 +1,1 @@
-"""uv: a real virtual environment in the volume, from declared requirements."""
+"""uv: a real virtual environment in the volume, made from declared requirements."""

@@ -1,4 +1,4 @@
-"""What is to be installed: a list of requirements, a file of them, or a project with its lock."""
+"""What uv installs: a list of requirements, a file of them, or a project with its lock file."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ else:
     import tomli as tomllib
 
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
-# What may stand before the place of a package, and the place itself.
-_PLACE = re.compile(
-    r"\s*(?P<editable>(?:-e|--editable)[\s=]\s*)?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?P<place>[^#;\s\[]+)"
+# `-e PATH`, `name[extra] @ PATH` or `PATH`.
+_LOCATION = re.compile(
+    r"\s*(?P<editable>(?:-e|--editable)[\s=]\s*)?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?P<location>[^#;\s\[]+)"
 )
 _WORKSPACE = re.compile(r"\s*\[\s*tool\.uv\.workspace\s*\]")
 _HASHES = re.compile(r"\s*--require-hashes\b")
-# `name[extra]==version; marker --hash=…`, of which the extra may not stand in a constraint.
+# `name[extra]==version; marker --hash=…`; a constraint must not have the extra.
 _PIN = re.compile(
     r"\s*(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<version>===?\s*[^\s;\\#]+)"
     r"(?P<marker>\s*;(?:(?!\s--hash)[^\\#])*)?"
 )
 _DECIDING = ("pyproject.toml", "setup.cfg", "setup.py")
-"""The files that say what a package needs and is; its modules are for uv and the editor to follow."""
+"""The files that decide what a local package needs; changes of its modules need no installation."""
 
 
 class Declaration(Protocol):
-    """What is to be installed."""
+    """What is installed in an environment."""
 
     def inputs(self, volume: Path) -> Mapping[str, str]:
-        """Return the digest of each file and list that decides it."""
+        """Return the digest of each file and list that it depends on."""
         ...
 
     def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
-        """Install it into the environment of an interpreter, with further requirements."""
+        """Install it into the environment of an interpreter, with further requirements `also`."""
         ...
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """Requirements as pip has them.
+    """Requirements in pip's format.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Requirements:
                 )
 
     def inputs(self, volume: Path) -> Mapping[str, str]:
-        """Return the digests of the list, the file, the files that it includes, and of what lies on this machine."""
+        """Return the digests of the list, the file, the files that it includes, and of packages on this machine."""
         inputs = {"requirements": digest_text("\n".join(self.lines))}
         for line in self.lines:
             inputs |= _local(line, Path("/"))
@@ -84,9 +84,9 @@ class Requirements:
         return inputs
 
     def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
-        """Install all in one resolution; in two, where a file demands hashes, which the further ones have not."""
+        """Install all in one resolution; in two if a file requires hashes, which `also` does not have."""
         if self.file is None:
-            # uv reads configuration from there upwards; the volume's is not meant
+            # uv reads configuration from the directory upwards; the volume's must not count
             uv.install(python, ("--", *self.lines, *also), Path("/"))
             return
         path = volume / self.file
@@ -95,9 +95,10 @@ class Requirements:
                 f"the requirements file {path} does not exist: create it or correct the path"
             )
         if any(_HASHES.match(line) for file in _included(path) for line in _lines(file)):
-            # What is there already was not compared with a hash: another kernelspec's, or installed by hand.
+            # Nobody compared the packages that exist already with hashes: they are another kernelspec's, or
+            # were installed by hand.
             uv.install(python, ("--reinstall", "--requirements", str(path)), path.parent)
-            # Given as constraints, the file itself would demand hashes of these as well.
+            # If the file itself were the constraints, it would require hashes of these as well.
             uv.install(python, ("--", *also), path.parent, _pins(path))
         else:
             uv.install(python, ("--requirements", str(path), "--", *also), path.parent)
@@ -122,7 +123,7 @@ class Project:
         return {str(path): digest_file(path) for path in files}
 
     def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
-        """Install what the lock says, then what is missing of the further requirements."""
+        """Install what the lock pins, then what is missing of the further requirements."""
         directory = self._directory(volume)
         if not (directory / "pyproject.toml").is_file():
             raise HydrationFailed(
@@ -137,7 +138,7 @@ class Project:
 
 
 def _lock(project: Path) -> Path:
-    """Return where a project's lock is, or will be: beside it, or beside the workspace that it is a member of."""
+    """Return where a project's lock is or will be: in its directory, or in that of the workspace it belongs to."""
     own = project / "uv.lock"
     for directory in () if own.is_file() else project.parents:
         lines = _lines(directory / "pyproject.toml")
@@ -147,21 +148,21 @@ def _lock(project: Path) -> Path:
 
 
 def _has_member(root: Path, lines: list[str], project: Path) -> bool:
-    """Whether a workspace takes a project in; uv locks one that it leaves out by itself."""
+    """Whether a project is a member of a workspace; uv gives an excluded one its own lock."""
     parts = project.relative_to(root).parts
     try:
         workspace = tomllib.loads("\n".join(lines))["tool"]["uv"]["workspace"]
-        members, left_out = (
+        included, excluded = (
             any(_fits(parts, Path(glob).parts) for glob in workspace.get(name, ()))
             for name in ("members", "exclude")
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return False  # for uv to complain of
-    return members and not left_out
+        return False  # uv reports it
+    return included and not excluded
 
 
 def _fits(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
-    """Whether a relative path is one that globs stand for, part by part; `**` stands for any number of them."""
+    """Whether the parts of a relative path match globs one by one; `**` matches any number of parts."""
     if not globs:
         return not parts
     if globs[0] == "**":
@@ -170,7 +171,7 @@ def _fits(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
 
 
 def _pins(path: Path) -> Iterator[str]:
-    """Yield the versions that a requirements file settles, without their hashes."""
+    """Yield the versions that a requirements file pins, without their hashes."""
     for file in _included(path):
         for match in filter(None, map(_PIN.match, _lines(file))):
             yield f"{match['name']}{match['version']}{match['marker'] or ''}"
@@ -195,18 +196,18 @@ def _lines(file: Path) -> list[str]:
 
 
 def _local(line: str, directory: Path) -> dict[str, str]:
-    """Return the digests of what decides about a package on this machine: its archive, or what declares it."""
-    match = _PLACE.match(line)
-    place = match["place"].removeprefix("file://") if match else "-"
-    if place.startswith("-") or "://" in place:
+    """Return the digests of what determines a package on this machine: its archive, or the files that declare it."""
+    match = _LOCATION.match(line)
+    location = match["location"].removeprefix("file://") if match else "-"
+    if location.startswith("-") or "://" in location:
         return {}
-    if not (match and match["editable"]) and not place.startswith(".") and "/" not in place:
-        return {}  # the name of one that lies elsewhere
-    path = directory / unquote(place)
+    if not (match and match["editable"]) and not location.startswith(".") and "/" not in location:
+        return {}  # the name of a package in an index
+    path = directory / unquote(location)
     try:
         if path.is_dir():
             return {str(path / name): digest_file(path / name) for name in _DECIDING}
         status = path.stat()
-    except (OSError, ValueError):  # nobody's to read, or no path at all
+    except (OSError, ValueError):  # not readable, or no path at all
         return {str(path): "missing"}
     return {str(path): digest_text(f"{status.st_mtime_ns} {status.st_size}")}  # it may be huge

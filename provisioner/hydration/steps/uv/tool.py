@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.clone import can_reflink
-from provisioner.hydration.hooks.process import Ended, run_hook
+from provisioner.hydration.hooks.process import Ended, StepHooks
+from provisioner.hydration.steps.uv.clone import can_reflink
 
-# They describe some other interpreter than the one that uv is given.
+# They describe another interpreter than the one that uv is given.
 _MISLEADING = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
 
 
@@ -25,48 +24,46 @@ class Uv:
     ----------
     program
         The path of `uv`.
+    hooks
+        Runs its commands. Where its place asks for a refresh, newer versions than the installed ones are taken.
+    env
+        The environment of its commands.
     cache
         Its cache, shared by all volumes.
-    log, env, tell, cancel
-        As `run_hook` takes them, for every call.
-    refresh
-        Take newer versions than the installed ones.
     """
 
     program: str
-    cache: Path
-    log: Path
+    hooks: StepHooks
     env: Mapping[str, str]
-    tell: Callable[[str], None]
-    cancel: Event
-    refresh: bool
+    cache: Path
 
-    @staticmethod
-    def find(path: str) -> str:
-        """Return the path of `uv`: of the wheel beside us, or on the PATH.
+    @classmethod
+    def find(cls, hooks: StepHooks, env: Mapping[str, str], cache: Path) -> Uv:
+        """Find `uv`: of the wheel in this environment, or on the PATH.
 
         Raises
         ------
         HydrationFailed
             There is none.
         """
+        found: str | None
         try:
             from uv import find_uv_bin
 
-            return find_uv_bin()
+            found = find_uv_bin()
         except (ImportError, FileNotFoundError):
-            found = shutil.which("uv", path=path)
+            found = shutil.which("uv", path=env.get("PATH", ""))
         if found is None:
             raise HydrationFailed(
                 "the kernelspec declares Python requirements, but uv is not installed: "
                 "run `pip install uv` in the server's environment"
             )
-        return found
+        return cls(found, hooks, env, cache)
 
     def create(self, python: str, environment: Path) -> None:
         """Make an empty virtual environment whose scripts may be moved with it."""
         arguments = ("venv", "--no-project", "--relocatable", "--python", python, str(environment))
-        self._demand(self._run(arguments, Path("/")), "making a virtual environment")
+        _require_success(self._run(arguments, Path("/")), "making a virtual environment")
 
     def install(
         self,
@@ -75,20 +72,20 @@ class Uv:
         directory: Path,
         pins: Iterable[str] = (),
     ) -> None:
-        """Install requirements beside what there is, offline first.
+        """Install requirements in addition to what is installed, offline first.
 
         Parameters
         ----------
         python
             The environment's interpreter.
         requirements
-            As uv's command line has them.
+            Requirements as uv's command line has them.
         directory
-            What relative paths begin at, and where uv looks for configuration, upwards.
+            Where relative paths start, and where uv looks for configuration, upwards.
         pins
-            Requirements that whatever is installed has to agree with.
+            Requirements that everything installed has to agree with.
         """
-        upgrade = ("--upgrade",) if self.refresh else ()
+        upgrade = ("--upgrade",) if self.hooks.place.refresh else ()
         constraints, pinned = python.parent.parent / "constraints.txt", tuple[str, ...]()
         if lines := "\n".join(pins):
             constraints.write_text(lines, encoding="utf-8")
@@ -100,7 +97,7 @@ class Uv:
             constraints.unlink(missing_ok=True)
 
     def sync(self, python: Path, project: Path, *, locked: bool) -> None:
-        """Install a project's locked dependencies beside what there is, offline first."""
+        """Install a project's locked dependencies in addition to what is installed, offline first."""
         lock = ("--locked",) if locked else ()
         self._offline_first(
             ("sync", "--inexact", *lock, "--python", str(python), "--project", str(project)),
@@ -109,14 +106,14 @@ class Uv:
         )
 
     def _offline_first(self, arguments: tuple[str, ...], directory: Path, **more: str) -> None:
-        """Ask the index only for what the cache does not have: a fifth of a second even for nothing."""
-        if not self.refresh:
+        """Ask the package index only for what the cache lacks: that takes a fifth of a second even for nothing."""
+        if not self.hooks.place.refresh:
             offline = self._run((*arguments[:1], "--offline", *arguments[1:]), directory, **more)
             if offline.code == 0:
                 return
-            self.tell("not all of it is in the cache; asking the package index")
+            self.hooks.report("not all of it is in the cache; asking the package index")
         online = self._run(arguments, directory, **more)
-        self._demand(online, f"uv {' '.join(arguments[:2])}")
+        _require_success(online, f"uv {' '.join(arguments[:2])}")
 
     def _run(self, arguments: tuple[str, ...], directory: Path, **more: str) -> Ended:
         env = {name: value for name, value in self.env.items() if name not in _MISLEADING}
@@ -126,25 +123,20 @@ class Uv:
             "UV_NO_PROGRESS": "1",
             "UV_PYTHON_DOWNLOADS": "never",
         }
-        return run_hook(
-            [self.program, *arguments],
-            cwd=directory,
-            env={**env, **self._linking(), **more},
-            log=self.log,
-            tell=self.tell,
-            cancel=self.cancel,
+        return self.hooks.run(
+            [self.program, *arguments], {**env, **self._link_mode(), **more}, cwd=directory
         )
 
-    def _linking(self) -> Mapping[str, str]:
+    def _link_mode(self) -> Mapping[str, str]:
         if sys.platform == "darwin":
-            return {}  # APFS clones are uv's default there, and better still
-        if self.cache.stat().st_dev != self.log.parent.stat().st_dev:
+            return {}  # APFS clones, uv's default there, are better still
+        if self.cache.stat().st_dev != self.hooks.place.state.stat().st_dev:
             return {"UV_LINK_MODE": "copy"}
-        # Reflinks take a tenth of a second more for 10,000 files, and a file edited in place stays the
-        # volume's own. Where there are none, uv's attempt at each file would cost more than the links.
+        # Reflinks take a tenth of a second more for 10,000 files, and a file that is edited in place changes in
+        # this volume only. Without them, uv's attempt at each file would cost more than the hard links.
         return {"UV_LINK_MODE": "clone" if can_reflink(self.cache) else "hardlink"}
 
-    @staticmethod
-    def _demand(ended: Ended, what: str) -> None:
-        if ended.code != 0:
-            raise HydrationFailed(f"{what} {ended.how}; correct what it says below", ended.tail)
+
+def _require_success(ended: Ended, what: str) -> None:
+    if ended.code != 0:
+        raise HydrationFailed(f"{what} {ended.how}; correct what it says below", ended.tail)

@@ -1,21 +1,23 @@
-"""What the tests of the overlay share: one server's environment, made once."""
+"""Fixtures of the overlay's tests: one server's environment, made once."""
 
 from __future__ import annotations
 
+import ensurepip
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.overlaid import Server, Volume, our_site_packages, site_packages
-from tests.support.overlay_wheels import BACKEND, make_sdist, make_wheel, unpack
+from tests.support.wheels import BACKEND, make_sdist, make_wheel, unpack
 
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages to install: all that the installers of these tests can find."""
+    """The only packages that the installers of these tests can find."""
     directory = tmp_path_factory.mktemp("wheels")
     for version in ("1.0", "2.0"):
         text = f'version = "{version}"\ndef main():\n    print("tool", version)\n'
@@ -31,11 +33,13 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Server:
-    """A virtual environment with pip, packages of its own, and all that these tests run with."""
+    """A virtual environment with pip, its own packages, and the packages that these tests run with."""
     prefix = tmp_path_factory.mktemp("server") / "environment"
-    subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     server = Server(prefix, wheels, tmp_path_factory.mktemp("home"))
     packages = prefix / site_packages()
+    (pip,) = Path(ensurepip.__file__).parent.glob("*/pip-*.whl")
+    zipfile.ZipFile(pip).extractall(packages)  # ensurepip would take five seconds for the same
     unpack(packages, "serverside", "1.0", {"serverside.py": 'version = "1.0"\n'})
     unpack(packages, "nsserver", "1.0", {"shared_ns/server.py": ""})
     source = prefix / "source"

@@ -1,7 +1,8 @@
-"""An overlay is made, found whole, or refused."""
+"""An overlay is made, found intact, or refused."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
@@ -14,12 +15,12 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
-from provisioner.hydration.pieces import writing
 from provisioner.hydration.step import Launch, Step
 from provisioner.hydration.steps.overlay.layout import layout
 from provisioner.hydration.steps.overlay.step import Overlay
 from tests.support.overlaid import Server, Volume
-from tests.support.overlay_wheels import unpack
+from tests.support.starts import run
+from tests.support.wheels import unpack
 
 
 def everything(root: Path) -> dict[str, tuple[int, int]]:
@@ -32,7 +33,7 @@ def test_an_overlay_is_a_step() -> None:
     assert step.name == "overlay"
 
 
-def test_a_new_volume_gets_a_prefix_of_its_own_and_all_that_the_server_has(
+def test_a_new_volume_has_its_own_prefix_and_sees_the_servers_packages(
     volume: Volume, untouched: None
 ) -> None:
     assert not volume.intact()
@@ -46,7 +47,7 @@ def test_a_new_volume_gets_a_prefix_of_its_own_and_all_that_the_server_has(
     assert all(volume.ask(files, "serverside", "editable", "ipykernel"))
 
 
-def test_what_the_volume_has_comes_before_what_the_server_has(
+def test_packages_of_the_volume_come_before_those_of_the_server(
     server: Server, volume: Volume
 ) -> None:
     volume.hydrate()
@@ -59,7 +60,7 @@ def test_what_the_volume_has_comes_before_what_the_server_has(
     assert len(path) == len(set(path))
 
 
-def test_a_start_that_finds_all_in_place_writes_nothing_and_starts_no_process(
+def test_a_start_with_an_intact_overlay_writes_nothing_and_starts_no_process(
     volume: Volume, started: list[str]
 ) -> None:
     volume.hydrate()
@@ -74,7 +75,9 @@ def test_a_start_that_finds_all_in_place_writes_nothing_and_starts_no_process(
     assert everything(volume.path) == before
 
 
-def test_our_own_interpreter_is_not_started_to_be_known(tmp_path: Path, started: list[str]) -> None:
+def test_our_own_interpreter_is_described_without_starting_it(
+    tmp_path: Path, started: list[str]
+) -> None:
     volume = Volume(tmp_path / "volume", Launch((sys.executable, "-c", ""), dict(os.environ)))
     started.clear()
     volume.hydrate()
@@ -83,7 +86,7 @@ def test_our_own_interpreter_is_not_started_to_be_known(tmp_path: Path, started:
     assert volume.ask("ipykernel.__file__", "ipykernel")
 
 
-def test_our_own_interpreter_is_known_by_its_other_names(
+def test_our_own_interpreter_is_recognised_by_its_other_names(
     tmp_path: Path, started: list[str]
 ) -> None:
     names = ("python", "python3", f"python3.{sys.version_info.minor}")
@@ -96,7 +99,7 @@ def test_our_own_interpreter_is_known_by_its_other_names(
 
 
 @pytest.mark.parametrize("python", ["", sys.executable], ids=["another python", "our own"])
-def test_kernels_of_one_server_hydrate_one_volume_at_once(
+def test_kernels_of_one_server_can_hydrate_one_volume_simultaneously(
     server: Server, tmp_path: Path, python: str
 ) -> None:
     path, launch = tmp_path / "volume", server.launch(python=python)
@@ -106,8 +109,9 @@ def test_kernels_of_one_server_hydrate_one_volume_at_once(
     def hydrate() -> None:
         together.wait()
         try:
-            Volume(path, launch).hydrate()
-        except BaseException as failure:  # noqa: BLE001 - told by the assertion below
+            volume = Volume(path, launch)
+            run([volume.overlay], volume.place, launch)
+        except BaseException as failure:  # noqa: BLE001 - reported by the assertion below
             failures.append(failure)
 
     for _ in range(5):
@@ -125,10 +129,16 @@ def test_kernels_of_one_server_hydrate_one_volume_at_once(
 def test_a_volume_is_written_by_one_thread_at_a_time(volume: Volume, missing: str) -> None:
     path = volume.hydrate().place.state / missing
     path.unlink()
-    thread = threading.Thread(target=volume.hydrate)
-    with writing:
+    waiting = threading.Event()
+
+    def start() -> None:
+        run([volume.overlay], volume.place, volume.launch, progress=lambda *_: waiting.set())
+
+    thread = threading.Thread(target=start)
+    with (volume.place.state / "hydration.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         thread.start()
-        thread.join(1)
+        assert waiting.wait(60)
         assert not path.exists()
     thread.join()
     assert path.exists()
@@ -136,7 +146,7 @@ def test_a_volume_is_written_by_one_thread_at_a_time(volume: Volume, missing: st
 
 
 @pytest.mark.parametrize("name", ["a b", 'it\'s "$HOME" `x`', "größe-名前-😀", "long" * 60])
-def test_any_place_will_do(server: Server, tmp_path: Path, name: str) -> None:
+def test_a_volume_can_be_at_any_path(server: Server, tmp_path: Path, name: str) -> None:
     volume = Volume(tmp_path / name, server.launch()).hydrate()
     assert volume.ask("[sys.prefix, serverside.version]", "serverside") == [
         str(volume.root),
@@ -146,7 +156,7 @@ def test_any_place_will_do(server: Server, tmp_path: Path, name: str) -> None:
     assert volume.intact()
 
 
-def test_a_server_at_an_odd_path_will_do(server: Server, tmp_path: Path) -> None:
+def test_a_server_can_be_at_any_path(server: Server, tmp_path: Path) -> None:
     odd = tmp_path / "l'été \\n 名前"
     shutil.copytree(server.prefix, odd, symlinks=True)
     volume = Volume(tmp_path / "volume", server.launch(python=str(odd / "bin" / "python")))
@@ -154,20 +164,22 @@ def test_a_server_at_an_odd_path_will_do(server: Server, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", ["env/bin/python", ".python.json.new"])
-def test_what_is_in_the_way_is_named_and_kept(volume: Volume, path: str) -> None:
+def test_a_directory_in_the_way_is_named_and_kept(volume: Volume, path: str) -> None:
     way = volume.place.state / path
     way.mkdir(parents=True)
     (way / "mine").write_text("the user's own")
     assert not volume.intact()
-    with pytest.raises(HydrationFailed, match=r"could not be written .* move away what is") as told:
+    with pytest.raises(
+        HydrationFailed, match=r"could not be written .* move away what is"
+    ) as reported:
         volume.hydrate()
-    assert way.name in str(told.value)
-    assert "\n" not in str(told.value)
+    assert way.name in str(reported.value)
+    assert "\n" not in str(reported.value)
     assert (way / "mine").read_text() == "the user's own"
 
 
 @pytest.mark.parametrize("argv", [("bash",), ("conda", "run", "python"), ("/usr/bin/R",), ()])
-def test_a_kernel_of_another_program_is_left_as_it_is(
+def test_a_kernel_whose_program_is_no_python_is_unchanged(
     volume: Volume, argv: tuple[str, ...]
 ) -> None:
     volume.launch = Launch(argv, volume.launch.env)
@@ -178,7 +190,7 @@ def test_a_kernel_of_another_program_is_left_as_it_is(
     assert volume.overlay.key(volume.place, volume.launch)
 
 
-def test_an_interpreter_that_is_nowhere_is_told_in_one_line(volume: Volume) -> None:
+def test_a_missing_interpreter_is_reported_in_one_line(volume: Volume) -> None:
     volume.launch = Launch(("python9.9", "-m", "ipykernel_launcher"), volume.launch.env)
     for ask in (volume.intact, volume.hydrate):
         with pytest.raises(HydrationFailed, match=r"python9\.9' does not exist: correct argv"):
@@ -199,14 +211,14 @@ def script(path: Path, text: str) -> str:
         for end in ("exit 3", "echo {}", "echo", "echo 7", "kill $$")
     ],
 )
-def test_an_interpreter_that_does_not_work_shows_what_it_said(
+def test_an_interpreter_that_does_not_work_is_reported_with_its_output(
     server: Server, tmp_path: Path, text: str
 ) -> None:
     broken = script(tmp_path / "broken" / "python3", text)
     volume = Volume(tmp_path / "volume", server.launch(python=broken))
-    with pytest.raises(HydrationFailed, match='set "overlay" to false') as told:
+    with pytest.raises(HydrationFailed, match='set "overlay" to false') as reported:
         volume.hydrate()
-    assert "no such library" in told.value.tail
+    assert "no such library" in reported.value.tail
     assert not volume.root.exists()
 
 
@@ -228,9 +240,9 @@ def test_an_interpreter_that_hangs_can_be_cancelled(server: Server, tmp_path: Pa
     cancel = Event()
 
     def cancel_once_it_runs() -> None:
-        with alive.open("rb") as reader:  # opens when the interpreter does
+        with alive.open("rb") as reader:  # returns when the interpreter has opened it
             cancel.set()
-            reader.read()  # ends when the last process that holds it is gone
+            reader.read()  # returns when the last process that has it open has ended
 
     watcher = threading.Thread(target=cancel_once_it_runs)
     watcher.start()

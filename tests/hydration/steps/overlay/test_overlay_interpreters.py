@@ -1,4 +1,4 @@
-"""An overlay over every kind of Python that this machine has."""
+"""Overlays over every kind of Python on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ASK = "import sys; print(*sys.version_info[:2], sys.implementation.name, sys.ex
 
 
 def interpreters() -> Iterator[Path]:
-    """Yield the installations: the one these tests run on, the system's, pyenv's, and what is on PATH."""
+    """Yield the Pythons on this machine: the one that runs these tests, the system's, pyenv's, and those on PATH."""
     yield Path(getattr(sys, "_base_executable", sys.executable))
     yield Path("/usr/bin/python3")
     yield from sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
@@ -30,11 +30,11 @@ def interpreters() -> Iterator[Path]:
 
 
 def suitable() -> dict[str, Path]:
-    """Return each that can carry an overlay once, by its version and place."""
+    """Return each Python that can carry an overlay once, by its version and path."""
     found: dict[Path, str] = {}
     for path in filter(Path.exists, interpreters()):
         asked = subprocess.run([path, "-c", _ASK], capture_output=True, text=True, check=False)
-        if asked.returncode == 0:  # what a version manager puts on PATH may lead nowhere
+        if asked.returncode == 0:  # a version manager's entry on PATH may not work
             major, minor, name, executable = asked.stdout.strip().split(" ", 3)
             if name == "cpython" and (int(major), int(minor)) >= OLDEST:
                 found.setdefault(Path(executable).resolve(), f"{major}.{minor}")
@@ -45,7 +45,7 @@ EVERY = suitable()
 
 
 def check(volume: Volume) -> None:
-    """Assert what an overlay promises, whatever it lies over."""
+    """Assert what an overlay guarantees over any Python."""
     python = volume.launch.argv[0]
     env = {k: v for k, v in volume.launch.env.items() if k != "PYTHONHOME"}
     code = "import json, sys; print(json.dumps([sys.path, sys.base_prefix]))"
@@ -83,7 +83,9 @@ def test_an_overlay_sees_exactly_what_the_interpreter_sees(
     check(Volume(tmp_path / "volume", server.launch(python=str(python))))
 
 
-def test_an_overlay_over_a_chain_of_links(server: Server, tmp_path: Path) -> None:
+def test_an_overlay_lies_over_an_interpreter_at_the_end_of_a_chain_of_links(
+    server: Server, tmp_path: Path
+) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -110,7 +112,7 @@ def test_a_bare_name_is_looked_up_on_the_kernels_path(server: Server, tmp_path: 
     assert volume.ask("serverside.version", "serverside") == "1.0"
 
 
-def test_an_interpreter_is_the_same_by_all_its_names(server: Server, tmp_path: Path) -> None:
+def test_an_interpreter_is_recognised_by_all_its_names(server: Server, tmp_path: Path) -> None:
     bin_directory = server.prefix / "bin"
     names = sorted(path.name for path in bin_directory.glob("python*"))
     assert {"python", "python3"} <= set(names)
@@ -126,7 +128,7 @@ def test_an_interpreter_is_the_same_by_all_its_names(server: Server, tmp_path: P
     ("required", "said"),
     [(">=4", "choose another kernel or widen it"), ("newest", "no version specifier")],
 )
-def test_an_interpreter_that_is_not_what_was_asked_for_is_refused(
+def test_an_interpreter_of_a_version_that_is_not_allowed_is_refused(
     server: Server, tmp_path: Path, required: str, said: str
 ) -> None:
     volume = Volume(tmp_path / "volume", server.launch())

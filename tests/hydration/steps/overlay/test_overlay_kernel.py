@@ -16,7 +16,7 @@ WITHOUT = "import importlib.util as u; print(u.find_spec('volumeside'))"
 def running(
     server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Volume, Kernel]]:
-    """A kernel that the tests of this file share, in the order they are written."""
+    """A kernel that the tests of this file share; they run in the order in which they are written."""
     before = server.snapshot()
     volume = Volume(tmp_path_factory.mktemp("running") / "volume", server.launch()).hydrate()
     with volume.kernel(tmp_path_factory.mktemp("spec")) as kernel:
@@ -32,7 +32,7 @@ def test_a_kernel_runs_in_its_volume(running: tuple[Volume, Kernel]) -> None:
     assert printed == f"{volume.root} {volume.root}/bin/python 1.0\n"
 
 
-def test_ipython_has_nothing_to_say_about_the_environment(
+def test_ipython_prints_no_warning_about_the_environment(
     server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     volume = Volume(tmp_path / "volume", server.launch()).hydrate()
@@ -66,7 +66,7 @@ def test_a_process_of_the_kernel_sees_the_same_packages(running: tuple[Volume, K
     assert kernel.run(code.format(inner)).split() == ["2.0", "1.0"]
 
 
-def test_conda_install_does_not_take_the_volume_for_the_servers(
+def test_the_conda_magic_refuses_to_change_the_servers_environment(
     running: tuple[Volume, Kernel],
 ) -> None:
     _, kernel = running
@@ -76,29 +76,28 @@ def test_conda_install_does_not_take_the_volume_for_the_servers(
     assert "%pip" in kernel.run(code)
 
 
-def test_the_debugger_attaches(server: Server, tmp_path: Path) -> None:
-    volume = Volume(tmp_path / "volume", server.launch()).hydrate()
-    requests: dict[str, dict[str, str]] = {
-        "initialize": {"clientID": "tests", "adapterID": ""},
-        "attach": {},
-        "disconnect": {},
-    }
-    with volume.kernel(tmp_path / "spec") as kernel:
-        for number, (command, arguments) in enumerate(requests.items(), start=1):
-            message = kernel.client.session.msg(
-                "debug_request",
-                {"type": "request", "seq": number, "command": command, "arguments": arguments},
-            )
-            kernel.client.control_channel.send(message)
-            reply = kernel.client.control_channel.get_msg(timeout=30)
-            assert reply["content"]["success"], reply
-
-
 def test_an_uninstalled_package_is_gone(running: tuple[Volume, Kernel]) -> None:
     volume, kernel = running
     kernel.run("%pip uninstall -y volumeside")
     assert not (volume.packages / "volumeside.py").exists()
     assert "outside environment" in kernel.run("%pip uninstall -y serverside")
+
+
+def test_the_debugger_attaches(running: tuple[Volume, Kernel]) -> None:
+    _, kernel = running
+    requests: dict[str, dict[str, str]] = {
+        "initialize": {"clientID": "tests", "adapterID": ""},
+        "attach": {},
+        "disconnect": {},
+    }
+    for number, (command, arguments) in enumerate(requests.items(), start=1):
+        message = kernel.client.session.msg(
+            "debug_request",
+            {"type": "request", "seq": number, "command": command, "arguments": arguments},
+        )
+        kernel.client.control_channel.send(message)
+        reply = kernel.client.control_channel.get_msg(timeout=30)
+        assert reply["content"]["success"], reply
 
 
 def test_packages_outlive_the_kernel_and_stay_in_their_volume(

@@ -1,4 +1,4 @@
-"""What is installed lands in the volume, with every installer, and the server stays as it is."""
+"""Every installer installs into the volume, and the server's environment stays unchanged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.overlaid import Server, Volume, site_packages
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 UV = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_server_changes(untouched: None) -> None:
-    """Every test of this file ends with that assertion."""
+    """Every test of this file ends with the assertion of `untouched`."""
 
 
 @pytest.fixture
@@ -48,7 +48,9 @@ def test_pip_installs_into_the_volume_when_run_from_a_cell_of_python(hydrated: V
     assert where(hydrated, "volumeside").startswith(str(hydrated.root))
 
 
-def test_no_variable_of_the_server_leads_pip_astray(server: Server, tmp_path: Path) -> None:
+def test_no_variable_of_the_server_makes_pip_install_elsewhere(
+    server: Server, tmp_path: Path
+) -> None:
     aside = {name: str(tmp_path / name) for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")}
     variables = {**aside, "PIP_USER": "1", "PIP_PYTHON": server.python, "PYTHONHOME": "/nowhere"}
     volume = Volume(tmp_path / "volume", server.launch(variables)).hydrate()
@@ -57,7 +59,7 @@ def test_no_variable_of_the_server_leads_pip_astray(server: Server, tmp_path: Pa
     assert not any(Path(path).exists() for path in aside.values())
 
 
-def test_a_pip_conf_that_asks_for_user_installs_does_not_either(
+def test_a_pip_conf_that_asks_for_user_installs_does_not_make_pip_install_elsewhere(
     server: Server, tmp_path: Path
 ) -> None:
     settings = tmp_path / "pip.conf"
@@ -70,7 +72,7 @@ def test_a_pip_conf_that_asks_for_user_installs_does_not_either(
 @pytest.mark.parametrize(
     ("wanted", "version"), [("-U serverside", "2.0"), ("serverside==0.9", "0.9")]
 )
-def test_another_version_hides_the_servers_until_it_is_uninstalled(
+def test_another_version_hides_the_servers_version_until_it_is_uninstalled(
     hydrated: Volume, wanted: str, version: str
 ) -> None:
     assert "outside environment" in hydrated.sh(f"pip install {wanted}")
@@ -92,11 +94,11 @@ def test_a_package_of_the_volume_can_be_uninstalled(hydrated: Volume) -> None:
     assert not (hydrated.root / "bin" / "tool").exists()
 
 
-def test_what_the_server_has_is_not_installed_again(hydrated: Volume) -> None:
+def test_a_package_of_the_server_is_not_installed_again(hydrated: Volume) -> None:
     assert "already satisfied" in hydrated.sh("pip install serverside")
 
 
-def test_a_pip_of_the_volumes_own_comes_and_goes_without_the_servers_taking_its_place(
+def test_a_pip_can_be_installed_into_the_volume_and_uninstalled_again(
     server: Server, hydrated: Volume
 ) -> None:
     bundled = hydrated.ask(
@@ -147,7 +149,9 @@ def test_console_scripts_follow_a_volume_that_moves(
     old = Volume(tmp_path / before, server.launch()).hydrate()
     old.sh("pip install volumeside==1.0")
     new = Volume(tmp_path / after, server.launch())
-    shutil.copytree(old.path, new.path, symlinks=True)  # the old one stays, and must not be run
+    shutil.copytree(
+        old.path, new.path, symlinks=True
+    )  # the old one still exists, and must not be used
     shutil.rmtree(old.packages)
     assert not new.intact()
     assert new.hydrate().sh("tool") == "tool 1.0\n"
@@ -158,7 +162,7 @@ def test_console_scripts_follow_a_volume_that_moves(
 
 
 @pytest.mark.parametrize("before", ["short", "with space", "long" * 40])
-def test_console_scripts_that_uv_made_follow_too(
+def test_console_scripts_made_by_uv_follow_a_volume_that_moves(
     server: Server, tmp_path: Path, before: str
 ) -> None:
     old = Volume(tmp_path / before, server.launch()).hydrate()
@@ -168,7 +172,7 @@ def test_console_scripts_that_uv_made_follow_too(
     assert new.hydrate().sh("tool") == "tool 1.0\n"
 
 
-def test_other_files_in_bin_are_left_as_they_are(hydrated: Volume) -> None:
+def test_other_files_in_bin_are_unchanged(hydrated: Volume) -> None:
     kept = {
         "bytes": b"\x7fELF" + bytes(200),
         "shell": b"#!/bin/sh\necho hello\n",
@@ -201,7 +205,7 @@ def test_a_source_distribution_is_built_without_seeing_the_server(hydrated: Volu
     assert hydrated.ask("fromsource.build_saw_the_server", "fromsource") is False
 
 
-def test_where_the_server_has_no_pip_the_one_that_comes_with_python_is_fetched_on_first_use(
+def test_without_a_pip_in_the_server_pythons_own_pip_is_installed_on_first_use(
     server: Server, tmp_path: Path
 ) -> None:
     bare = tmp_path / "bare"
@@ -235,7 +239,7 @@ def test_packages_of_both_are_listed(hydrated: Volume) -> None:
         assert {"serverside", "volumeside", "ipykernel"} <= set(found)
 
 
-def test_the_users_packages_are_seen_where_the_server_sees_them(
+def test_the_volume_sees_the_users_packages_if_the_server_does(
     server: Server, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
@@ -265,7 +269,7 @@ def test_the_users_packages_are_seen_where_the_server_sees_them(
     assert not unseeing.ask(find, finder)
 
 
-def test_an_environment_made_in_the_volume_is_an_ordinary_one(hydrated: Volume) -> None:
+def test_a_virtual_environment_made_in_the_volume_works_as_usual(hydrated: Volume) -> None:
     hydrated.sh("python -m venv --without-pip sub")
     inner = 'import sys, importlib.util as u; print(sys.prefix, u.find_spec("serverside"))'
     assert hydrated.sh(f"sub/bin/python -c '{inner}'") == f"{hydrated.path}/sub None\n"
@@ -306,7 +310,7 @@ def test_jupyter_finds_what_the_server_has_and_what_the_volume_has(
     )
 
 
-def test_what_was_set_for_jupyter_is_kept(server: Server, volume: Volume) -> None:
+def test_jupyter_paths_that_were_set_are_kept(server: Server, volume: Volume) -> None:
     volume.launch = replace(
         volume.launch, env={**volume.launch.env, "JUPYTER_PATH": "/given", "PATH": "/usr/bin:/bin"}
     )

@@ -1,4 +1,4 @@
-"""An overlay is repaired, whatever became of it or of the Python below it."""
+"""An overlay is repaired after any damage, and after any change of the Python below it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 
 from provisioner.core.errors import HydrationFailed
 from tests.support.overlaid import Server, Volume
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.symlink", "os.chmod", "open"}
 
 
-def test_an_interpreter_whose_pyvenv_cfg_changed_is_asked_again(
+def test_an_interpreter_whose_pyvenv_cfg_changed_is_described_again(
     server: Server, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -103,7 +103,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_seen_and_repaired(volume: Volume, damage: Callable[[Path], None]) -> None:
+def test_damage_is_found_and_repaired(volume: Volume, damage: Callable[[Path], None]) -> None:
     volume.hydrate()
     damage(volume.root)
     assert not volume.intact()
@@ -119,7 +119,7 @@ def test_damage_is_seen_and_repaired(volume: Volume, damage: Callable[[Path], No
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"inputs": {}}', b"\xff\x00", b'{"seal": 1'])
-def test_a_damaged_answer_of_the_interpreter_is_asked_for_again(
+def test_an_interpreter_with_a_damaged_description_is_described_again(
     volume: Volume, content: bytes
 ) -> None:
     volume.hydrate()
@@ -133,9 +133,7 @@ def test_a_damaged_answer_of_the_interpreter_is_asked_for_again(
 
 
 @pytest.mark.parametrize("edit", [{"prefix": "/usr"}, {"path": None}, {"base_sites": [7]}])
-def test_an_answer_that_somebody_edited_is_not_believed(
-    volume: Volume, edit: dict[str, object]
-) -> None:
+def test_an_edited_description_is_not_used(volume: Volume, edit: dict[str, object]) -> None:
     volume.hydrate()
     record = volume.place.state / "python.json"
     answers = json.loads(record.read_text())
@@ -144,7 +142,7 @@ def test_an_answer_that_somebody_edited_is_not_believed(
     assert not volume.intact()
 
 
-def test_a_refresh_asks_the_interpreter_again(volume: Volume, started: list[str]) -> None:
+def test_a_refresh_describes_the_interpreter_again(volume: Volume, started: list[str]) -> None:
     volume.hydrate()
     started.clear()
     place = replace(volume.place, refresh=True)
@@ -153,7 +151,7 @@ def test_a_refresh_asks_the_interpreter_again(volume: Volume, started: list[str]
 
 
 def test_a_kill_at_any_instant_is_repaired_by_the_next_start(volume: Volume) -> None:
-    """A child is killed before its 1st, 2nd, … change to the disk, until one gets through."""
+    """A child process is killed before its 1st, 2nd, … change to the disk, until one completes."""
     volume.hydrate()
     steps = 0
     while killed_before(steps, volume):
@@ -190,7 +188,7 @@ def killed_before(step: int, volume: Volume) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def test_packages_of_another_python_version_are_kept_and_named(volume: Volume) -> None:
+def test_packages_of_another_python_version_are_kept_and_reported(volume: Volume) -> None:
     old = volume.root / "lib" / "python3.7" / "site-packages"
     unpack(old, "numbers_of", "1.5", {"numbers_of.py": ""})
     unpack(
@@ -208,14 +206,14 @@ def test_packages_of_another_python_version_are_kept_and_named(volume: Volume) -
     (volume.root / "shims").mkdir()
     (volume.root / "shims" / "pip3.7").touch()
     volume.hydrate()
-    assert volume.told[-1].endswith(
+    assert volume.reported[-1].endswith(
         "run: %pip install 'local_one @ file:///x y' -e file:///src damaged==3 numbers_of==1.5"
     )
     assert (old / "numbers_of.py").exists()
     assert not (volume.root / "bin" / "python3.7").is_symlink()
     assert not (volume.root / "shims" / "pip3.7").exists()
     assert volume.intact()
-    volume.told.clear()
+    volume.reported.clear()
     shutil.rmtree(volume.root / "bin")
     volume.hydrate()
-    assert not volume.told
+    assert not volume.reported

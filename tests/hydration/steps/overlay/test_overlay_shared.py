@@ -1,4 +1,4 @@
-"""One volume, several Pythons: each has an environment of its own, which it keeps when it moves or is upgraded."""
+"""One volume, several Pythons: each has its own environment, and keeps it when it moves or is upgraded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.environments import CLAIM, Claim
+from provisioner.hydration.steps.python.owners import OWNER_FILE, Owner
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
 from tests.support.overlaid import Server, Volume, site_packages
-from tests.support.overlay_wheels import unpack
+from tests.support.wheels import unpack
 
 PACKAGES = site_packages()
 
@@ -36,7 +36,7 @@ def python_of(prefix: Path) -> str:
 
 
 def of(volume: Volume, python: str | Path, kernelspec: str) -> Volume:
-    """Return the same volume as a kernelspec with another Python has it."""
+    """Return the same volume for a kernelspec with another Python."""
     argv = (str(python), *volume.launch.argv[1:])
     return Volume(volume.path, replace(volume.launch, argv=argv), kernelspec=kernelspec)
 
@@ -51,7 +51,7 @@ def everything(root: Path) -> dict[str, tuple[int, int]]:
     return {path: (status.st_ino, status.st_mtime_ns) for path, status in found.items()}
 
 
-def test_each_python_has_an_environment_of_its_own(volume: Volume, other: Path) -> None:
+def test_each_python_has_its_own_environment(volume: Volume, other: Path) -> None:
     one, two = volume.hydrate(), of(volume, python_of(other), "other")
     before = everything(prefix_of(one))
     assert not two.intact()
@@ -65,7 +65,7 @@ def test_each_python_has_an_environment_of_its_own(volume: Volume, other: Path) 
     assert two.ask(find, "importlib.util") == [True, True]
 
 
-def test_starts_in_turn_write_nothing_and_ask_no_python_again(
+def test_alternating_starts_write_nothing_and_start_no_python_again(
     volume: Volume, other: Path, started: list[str]
 ) -> None:
     both = [volume.hydrate(), of(volume, python_of(other), "other").hydrate()]
@@ -80,7 +80,7 @@ def test_starts_in_turn_write_nothing_and_ask_no_python_again(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_pythons_of_whatever_version_do_not_meet(volume: Volume, name: str) -> None:
+def test_pythons_of_any_version_have_separate_environments(volume: Volume, name: str) -> None:
     one, two = volume.hydrate(), of(volume, EVERY[name], "other")
     base = one.ask("[sys.version_info[:3], sys.base_prefix, sys.path]")
     two.hydrate()
@@ -90,7 +90,9 @@ def test_pythons_of_whatever_version_do_not_meet(volume: Volume, name: str) -> N
     assert two.intact()
 
 
-def test_what_is_installed_with_one_python_is_its_own(volume: Volume, other: Path) -> None:
+def test_packages_installed_with_one_python_are_not_seen_by_another(
+    volume: Volume, other: Path
+) -> None:
     one, two = volume.hydrate(), of(volume, python_of(other), "other").hydrate()
     one.sh("pip install volumeside==1.0")
     two.sh("pip install volumeside==2.0")
@@ -99,17 +101,17 @@ def test_what_is_installed_with_one_python_is_its_own(volume: Volume, other: Pat
     assert one.sh("tool") == "tool 1.0\n"
 
 
-def test_who_comes_second_is_told_how_to_have_the_same_packages(
+def test_a_second_python_reports_the_command_that_installs_the_same_packages(
     volume: Volume, other: Path
 ) -> None:
     volume.hydrate().sh("pip install volumeside==1.0")
     two = of(volume, python_of(other), "other").hydrate()
-    assert two.told[-1].endswith("for them, run: %pip install volumeside==1.0")
-    assert python_of(other) in two.told[-1]
-    two.told.clear()
+    assert two.reported[-1].endswith("for them, run: %pip install volumeside==1.0")
+    assert python_of(other) in two.reported[-1]
+    two.reported.clear()
     (prefix_of(two) / "pyvenv.cfg").unlink()
     two.hydrate()
-    assert two.told == [], "it is said once"
+    assert two.reported == [], "it is reported once"
 
 
 def test_kernelspecs_with_the_same_python_share_an_environment(volume: Volume) -> None:
@@ -148,7 +150,7 @@ def test_a_python_that_moved_keeps_its_environment(
     assert moved.ask("bool(mine.__file__ and otherside)", "mine", "otherside")
 
 
-def test_a_python_set_up_anew_beside_its_old_place_gets_the_environment_of_its_kernelspec(
+def test_a_python_set_up_again_at_another_path_gets_the_environment_of_its_kernelspec(
     volume: Volume, other: Path, server: Server
 ) -> None:
     one = of(volume, server.python, "one").hydrate()
@@ -159,7 +161,7 @@ def test_a_python_set_up_anew_beside_its_old_place_gets_the_environment_of_its_k
     assert Path(server.python).exists()
 
 
-def test_a_kernelspec_that_turns_to_another_python_takes_nothing_from_those_that_stay(
+def test_a_kernelspec_that_changes_its_python_takes_no_environment_that_another_one_uses(
     volume: Volume, other: Path, server: Server
 ) -> None:
     one = of(volume, server.python, "one").hydrate()
@@ -172,7 +174,7 @@ def test_a_kernelspec_that_turns_to_another_python_takes_nothing_from_those_that
     assert two.intact()
 
 
-def test_of_several_environments_whose_python_is_gone_a_kernelspec_gets_its_own(
+def test_of_several_environments_without_a_python_a_kernelspec_gets_its_own(
     volume: Volume, server: Server, tmp_path: Path
 ) -> None:
     prefixes = [tmp_path / name for name in ("one", "two")]
@@ -184,16 +186,16 @@ def test_of_several_environments_whose_python_is_gone_a_kernelspec_gets_its_own(
     after = of(volume, server.python, "two").hydrate()
     assert prefix_of(after) == volume.root.with_name("env-2")
     after = of(volume, sys.executable, "three").hydrate()
-    assert prefix_of(after) == volume.root, "and what is left goes to whoever comes"
+    assert prefix_of(after) == volume.root, "and the other one goes to the next kernelspec"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"maker": 1}', b'{"maker": "overlay"}'])
-def test_an_environment_whose_claim_is_damaged_is_whoevers_comes_first(
+def test_an_environment_with_a_damaged_owner_file_goes_to_the_first_start(
     volume: Volume, content: bytes
 ) -> None:
     one = volume.hydrate()
     (volume.root / PACKAGES / "mine.py").touch()
-    (volume.root / CLAIM).write_bytes(content)
+    (volume.root / OWNER_FILE).write_bytes(content)
     assert not one.intact()
     assert prefix_of(one.hydrate()) == volume.root
     assert one.intact()
@@ -213,7 +215,7 @@ def test_console_scripts_of_every_environment_follow_a_volume_that_moves(
         assert environment.hydrate().sh("tool") == "tool 1.0\n"
 
 
-def test_two_pythons_that_come_at_once_get_one_environment_each(
+def test_two_pythons_started_at_once_get_one_environment_each(
     server: Server, other: Path, tmp_path: Path
 ) -> None:
     for number in range(5):
@@ -234,7 +236,7 @@ def test_two_pythons_that_come_at_once_get_one_environment_each(
         assert {prefix_of(turn).name for turn in both} == {"env", "env-2"}
 
 
-def test_a_kill_at_any_instant_leaves_the_other_python_as_it_was(
+def test_a_kill_at_any_instant_leaves_the_environment_of_the_other_python_unchanged(
     volume: Volume, other: Path
 ) -> None:
     one, two = volume.hydrate(), of(volume, python_of(other), "other")
@@ -270,7 +272,7 @@ def killed_before(step: int, volume: Volume) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_a_kernel_of_one_environment_cannot_lie_over_another_of_the_volume(
+def test_an_overlay_cannot_lie_over_another_environment_of_its_volume(
     volume: Volume, other: Path
 ) -> None:
     volume.hydrate()
@@ -280,13 +282,15 @@ def test_a_kernel_of_one_environment_cannot_lie_over_another_of_the_volume(
         inside.hydrate()
 
 
-def test_a_claim_says_who_has_been_there(volume: Volume, server: Server) -> None:
+def test_the_owner_file_names_the_kernelspecs_that_used_an_environment(
+    volume: Volume, server: Server
+) -> None:
     for kernelspec in ("b", "a", "b"):
         of(volume, server.python, kernelspec).hydrate()
-    assert Claim.read(volume.root) == Claim("overlay", server.python, ("a", "b"))
+    assert Owner.read(volume.root) == Owner("overlay", server.python, ("a", "b"))
 
 
-def test_an_interpreter_that_is_no_longer_there_is_forgotten(
+def test_the_description_of_an_interpreter_that_no_longer_exists_is_deleted(
     volume: Volume, other: Path, server: Server
 ) -> None:
     of(volume, python_of(other), "one").hydrate()

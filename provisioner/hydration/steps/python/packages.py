@@ -1,4 +1,4 @@
-"""What a volume loses when its Python changes version: packages are installed for one version each."""
+"""The packages installed in an environment, and the arguments with which an installer brings each one back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import Any
 
 
-def packages_to_install_again(root: Path) -> str:
-    """Return the arguments for `pip install` that bring back what the latest other version had.
+def site_packages(environment: Path) -> Path | None:
+    """Return the directory of an environment's packages."""
+    return next(iter(environment.glob("lib/python*/site-packages")), None)
 
-    An empty string if no version had anything. The old packages stay where they are: should that Python
-    come back, so do they.
+
+def installed(environment: Path) -> dict[str, str]:
+    """Return the version of each package by its normalized name, read from directory names only."""
+    packages = site_packages(environment)
+    stems = (path.stem for path in packages.glob("*.dist-info")) if packages else ()
+    pairs = (stem.partition("-") for stem in stems)
+    return {normalized(name): version for name, _, version in pairs}
+
+
+def packages_to_install_again(root: Path) -> str:
+    """Return the arguments for `pip install` that bring back the packages of the latest other Python version.
+
+    Empty if no version had any. The old packages are not removed: if that Python comes back, they are used again.
     """
     for library in sorted((root / "lib").glob("python3.*"), key=_version, reverse=True):
         found = arguments(library / "site-packages").values()
@@ -25,17 +37,17 @@ def packages_to_install_again(root: Path) -> str:
 
 
 def arguments(packages: Path) -> dict[str, tuple[str, ...]]:
-    """Return the arguments with which an installer brings back each package of a directory, by its normalized name.
+    """Return the arguments with which an installer brings back each package, by its normalized name.
 
-    It is where the package came from, if that is known, else its version. pip is not among them.
+    An argument names where the package came from if that is known, else its version. pip is left out, because
+    every environment gets its own.
     """
     found = {d.metadata["Name"]: d for d in distributions(path=[str(packages)]) if d.metadata}
-    # Every environment has pip again by itself.
     return {normalized(n): _argument(n, d) for n, d in found.items() if n and n != "pip"}
 
 
 def normalized(name: str) -> str:
-    """Return a distribution's name as it is compared (PEP 503), however its files or its metadata write it."""
+    """Return a package's name in the form in which names are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -50,14 +62,14 @@ def _argument(name: str, distribution: Distribution) -> tuple[str, ...]:
             editable = origin.get("dir_info", {}).get("editable")
             return ("-e", url) if editable else (f"{name} @ {url}",)
     except (ValueError, AttributeError, KeyError, TypeError):
-        pass  # a damaged record of where it came from: its name and version will have to do
+        pass  # a damaged record of its origin: fall back to name and version
     return (f"{name}=={distribution.version}",)
 
 
 def _address(origin: Mapping[str, Any]) -> str:
-    """Return from where a package came, exactly: the commit, the archive of that hash, the directory in it.
+    """Return the exact origin of a package: the commit, or the archive with its hash, and the directory in it.
 
-    As `direct_url.json` has it (https://packaging.python.org/en/latest/specifications/direct-url-data-structure/).
+    `direct_url.json` is specified at https://packaging.python.org/en/latest/specifications/direct-url-data-structure/.
     """
     url = str(origin.get("url", ""))
     if vcs := origin.get("vcs_info"):

@@ -1,4 +1,4 @@
-"""How packages come back that a volume has lost: from where they came, and exactly those."""
+"""Packages that a volume has lost are installed again from their exact origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.hydration.lost_packages import arguments
+from provisioner.hydration.steps.python.packages import arguments
 
 ORIGINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"url": "https://127.0.0.1/plum.whl"}, ("plum @ https://127.0.0.1/plum.whl",)),
@@ -32,7 +32,7 @@ ORIGINS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("origin", "expected"), ORIGINS)
-def test_a_package_comes_back_from_where_it_came(
+def test_a_package_is_installed_again_from_its_exact_origin(
     tmp_path: Path, origin: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     info = tmp_path / "plum-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""The environment that Nix declares: read from its answer, kept in a record, applied to a launch."""
+"""The environment that Nix describes: read from its output, stored in a record, applied to a launch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from provisioner.hydration.interpreter import find_python, left_open
 from provisioner.hydration.step import Launch
+from provisioner.hydration.steps.python.interpreter import find_python, is_left_open
 
-# What `nix develop` takes from the builder and no kernel should have: the builder's directories and
-# limits, its shell (nologin), its certificates (/no-cert-file.crt), and what bash sets for itself.
+# Variables of Nix's builder that no kernel should get: the builder's directories and limits, its shell
+# (nologin), its certificates (/no-cert-file.crt), and what bash sets for itself.
 _DROPPED = frozenset(
     {
         "BASHOPTS", "BASH_ENV", "ENV", "HOME", "IFS", "NIX_BUILD_TOP", "NIX_ENFORCE_PURITY",
@@ -26,76 +26,56 @@ _DROPPED = frozenset(
 )  # fmt: skip
 _NO_CERTIFICATES = "/no-cert-file.crt"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_JOINED = (
-    "PATH",
-    "XDG_DATA_DIRS",
-    "JUPYTER_PATH",
-)  # prepended to the launch's, never put in place of it
+# Prepended to the launch's value, never replacing it.
+_JOINED = ("PATH", "XDG_DATA_DIRS", "JUPYTER_PATH")
 
 
 @dataclass(frozen=True)
-class Environment:
-    """Variables to set, and directories to put before those of three search paths.
+class ShellEnvironment:
+    """Variables to set, and directories to prepend to three search paths.
 
     Parameters
     ----------
     variables
         Name and value of each variable.
     directories
-        For some of PATH, XDG_DATA_DIRS and JUPYTER_PATH: what comes first.
+        The directories to prepend to PATH, XDG_DATA_DIRS and JUPYTER_PATH.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     directories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def apply(self, launch: Launch) -> Launch:
-        """Return a launch inside this environment, with the program that it brings."""
+        """Return a launch inside this environment, with the program that the environment brings."""
         env = {**launch.env, **self.variables}
         for name, first in self.directories.items():
             env[name] = ":".join([*first, *filter(None, [launch.env.get(name)])])
         program = self._program(launch.argv[0], env.get("PATH", os.defpath))
         if program != launch.argv[0]:
-            # They describe the interpreter that has just been replaced.
+            # They belong to the interpreter that has just been replaced.
             for name in {"PYTHONHOME", "VIRTUAL_ENV"} - self.variables.keys():
                 env.pop(name, None)
         return replace(launch, argv=(program, *launch.argv[1:]), env=env)
 
     def _program(self, argv0: str, path: str) -> str:
         own = ":".join(self.directories.get("PATH", ()))
-        if own and left_open(argv0) and (python := find_python(own)):
+        if own and is_left_open(argv0) and (python := find_python(own)):
             return python
         return argv0 if os.sep in argv0 else shutil.which(argv0, path=path) or argv0
 
-    def to_record(self) -> dict[str, Any]:
-        """Return this as what JSON can hold."""
-        return asdict(self)
-
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Environment:
-        """Return what `to_record` told; raises KeyError or TypeError for anything else."""
+    def from_record(cls, record: Mapping[str, Any]) -> ShellEnvironment:
+        """Return the environment that a record in JSON holds; raises KeyError or TypeError for anything else."""
         variables = {str(k): str(v) for k, v in dict(record["variables"]).items()}
         directories = {str(k): tuple(map(str, v)) for k, v in dict(record["directories"]).items()}
         return cls(variables, directories)
 
 
-@dataclass(frozen=True)
-class DevelopmentShell:
-    """What `nix print-dev-env --json` says.
+def read_shell(text: bytes) -> tuple[ShellEnvironment, bool]:
+    """Read what `nix print-dev-env --json` prints: the environment before any `shellHook`, and whether there is one.
 
-    Parameters
-    ----------
-    environment
-        The environment before `shellHook` has run.
-    has_hook
-        There is a `shellHook`, which may change anything.
+    Raises ValueError, KeyError, TypeError or AttributeError for any other text.
     """
-
-    environment: Environment
-    has_hook: bool
-
-
-def read_shell(text: bytes) -> DevelopmentShell:
-    """Read Nix's JSON; raises ValueError or KeyError for anything else."""
     variables: dict[str, Any] = json.loads(text)["variables"]
     exported = {
         name: variable["value"]
@@ -103,24 +83,24 @@ def read_shell(text: bytes) -> DevelopmentShell:
         if variable["type"] == "exported"
     }
     hook = variables.get("shellHook", {}).get("value", "")
-    return DevelopmentShell(_environment(exported, {}), bool(hook.strip()))
+    return _environment(exported, {}), bool(hook.strip())
 
 
-def read_hooked(before: Mapping[str, str], after: bytes) -> Environment:
-    """Read what `env -0` says after a `shellHook`, leaving out what was there before Nix."""
+def read_hooked(before: Mapping[str, str], after: bytes) -> ShellEnvironment:
+    """Read what `env -0` prints after a `shellHook`, without the variables that were set before."""
     pairs = (line.partition("=") for line in after.decode(errors="surrogateescape").split("\0"))
     return _environment({name: value for name, _, value in pairs if name}, before)
 
 
-def packages(path: Path) -> Environment:
+def packages(path: Path) -> ShellEnvironment:
     """Return the environment of a package or a profile: its `bin` and its `share`."""
     found = {"PATH": path / "bin", "XDG_DATA_DIRS": path / "share"}
     found["JUPYTER_PATH"] = path / "share/jupyter"
-    return Environment({}, {name: (str(p),) for name, p in found.items() if p.is_dir()})
+    return ShellEnvironment({}, {name: (str(p),) for name, p in found.items() if p.is_dir()})
 
 
-def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> Environment:
-    return Environment(
+def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> ShellEnvironment:
+    return ShellEnvironment(
         {
             name: value
             for name, value in after.items()
@@ -141,8 +121,7 @@ def _environment(after: Mapping[str, str], before: Mapping[str, str]) -> Environ
 def _first(after: str, before: str) -> tuple[str, ...]:
     """Return the directories of a search path without those it had before."""
     own = after.removesuffix(before).split(":") if before else after.split(":")
-    if (
-        own == after.split(":") and before
-    ):  # the hook put something behind: order is all we can keep
+    if before and own == after.split(":"):
+        # The hook appended something, so only the order can be kept.
         own = [directory for directory in own if directory not in before.split(":")]
     return tuple(dict.fromkeys(filter(None, own)))

@@ -1,4 +1,4 @@
-"""What a notebook declares of itself: the PEP 723 block in its first code cell that has one."""
+"""Reads the packages that a notebook declares: the PEP 723 block in the first code cell that has one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InlineScript:
 def inline_script(notebook: Mapping[str, Any]) -> InlineScript | None:
     """Return the block of the first code cell that has one, or None if there is none.
 
-    Whether a notebook may declare its requirements at all is for the caller to decide.
+    The caller decides whether a notebook may declare its requirements at all.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def inline_script(notebook: Mapping[str, Any]) -> InlineScript | None:
     ------
     ConfigError
         The block cannot be read, or declares more than requirements: a `[tool.uv]` table could name
-        package indexes and paths, and those are not a notebook's to choose.
+        package indexes and paths, which a notebook must not choose.
     """
     for source in _code(notebook):
         if (block := _block(source)) is not None:
@@ -59,7 +59,7 @@ def inline_script(notebook: Mapping[str, Any]) -> InlineScript | None:
 
 
 def _code(notebook: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the source of each code cell; what is no cell, or has no text, says nothing."""
+    """Yield the source of each code cell; skip what is no cell or has no text."""
     cells = notebook.get("cells")
     for cell in cells if isinstance(cells, list) else ():
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
@@ -71,10 +71,10 @@ def _code(notebook: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _block(source: str) -> str | None:
-    """Return the script block of a source, without the marks of comments.
+    """Return the script block of a source, without the comment marks.
 
-    What PEP 723 says with a regular expression, line by line: that one takes minutes for a cell with ten thousand
-    openings, during which nothing else in the server moves.
+    This reads line by line what PEP 723 defines by a regular expression: that expression takes minutes for a cell
+    with ten thousand opening lines, and blocks the whole server meanwhile.
     """
     lines, found, at = _LINE_END.split(source), [], 0
     while at < len(lines):
@@ -85,7 +85,7 @@ def _block(source: str) -> str | None:
         end = at
         while end < len(lines) and (lines[end] == "#" or lines[end].startswith("# ")):
             end += 1
-        # A block has a line at least, and ends at the last mark in the comment; without one it is none.
+        # A block has at least one line, and ends at the last closing mark in the comment.
         closing = next((n for n in range(end - 1, at, -1) if _CLOSING.fullmatch(lines[n])), None)
         if closing is not None and opening["type"] == "script":
             found.append("\n".join(line[2:] for line in lines[at:closing]))
@@ -98,7 +98,8 @@ def _block(source: str) -> str | None:
 def _read(block: str) -> InlineScript:
     try:
         table = tomllib.loads(block)
-    except (ValueError, RecursionError) as error:  # a number of many digits is a plain ValueError
+    except (ValueError, RecursionError) as error:
+        # A number with too many digits raises a plain ValueError.
         raise ConfigError(
             f"the notebook's script block is not TOML ({error}): correct it"
         ) from error

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from provisioner.core.errors import ConfigError
-from provisioner.hydration.steps.uv.script import InlineScript, inline_script
+from provisioner.hydration.steps.uv.inline_script import InlineScript, inline_script
 
 BLOCK = (
     '# /// script\n# requires-python = ">=3.11"\n# dependencies = [\n#   "pandas>=2",\n# ]\n# ///'
@@ -37,7 +37,7 @@ def test_windows_line_ends_are_read(block: str) -> None:
     assert inline_script({"cells": [cell]}) == InlineScript(("pandas>=2",), ">=3.11")
 
 
-def test_what_is_no_notebook_declares_nothing() -> None:
+def test_a_file_that_is_no_notebook_declares_nothing() -> None:
     code: dict[str, Any] = {"cell_type": "code"}
     odd: list[Any] = [None, 1, "x", [None, "x", []], [{**code, "source": None}, code]]
     for cells in odd:
@@ -51,8 +51,8 @@ def test_a_block_inside_of_another_comment_block_is_part_of_it() -> None:
     assert inline_script(notebook(f"# /// other\n\n{BLOCK}")) is not None
 
 
-def test_a_hundred_thousand_openings_are_read_in_a_moment() -> None:
-    """The regular expression of PEP 723 would take twenty minutes for them, and no other thread would run."""
+def test_a_hundred_thousand_opening_lines_are_read_quickly() -> None:
+    """The regular expression of PEP 723 would take twenty minutes for them, while no other thread runs."""
     cell = {"cell_type": "code", "source": "# /// script\n" * 100_000}
     assert inline_script({"cells": [cell]}) is None
 
@@ -81,7 +81,9 @@ def test_an_empty_block_declares_no_requirements() -> None:
         ('# /// script\n# [tool.uv]\n# find-links = ["/tmp"]\n# ///', "a notebook may not set"),
     ],
 )
-def test_what_a_notebook_may_not_say_is_refused_in_one_line(source: str, words: str) -> None:
+def test_a_declaration_that_a_notebook_may_not_make_is_refused_in_one_line(
+    source: str, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words) as refusal:
         inline_script(notebook(source))
     assert "\n" not in str(refusal.value)

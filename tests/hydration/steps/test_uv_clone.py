@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled
-from provisioner.hydration.clone import can_reflink, clone, is_immutable, link
+from provisioner.hydration.steps.uv.clone import can_reflink, clone, is_immutable, link
 from tests.support.images import mounted
 
 LIBRARY = "lib/python3.11/site-packages"
@@ -26,7 +26,7 @@ def stop(*, at_once: bool = False) -> Event:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """An environment as uv and its user leave it, its cache beside it."""
+    """An environment as uv and its user leave it, with uv's cache beside it."""
     return make_environment(tmp_path)
 
 
@@ -56,7 +56,7 @@ def files(environment: Path) -> dict[str, Path]:
 
 
 def seen(environment: Path) -> dict[str, tuple[object, ...]]:
-    """Return all that a kernel can see of the files."""
+    """Return the properties of all files that a kernel can see."""
     found: dict[str, tuple[object, ...]] = {}
     for path in environment.rglob("*"):
         status, name = path.lstat(), str(path.relative_to(environment))
@@ -82,14 +82,16 @@ def seen(environment: Path) -> dict[str, tuple[object, ...]]:
         ("data.pyc", 2, False),
     ],
 )
-def test_only_what_everybody_replaces_is_immutable(path: str, links: int, immutable: bool) -> None:
+def test_only_files_that_programs_replace_count_as_immutable(
+    path: str, links: int, immutable: bool
+) -> None:
     assert is_immutable(path, links) is immutable
 
 
-def test_a_clone_without_reflinks_shares_only_what_is_immutable(
+def test_a_clone_without_reflinks_shares_only_immutable_files(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.hydration.clone.can_reflink", lambda directory: False)
+    monkeypatch.setattr("provisioner.hydration.steps.uv.clone.can_reflink", lambda directory: False)
     clone(environment, tmp_path / "clone", stop())
     assert seen(tmp_path / "clone") == seen(environment)
     copies = files(tmp_path / "clone")
@@ -99,10 +101,10 @@ def test_a_clone_without_reflinks_shares_only_what_is_immutable(
     }  # fmt: skip
 
 
-def test_a_folder_of_the_volumes_path_does_not_make_files_immutable(
+def test_a_folder_in_the_path_of_the_volume_does_not_make_files_immutable(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.hydration.clone.can_reflink", lambda directory: False)
+    monkeypatch.setattr("provisioner.hydration.steps.uv.clone.can_reflink", lambda directory: False)
     below = tmp_path / "site-packages"
     below.mkdir()
     environment.rename(below / "env")
@@ -111,7 +113,7 @@ def test_a_folder_of_the_volumes_path_does_not_make_files_immutable(
     assert (tmp_path / "clone/pyvenv.cfg").stat().st_nlink == 1
 
 
-def test_a_link_aside_shares_all_files_and_keeps_symbolic_links(
+def test_a_linked_copy_shares_all_files_and_keeps_symbolic_links(
     environment: Path, tmp_path: Path
 ) -> None:
     link(environment, tmp_path / "aside", stop())
@@ -120,7 +122,7 @@ def test_a_link_aside_shares_all_files_and_keeps_symbolic_links(
     assert all(path.samefile(copies[name]) for name, path in files(environment).items())
 
 
-def test_where_links_are_impossible_files_are_copied(
+def test_files_that_cannot_be_linked_are_copied(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*names: object) -> None:
@@ -133,7 +135,7 @@ def test_where_links_are_impossible_files_are_copied(
 
 
 @pytest.mark.parametrize("copy", [link, clone])
-def test_both_can_be_cancelled_and_say_when_the_source_is_gone(
+def test_link_and_clone_can_be_cancelled_and_raise_if_the_source_is_gone(
     environment: Path, tmp_path: Path, copy: Callable[[Path, Path, Event], None]
 ) -> None:
     with pytest.raises(Cancelled):
@@ -149,7 +151,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_a_reflinked_clone_takes_no_space_and_shares_no_change(disk: Path) -> None:
+def test_a_reflinked_clone_uses_no_space_and_shares_no_change(disk: Path) -> None:
     environment = make_environment(disk)
     large = environment / PACKAGE / "large.so"
     large.write_bytes(os.urandom(24 << 20))
@@ -164,12 +166,12 @@ def test_a_reflinked_clone_takes_no_space_and_shares_no_change(disk: Path) -> No
     for name, path in files(environment).items():
         assert not path.samefile(copies[name]), name
         content = path.read_bytes()
-        with copies[name].open("r+b") as file:  # in place, as nobody should and some editors do
+        with copies[name].open("r+b") as file:  # in place, as some editors do
             file.write(b"!")
         assert path.read_bytes() == content
 
 
-def test_what_lies_on_another_file_system_is_copied(disk: Path, environment: Path) -> None:
+def test_an_environment_on_another_file_system_is_copied(disk: Path, environment: Path) -> None:
     clone(environment, disk / "clone", stop())
     assert seen(disk / "clone") == seen(environment)
 

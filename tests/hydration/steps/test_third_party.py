@@ -1,4 +1,4 @@
-"""Steps of other packages that do what they should not."""
+"""Steps of other packages that violate the protocol."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from provisioner.core.errors import Cancelled, ConfigError, HydrationFailed
 from provisioner.hydration.plan import plan
 from provisioner.hydration.step import Lasting, Launch, Lenient, Place, Step
 from provisioner.settings.options import KernelOptions
-from tests.support.starts import Told, run
+from tests.support.starts import Reported, run
 
 pytestmark = pytest.mark.usefixtures("example_package")
 
 
 def odd(place: Place, code: str) -> list[Step]:
-    """Return the plan of a kernelspec whose only step is made odd by code."""
+    """Return the plan of a kernelspec with one step, which the code has changed."""
     options = KernelOptions().having(overlay=False, further={"example_odd": code})
     return plan(options, place.state)
 
@@ -35,7 +35,10 @@ def odd(place: Place, code: str) -> list[Step]:
         ("step.hydrate = lambda *_: exit(3)", "SystemExit"),
         ("step.environment = lambda *_: None", "gave None"),
         ("step.environment = lambda *_: Launch((), {})", "no command line"),
-        ("step.environment = lambda *_: Launch(('python',), {'N': 1})", "other things than texts"),
+        (
+            "step.environment = lambda *_: Launch(('python',), {'N': 1})",
+            "values that are not texts",
+        ),
     ],
 )
 def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(
@@ -49,15 +52,13 @@ def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(
         assert "\n" not in str(refusal.value)
 
 
-def test_a_step_that_cannot_look_after_what_it_made_is_done_again(
-    place: Place, launch: Launch
-) -> None:
+def test_a_step_whose_intact_fails_is_hydrated_again(place: Place, launch: Launch) -> None:
     steps = odd(place, "step.intact = lambda *_: 1 / 0")
     for _ in range(2):
         assert not run(steps, place, launch).report[0].hit
 
 
-def test_what_a_step_itself_says_of_a_failure_is_told_as_it_is(
+def test_a_failure_that_a_step_reports_itself_is_passed_on_unchanged(
     place: Place, launch: Launch
 ) -> None:
     failing = "from provisioner.core.errors import HydrationFailed as F\n"
@@ -83,7 +84,7 @@ def test_what_a_step_itself_says_of_a_failure_is_told_as_it_is(
         ({"example_odd": "step.name = 'overlay'"}, "two hydration steps have the name 'overlay'"),
     ],
 )
-def test_a_step_that_cannot_be_used_is_refused_before_anything_is_done(
+def test_an_unusable_step_is_refused_before_hydration(
     place: Place, extra: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as refusal:
@@ -91,7 +92,7 @@ def test_a_step_that_cannot_be_used_is_refused_before_anything_is_done(
     assert "\n" not in str(refusal.value)
 
 
-def test_a_step_may_say_what_its_key_is_made_from_and_what_to_do_when_it_fails(
+def test_a_step_may_name_its_inputs_and_allow_a_stale_environment(
     place: Place, launch: Launch, tmp_path: Path
 ) -> None:
     what = tmp_path / "what"
@@ -105,18 +106,20 @@ def test_a_step_may_say_what_its_key_is_made_from_and_what_to_do_when_it_fails(
     what.write_text("one")
     run(odd(place, source), place, launch)
     what.write_text("two")
-    told = Told()
+    reported = Reported()
     hydrated = run(
-        odd(place, f"{source}step.hydrate = lambda *_: 1 / 0"), place, launch, progress=told
+        odd(place, f"{source}step.hydrate = lambda *_: 1 / 0"), place, launch, progress=reported
     )
     assert hydrated.report[0].changed == ("what",)
     assert "the earlier environment is used" in hydrated.report[0].warning
     assert isinstance(odd(place, source)[0], Lenient)
 
 
-def test_a_step_lasts_if_it_says_so(place: Place, launch: Launch) -> None:
+def test_a_step_with_the_attribute_lasts_is_recorded_for_each_kernelspec(
+    place: Place, launch: Launch
+) -> None:
     assert not isinstance(odd(place, "pass")[0], Lasting)
     steps = odd(place, "step.lasts = True")
     run(steps, place, launch)
     assert "example-data of " in json.loads(place.record("hydration").read_text())
-    steps[0].hydrate(place, launch, Told(), Event())
+    steps[0].hydrate(place, launch, Reported(), Event())
