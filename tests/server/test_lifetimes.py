@@ -251,6 +251,7 @@ def test_the_second_of_two_servers_on_one_root_is_refused_with_the_holder_of_the
 def test_a_thousand_volumes_are_listed_within_a_second_by_the_server_after_a_killed_one(
     place: Place,
 ) -> None:
+    place.configure(max_volumes=5000)
     hangs = place.kernelspec("hangs", bootstrap_command=["sleep", HANG])
     server = Server(place)
     try:
