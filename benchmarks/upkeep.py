@@ -65,7 +65,7 @@ def sweeps(scratch: Path, rounds: int) -> list[Result]:
     stopped = (NOW - timedelta(days=1)).timestamp()
     fill_table(pool, RECORDS, stopped, backed_up=1)
     sweep(pool, deep=False)
-    table = sqlite3.connect(pool.storage.registry.path)
+    table = sqlite3.connect(pool.root.registry.path)
 
     def whole_table() -> float:
         began = time.perf_counter()
@@ -89,10 +89,10 @@ def due_sweeps(scratch: Path) -> list[Result]:
     """Sweep 100,000 records of which 100, then 200, are due for a backup."""
     pool = pool_at(scratch / "due")
     fill_table(pool, RECORDS, (NOW - timedelta(hours=1)).timestamp(), backed_up=1)
-    table = sqlite3.connect(pool.storage.registry.path)
+    table = sqlite3.connect(pool.root.registry.path)
     ids = [row[0] for row in table.execute("SELECT id FROM volumes LIMIT 200")]
     for volume_id in ids:
-        path = pool.storage.layout.volume(volume_id)
+        path = pool.root.layout.volume(volume_id)
         make(path)
         (path / "file").write_bytes(b"x" * 1000)
 
@@ -160,7 +160,7 @@ def claims(scratch: Path, rounds: int) -> list[Result]:
     template = scratch / "template"
     template.mkdir()
     make_files(template, ENVIRONMENT_FILES)
-    record = pool.storage.registry.spares.create(new_id(), "k", NOW, 1, 10**9)
+    record = pool.root.registry.spares.create(new_id(), "k", NOW, 1, 10**9)
     assert record is not None
     make(pool.path(record))
     make_files(pool.path(record), ENVIRONMENT_FILES)
@@ -168,7 +168,7 @@ def claims(scratch: Path, rounds: int) -> list[Result]:
 
     def ours() -> float:
         assert record is not None
-        pool.storage.registry.spares.set(record.id, Spare.READY)
+        pool.root.registry.spares.set(record.id, Spare.READY)
         session = f"session-{next(count)}"
         began = time.perf_counter()
         acquired = pool.acquire(session, "k", kernel="k")
@@ -202,7 +202,7 @@ def make_files(directory: Path, count: int) -> None:
 
 def fill_table(pool: Pool, count: int, stopped: float, backed_up: int) -> None:
     """Enter many stopped volumes and a backup of each."""
-    table = sqlite3.connect(pool.storage.registry.path)
+    table = sqlite3.connect(pool.root.registry.path)
     with table:
         table.executemany(
             "INSERT INTO volumes (id, session, kernelspec, state, generation, backed_up, created, stopped) "

@@ -96,7 +96,7 @@ def sweep(
     stop = cancel or threading.Event()
     if dry_run:
         return Report(tuple(planned(pool)), seconds=time.monotonic() - began)
-    lock = try_lock(pool.storage.layout.root / "sweep.lock")
+    lock = try_lock(pool.root.layout.root / "sweep.lock")
     if lock is None:
         return Report(skipped=True, seconds=time.monotonic() - began)
     with lock:
@@ -106,7 +106,7 @@ def sweep(
             pool.backups.drop_aged()
             _stamp(pool).touch(mode=0o600)
         steps = tuple(_carry_out(pool, stop))
-        pool.storage.reserve.fill()
+        pool.root.reserve.fill()
     return Report(steps, tuple(repaired), time.monotonic() - began)
 
 
@@ -175,7 +175,7 @@ def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
 
 
 def _stamp(pool: Pool) -> Path:
-    return pool.storage.layout.root / "sweep.stamp"
+    return pool.root.layout.root / "sweep.stamp"
 
 
 def _is_deep_due(pool: Pool) -> bool:

@@ -20,12 +20,11 @@ from provisioner.core.session import checked
 from provisioner.pool.backups import Backups
 from provisioner.pool.capacity import Capacity
 from provisioner.pool.catalog import Catalog
-from provisioner.pool.context import Context
 from provisioner.pool.differences import Differences
 from provisioner.pool.files import Files
 from provisioner.pool.kernels import Acquired, Kernels
 from provisioner.pool.restoring import Restoring
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system import layout
 from provisioner.system import lease as leases
@@ -39,9 +38,9 @@ class Acquiring:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage, catalog, files, backups
+    root
+        The root, which all parts of the pool share.
+    catalog, files, backups
         What is known of volumes and lies on disk.
     capacity
         Gives a new volume its slot.
@@ -55,8 +54,7 @@ class Acquiring:
 
     def __init__(
         self,
-        context: Context,
-        storage: Storage,
+        root: Root,
         catalog: Catalog,
         files: Files,
         backups: Backups,
@@ -65,8 +63,7 @@ class Acquiring:
         kernels: Kernels,
         differences: Differences,
     ) -> None:
-        self._context = context
-        self._storage = storage
+        self._root = root
         self._catalog = catalog
         self._files = files
         self._backups = backups
@@ -93,7 +90,7 @@ class Acquiring:
                     acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
                 if acquired is not None:
                     waited = time.monotonic() - began
-                    self._context.emit(
+                    self._root.emit(
                         Kind.ACQUIRED, acquired.record, kernel, new=is_new, waited=waited
                     )
                     return acquired
@@ -105,15 +102,15 @@ class Acquiring:
         self, session: str, kernelspec: str, cancel: threading.Event
     ) -> tuple[Record, bool]:
         """Look the session up, or enter it. From here on it takes a slot, whichever process enters it first."""
-        if not self._context.settings.enabled:
+        if not self._root.settings.enabled:
             raise PoolDisabled(
                 "Volumes are switched off (VolumePool.enabled = False); set it to True, or choose a kernel without one."
             )
-        registry, now = self._storage.registry, self._context.clock()
+        registry, now = self._root.registry, self._root.clock()
         found = registry.names.find(session)
         if found is not None:
             return found, False
-        self._context.on_step("enter")
+        self._root.on_step("enter")
         claimed = registry.spares.claim(session, kernelspec, now)
         if claimed is not None:
             return claimed, True
@@ -121,7 +118,7 @@ class Acquiring:
         entered: list[Record] = []
 
         def enter() -> None:
-            most = self._context.settings.max_volumes
+            most = self._root.settings.max_volumes
             entered.append(registry.volumes.create(new_id, session, kernelspec, now, most))
 
         self._capacity.with_room(session, cancel, enter)
@@ -137,7 +134,7 @@ class Acquiring:
         is_new: bool,
     ) -> Acquired | None:
         """Take the lease and make the volume ready; None if the volume was renamed or pruned away meanwhile."""
-        volumes, step = self._storage.registry.volumes, self._context.on_step
+        volumes, step = self._root.registry.volumes, self._root.on_step
         shared = self._kernels.lease(record.id)
         lease = shared or self._kernels.take_lease(record, kernel, purpose, cancel)
         try:
@@ -151,7 +148,7 @@ class Acquiring:
                 self._kernels.require_nothing_left_behind(record, lease, cancel)
             path = self._ready(current, kernel, cancel)
             step("activate")
-            active = volumes.activate(record.id, kernelspec, self._context.clock())
+            active = volumes.activate(record.id, kernelspec, self._root.clock())
             step("record")
             self._catalog.write_record(active)
         except BaseException:
@@ -164,15 +161,15 @@ class Acquiring:
 
     def _ready(self, record: Record, kernel: str, cancel: threading.Event) -> Path:
         """See to it that the volume's files are on disk: there, made, or brought back."""
-        self._context.on_step("files")
-        path = self._storage.layout.volume(record.id)
+        self._root.on_step("files")
+        path = self._root.layout.volume(record.id)
         self._files.set_stray_files_beside(record)
         if record.generation and not path.exists():
             self._bring_back(record, kernel, cancel)
         try:
             layout.make(path)
         except OSError as error:
-            if error.errno not in _FULL or not self._storage.reserve.spend():
+            if error.errno not in _FULL or not self._root.reserve.spend():
                 raise
             layout.make(path)
         return path
@@ -187,7 +184,7 @@ class Acquiring:
             return
 
         def report(done: int, total: int | None) -> None:
-            self._context.emit(
+            self._root.emit(
                 Kind.RESTORE_PROGRESS, record, kernel, done=done, total=total or backup.bytes
             )
 
@@ -207,7 +204,7 @@ class Acquiring:
                 raise
             if error.errno in _FULL:
                 raise DiskFull(
-                    f"The disk that holds {self._context.settings.root_path} is full, so {record.session!r} gets no "
+                    f"The disk that holds {self._root.settings.root_path} is full, so {record.session!r} gets no "
                     "volume; free some space, e.g. `jupyter volumes prune SESSION`."
                 ) from error
             raise VolumeError(
@@ -217,6 +214,6 @@ class Acquiring:
 
     def _emit_refusal(self, session: str, kernel: str, error: VolumeError) -> None:
         details = {"code": error.code, "message": str(error)}
-        self._context.events.emit(
-            Event(Kind.REFUSED, self._context.clock(), session, kernel=kernel, details=details)
+        self._root.events.emit(
+            Event(Kind.REFUSED, self._root.clock(), session, kernel=kernel, details=details)
         )

@@ -21,9 +21,8 @@ from provisioner.core.event import Kind
 from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record
 from provisioner.pool import fingerprint
-from provisioner.pool.context import Context
 from provisioner.pool.leases import Leased, Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.pool.stored import StoredBackups
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
@@ -34,29 +33,26 @@ class Backups:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases
         The leases, under which backups are made.
     """
 
-    def __init__(self, context: Context, storage: Storage, leases: Leases) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root, leases: Leases) -> None:
+        self._root = root
         self._leases = leases
 
     def at(self, destination: str) -> StoredBackups:
         """Return the backups stored at a destination."""
         return StoredBackups(
-            self._storage.layout, self._storage.registry, destination, self._context.on_step
+            self._root.layout, self._root.registry, destination, self._root.on_step
         )
 
     @property
     def stored(self) -> StoredBackups:
         """The backups at the general destination; it reaches those at every other destination too."""
-        return self.at(self._context.settings.destination)
+        return self.at(self._root.settings.destination)
 
     # -- making ----------------------------------------------------------------------------------------------
 
@@ -84,7 +80,7 @@ class Backups:
     def back_up_leased(self, leased: Leased, progress: Progress = no_progress) -> BackupRecord:
         """Back a volume up whose lease the caller holds (see `back_up`)."""
         record = leased.record
-        path = self._storage.layout.volume(record.id)
+        path = self._root.layout.volume(record.id)
         if self.stored.has_current(record):
             if not fingerprint.has_changed(path):
                 current = self.stored.newest(record)
@@ -97,7 +93,7 @@ class Backups:
                 "start a kernel in it first."
             )
         # Where a killed process leaves this mark, the next sweep tidies the destination.
-        mark = self._storage.layout.staging / f"{record.id}.backup"
+        mark = self._root.layout.staging / f"{record.id}.backup"
         mark.mkdir(mode=0o700, exist_ok=True)
         try:
             return self._make(replace(leased, record=record), path, progress)
@@ -111,13 +107,13 @@ class Backups:
             "The files of %r were changed after their backup was made, outside of a kernel; they are backed up anew.",
             record.session,
         )
-        return self._storage.registry.volumes.set_generation(
-            record.id, record.generation + 1, self._context.clock()
+        return self._root.registry.volumes.set_generation(
+            record.id, record.generation + 1, self._root.clock()
         )
 
     def _make(self, leased: Leased, path: Path, progress: Progress) -> BackupRecord:
-        record, clock = leased.record, self._context.clock
-        own = self._context.settings.policy(record.kernelspec)
+        record, clock = leased.record, self._root.clock
+        own = self._root.settings.policy(record.kernelspec)
         fingerprint.take(path, own.exclude)
         stored = self.at(own.destination)
         try:
@@ -129,28 +125,26 @@ class Backups:
             raise
         if made.partial:
             self._note_failure(record, f"the backup {made.name} is partial", "backup-partial")
-        self._context.emit(
-            Kind.BACKED_UP, record, backup=made.name, bytes=made.bytes, size=made.size
-        )
+        self._root.emit(Kind.BACKED_UP, record, backup=made.name, bytes=made.bytes, size=made.size)
         self.drop_superfluous(record)
         return made
 
     def _note_failure(self, record: Record, reason: str, code: str) -> None:
         """Record that a backup failed, so that it is tried again after a growing delay, and people can see why."""
         log.warning("Backing up %r failed: %s", record.session, reason)
-        volumes = self._storage.registry.volumes
+        volumes = self._root.registry.volumes
         with contextlib.suppress(VolumeError):
-            again = policy.retry_at(self._context.clock(), record.failures)
+            again = policy.retry_at(self._root.clock(), record.failures)
             volumes.postpone_backup(record.id, again)
             volumes.set_note(record.id, f"backup failed: {reason}"[:300])
         action = policy.Action.BACK_UP.value
-        self._context.emit(Kind.FAILED, record, action=action, message=reason, code=code)
+        self._root.emit(Kind.FAILED, record, action=action, message=reason, code=code)
 
     # -- finding ---------------------------------------------------------------------------------------------
 
     def list(self, volume_id: str | None = None) -> Sequence[BackupRecord]:
         """Return the backups of one volume, or all, newest first."""
-        return self._storage.registry.backups.all(volume_id)
+        return self._root.registry.backups.all(volume_id)
 
     def named(self, name: str) -> BackupRecord:
         """Return the backup of that name.
@@ -198,7 +192,7 @@ class Backups:
         progress: Progress = no_progress,
     ) -> None:
         """Read a backup whole; a damaged one (`BackupDamaged`) no longer lets its volume be pruned."""
-        self.stored.verify(backup, self._context.clock(), cancel or threading.Event(), progress)
+        self.stored.verify(backup, self._root.clock(), cancel or threading.Event(), progress)
 
     def restore_to(
         self,
@@ -217,8 +211,8 @@ class Backups:
 
     def drop_superfluous(self, record: Record) -> Sequence[BackupRecord]:
         """Delete the backups of a volume that its policy does not keep; return them."""
-        keep = self._context.settings.policy(record.kernelspec).keep
-        gone = policy.superfluous(self.list(record.id), keep, self._context.clock())
+        keep = self._root.settings.policy(record.kernelspec).keep
+        gone = policy.superfluous(self.list(record.id), keep, self._root.clock())
         for backup in gone:
             try:
                 self.drop(backup)
@@ -228,12 +222,12 @@ class Backups:
 
     def drop_aged(self) -> None:
         """Delete the backups that their policy keeps no longer because of their age."""
-        policies = self._context.settings.policies()
+        policies = self._root.settings.policies()
         ages = [p.keep.age for p in policies if p.keep.age is not None]
         if not ages:
             return
-        registry = self._storage.registry
-        for volume_id in registry.backups.volumes_with_aged(self._context.clock() - min(ages)):
+        registry = self._root.registry
+        for volume_id in registry.backups.volumes_with_aged(self._root.clock() - min(ages)):
             record = registry.volumes.get(volume_id)
             if record is not None:
                 self.drop_superfluous(record)
@@ -246,10 +240,10 @@ class Backups:
         The names of the backups entered.
         """
         entered: tuple[str, ...] = ()
-        for destination in self._context.settings.destinations:
+        for destination in self._root.settings.destinations:
             try:
                 stored = self.at(destination)
-                stored.clear(self._context.clock())
+                stored.clear(self._root.clock())
                 entered += tuple(stored.reclaim(cancel))
             except (VolumeError, OSError) as error:
                 log.warning("A backup destination cannot be tidied: %s", error)

@@ -12,13 +12,12 @@ from provisioner.core.event import Kind
 from provisioner.core.record import Record
 from provisioner.pool.backups import Backups
 from provisioner.pool.catalog import Catalog
-from provisioner.pool.context import Context
 from provisioner.pool.differences import Differences
 from provisioner.pool.files import Files
 from provisioner.pool.leases import Leases
 from provisioner.pool.pruning import Pruning
 from provisioner.pool.refusals import full
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 
@@ -28,10 +27,8 @@ class Capacity:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases, catalog, files, backups, pruning
         The parts that an eviction works with.
     differences
@@ -40,8 +37,7 @@ class Capacity:
 
     def __init__(
         self,
-        context: Context,
-        storage: Storage,
+        root: Root,
         leases: Leases,
         catalog: Catalog,
         files: Files,
@@ -49,8 +45,7 @@ class Capacity:
         pruning: Pruning,
         differences: Differences,
     ) -> None:
-        self._context = context
-        self._storage = storage
+        self._root = root
         self._leases = leases
         self._catalog = catalog
         self._files = files
@@ -72,14 +67,14 @@ class Capacity:
 
     def make_room(self, slots: int, cancel: threading.Event) -> int:
         """Evict until `slots` slots are free or nothing more may go; return how many are free."""
-        for record in self._storage.registry.volumes.unborn():
+        for record in self._root.registry.volumes.unborn():
             # The process that was making it was killed, or is making it now and holds it.
             with contextlib.suppress(VolumeHeld):
                 self._differences.settle(record.id)
         for record in policy.eviction_order(self._catalog.volumes()):
             if self._free_slots() >= slots or cancel.is_set():
                 break
-            if not record.is_backed_up and record.retry and record.retry > self._context.clock():
+            if not record.is_backed_up and record.retry and record.retry > self._root.clock():
                 continue  # its backup failed a moment ago: do not wait for it to fail again
             try:
                 self.evict(record, cancel)
@@ -95,8 +90,8 @@ class Capacity:
         self.with_room(
             record.session,
             cancel,
-            lambda: self._storage.registry.volumes.take_slot(
-                record.id, self._context.clock(), self._context.settings.max_volumes
+            lambda: self._root.registry.volumes.take_slot(
+                record.id, self._root.clock(), self._root.settings.max_volumes
             ),
         )
 
@@ -116,11 +111,11 @@ class Capacity:
                     break
             else:
                 return
-        raise full(session, self._catalog.volumes(), self._context.settings.max_volumes)
+        raise full(session, self._catalog.volumes(), self._root.settings.max_volumes)
 
     def crowding(self) -> Iterator[tuple[Record, str]]:
         """Yield the volumes that must go so that slots and bytes stay within their limits, with the reason."""
-        settings, volumes = self._context.settings, self._storage.registry.volumes
+        settings, volumes = self._root.settings, self._root.registry.volumes
         slots = volumes.slots_taken() - max(settings.max_volumes - settings.headroom, 0)
         excess = 0 if settings.max_bytes is None else volumes.bytes_on_disk() - settings.max_bytes
         if slots <= 0 and excess <= 0:
@@ -137,4 +132,4 @@ class Capacity:
             yield record, reason
 
     def _free_slots(self) -> int:
-        return self._context.settings.max_volumes - self._storage.registry.volumes.slots_taken()
+        return self._root.settings.max_volumes - self._root.registry.volumes.slots_taken()

@@ -13,9 +13,8 @@ from provisioner.core.event import Kind
 from provisioner.core.policy import Due, due
 from provisioner.core.record import Record, Spare, State
 from provisioner.core.session import checked
-from provisioner.pool.context import Context
 from provisioner.pool.leases import Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system import layout, volume_record
 from provisioner.system.lease import Purpose
@@ -27,17 +26,14 @@ class Catalog:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases
         The leases, which say what is in use.
     """
 
-    def __init__(self, context: Context, storage: Storage, leases: Leases) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root, leases: Leases) -> None:
+        self._root = root
         self._leases = leases
 
     def find(self, session: str) -> Record:
@@ -48,7 +44,7 @@ class Catalog:
         VolumeNotFound
             Naming the sessions that are nearest.
         """
-        registry = self._storage.registry
+        registry = self._root.registry
         record = (
             registry.names.find(session)
             or registry.names.find_former(session)
@@ -63,11 +59,11 @@ class Catalog:
 
     def get(self, volume_id: str) -> Record | None:
         """Return the volume with this id as the table has it; None if there is none."""
-        return self._storage.registry.volumes.get(volume_id)
+        return self._root.registry.volumes.get(volume_id)
 
     def volumes(self) -> list[Record]:
         """Return all volumes, each in the state that its lease and the processes in it show."""
-        records = self._storage.registry.volumes.all()
+        records = self._root.registry.volumes.all()
         if not any(map(self._is_unheld, records)):
             return records
         inhabited = volumes_with_processes()
@@ -86,46 +82,46 @@ class Catalog:
 
     def spares(self, kernelspec: str | None = None) -> list[Record]:
         """Return the spares of a kernelspec, or all, oldest first."""
-        return self._storage.registry.spares.all(kernelspec)
+        return self._root.registry.spares.all(kernelspec)
 
     def to_do(self, now: datetime) -> list[Record]:
         """Return the volumes for which a backup or a prune may be due; reads two partial indices of the table."""
-        policies = self._context.settings.policies()
+        policies = self._root.settings.policies()
         prune = [p.prune_after for p in policies if p.prune_after is not None]
         backup = [p.backup_after for p in policies if p.backup_after is not None]
         found: list[Record] = []
         if prune or backup:
-            found += self._storage.registry.volumes.to_back_up(now - min(prune + backup), now)
+            found += self._root.registry.volumes.to_back_up(now - min(prune + backup), now)
         if prune:
-            found += self._storage.registry.volumes.to_prune(now - min(prune))
+            found += self._root.registry.volumes.to_prune(now - min(prune))
         return found
 
     def due(self, record: Record) -> Due:
         """Return when a volume is backed up and pruned next, if it is not used before."""
-        return due(record, self._context.settings.policy(record.kernelspec))
+        return due(record, self._root.settings.policy(record.kernelspec))
 
     def path(self, record: Record) -> Path:
         """Return the directory of a volume."""
-        return self._storage.layout.volume(record.id)
+        return self._root.layout.volume(record.id)
 
     def names_of(self, path: str) -> frozenset[str]:
         """Return all names, former ones too, of the volume that is the directory `path`; none if it is no volume."""
         volume_path = Path(path)
-        if not path or volume_path.parent != self._storage.layout.volumes:
+        if not path or volume_path.parent != self._root.layout.volumes:
             return frozenset()
-        return frozenset(self._storage.registry.names.of(volume_path.name))
+        return frozenset(self._root.registry.names.of(volume_path.name))
 
     # -- changing what is known of a volume ------------------------------------------------------------------
 
     def pin(self, volume_id: str, pinned: bool) -> Record:
         """Pin a volume, so that it is never pruned or evicted, or unpin it."""
-        record = self._storage.registry.volumes.set_pinned(volume_id, pinned)
+        record = self._root.registry.volumes.set_pinned(volume_id, pinned)
         self.write_record(record)
         return self.observed(record)
 
     def note(self, volume_id: str, note: str) -> None:
         """Keep a remark that people see in lists, such as that the notebook was deleted."""
-        self._storage.registry.volumes.set_note(volume_id, note)
+        self._root.registry.volumes.set_note(volume_id, note)
 
     def new_spare(self, kernelspec: str, wanted: int) -> Record | None:
         """Enter a spare that is about to be made; None if the kernelspec has as many as wanted.
@@ -135,17 +131,17 @@ class Catalog:
         PoolFull
             If there is no free slot.
         """
-        return self._storage.registry.spares.create(
+        return self._root.registry.spares.create(
             layout.new_id(),
             kernelspec,
-            self._context.clock(),
+            self._root.clock(),
             wanted,
-            self._context.settings.max_volumes,
+            self._root.settings.max_volumes,
         )
 
     def spare_is_ready(self, volume_id: str) -> None:
         """Record that sessions can claim a spare."""
-        self._storage.registry.spares.set(volume_id, Spare.READY)
+        self._root.registry.spares.set(volume_id, Spare.READY)
 
     def rename(self, old: str, new: str) -> Record | None:
         """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
@@ -158,7 +154,7 @@ class Catalog:
         BadSession
             If the new name cannot be a session's.
         """
-        record = self._storage.registry.names.find(old)
+        record = self._root.registry.names.find(old)
         return None if record is None else self.relabel(record.id, new)
 
     def relabel(self, volume_id: str, session: str) -> Record | None:
@@ -174,13 +170,13 @@ class Catalog:
         """
         checked(session, "its new name")
         while True:
-            other = self._storage.registry.names.find(session)
+            other = self._root.registry.names.find(session)
             if other is None or other.id == volume_id:
                 return self._relabel(volume_id, session)
             try:
                 lease = self._leases.take_free(other.id, Purpose.RENAME, threading.Event())
             except VolumeHeld:
-                if self._storage.registry.volumes.get(other.id) is None:
+                if self._root.registry.volumes.get(other.id) is None:
                     continue
                 return None
             try:
@@ -198,19 +194,19 @@ class Catalog:
             log.warning("The record of %r could not be written: %s", record.session, error)
 
     def _relabel(self, volume_id: str, session: str, other: Record | None = None) -> Record | None:
-        record = self._storage.registry.names.relabel(
-            volume_id, session, self._context.clock(), aside=None if other is None else other.id
+        record = self._root.registry.names.relabel(
+            volume_id, session, self._root.clock(), aside=None if other is None else other.id
         )
         if record is not None:
             self.write_record(record)
             if other is not None:
                 self.write_record(other)
-            self._context.emit(Kind.RELABELLED, record)
+            self._root.emit(Kind.RELABELLED, record)
         return record
 
     def _own_record(self, record: Record) -> volume_record.VolumeRecord:
         """Return what a volume says of itself: what the table has now, as other processes may have written since."""
-        now = self._storage.registry.volumes.get(record.id) or record
+        now = self._root.registry.volumes.get(record.id) or record
         return volume_record.VolumeRecord(
             now.id, now.session, now.kernelspec, now.generation, now.created, now.pinned
         )
@@ -220,7 +216,7 @@ class Catalog:
         return record.state is State.ACTIVE and not self._leases.is_held(record)
 
     def _near(self, session: str) -> str:
-        names = [record.session for record in self._storage.registry.volumes.all()]
+        names = [record.session for record in self._root.registry.volumes.all()]
         near = get_close_matches(session, names, 3)
         return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 

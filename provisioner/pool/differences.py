@@ -13,10 +13,9 @@ from pathlib import Path
 from provisioner.core.errors import VolumeError, VolumeHeld
 from provisioner.core.record import Record, Spare, State
 from provisioner.pool.backups import Backups
-from provisioner.pool.context import Context
 from provisioner.pool.files import Files, owner
 from provisioner.pool.leases import Leased, Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.registry.rebuild import found_record, volume_directories
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose, is_held
@@ -60,19 +59,14 @@ class Differences:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases, files, backups
         The parts that settle differences.
     """
 
-    def __init__(
-        self, context: Context, storage: Storage, leases: Leases, files: Files, backups: Backups
-    ) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root, leases: Leases, files: Files, backups: Backups) -> None:
+        self._root = root
         self._leases = leases
         self._files = files
         self._backups = backups
@@ -81,13 +75,13 @@ class Differences:
 
     def stale(self) -> Iterator[Difference]:
         """Yield the volumes whose record says active though no process holds their lease."""
-        for record in self._storage.registry.volumes.active():
+        for record in self._root.registry.volumes.active():
             if not self._leases.is_held(record):
                 yield self._of(Cause.STALE, record)
 
     def interrupted(self) -> Iterator[Difference]:
         """Yield what interrupted work marks: staging, trash, and volumes that were entered and never made."""
-        layout, volumes = self._storage.layout, self._storage.registry.volumes
+        layout, volumes = self._root.layout, self._root.registry.volumes
         ids = {owner(name) for name in (*os.listdir(layout.staging), *self._files.trash.waiting())}
         ids |= {record.id for record in volumes.unborn()}
         for volume_id in sorted(ids):
@@ -96,9 +90,9 @@ class Differences:
 
     def on_disk(self) -> Iterator[Difference]:
         """Yield the differences that a comparison of all directories with all records shows."""
-        layout = self._storage.layout
+        layout = self._root.layout
         directories = {path.name: path for path in volume_directories(layout)}
-        records = {record.id: record for record in self._storage.registry.volumes.all()}
+        records = {record.id: record for record in self._root.registry.volumes.all()}
         for volume_id, path in directories.items():
             # Checked again: a prune may have come between.
             if volume_id not in records and path.exists():
@@ -115,7 +109,7 @@ class Differences:
                 yield Difference(Cause.ORPHANED_LEASE, volume_id, path)
 
     def _of(self, cause: Cause, record: Record) -> Difference:
-        return Difference(cause, record.id, self._storage.layout.volume(record.id), record.session)
+        return Difference(cause, record.id, self._root.layout.volume(record.id), record.session)
 
     # -- settling --------------------------------------------------------------------------------------------
 
@@ -127,7 +121,7 @@ class Differences:
         """
         found = [*self.interrupted(), *self.stale()]
         was_backing_up = any(
-            name.endswith(".backup") for name in os.listdir(self._storage.layout.staging)
+            name.endswith(".backup") for name in os.listdir(self._root.layout.staging)
         )
         # Before anything is written: on a full disk this is what makes room.
         self._files.empty_trash(cancel)
@@ -150,12 +144,12 @@ class Differences:
         VolumeHeld
             If the volume is in use.
         """
-        if self._storage.registry.volumes.get(volume_id) is None:
+        if self._root.registry.volumes.get(volume_id) is None:
             return None
         with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
-            self._context.on_step("repair:leased")
+            self._root.on_step("repair:leased")
             left = self._clear_staging(volume_id)
-            self._context.on_step("repair:staging")
+            self._root.on_step("repair:staging")
             return self._settle_files(leased) or (
                 f"{leased.record.session!r}: interrupted work undone" if left else None
             )
@@ -163,8 +157,8 @@ class Differences:
     def apply(self, difference: Difference) -> str | None:
         """Settle one difference; return what was settled, in one line (see `settle`)."""
         if difference.cause is Cause.UNKNOWN:
-            record = found_record(self._storage.layout, difference.path, self._context.clock())
-            self._storage.registry.volumes.adopt(record)
+            record = found_record(self._root.layout, difference.path, self._root.clock())
+            self._root.registry.volumes.adopt(record)
             return f"{difference.path}: entered into the table"
         if difference.cause is Cause.ORPHANED_LEASE:
             self._leases.remove_unknown(difference.volume)
@@ -186,15 +180,15 @@ class Differences:
         return lines
 
     def _clear_staging(self, volume_id: str) -> bool:
-        staging = self._storage.layout.staging
+        staging = self._root.layout.staging
         left = [name for name in os.listdir(staging) if owner(name) == volume_id]
         for name in left:
             self._files.trash.take(staging / name)
         return bool(left)
 
     def _settle_files(self, leased: Leased) -> str | None:
-        record, volumes = leased.record, self._storage.registry.volumes
-        path = self._storage.layout.volume(record.id)
+        record, volumes = leased.record, self._root.registry.volumes
+        path = self._root.layout.volume(record.id)
         if record.generation == 0 and record.spare is not Spare.READY:
             self._files.trash.take(path)
             self._files.mark_gone(record, leased.lease)
@@ -208,8 +202,8 @@ class Differences:
                 return (
                     f"{record.session!r}: what was put where its files were has a volume beside it"
                 )
-            volumes.set_generation(record.id, record.generation + 1, self._context.clock())
-            volumes.take_slot(record.id, self._context.clock(), sys.maxsize)
+            volumes.set_generation(record.id, record.generation + 1, self._root.clock())
+            volumes.take_slot(record.id, self._root.clock(), sys.maxsize)
             return f"{record.session!r}: its files are there, marked stopped"
         return None
 

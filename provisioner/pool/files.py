@@ -11,9 +11,8 @@ from pathlib import Path
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import Record, State
 from provisioner.pool.catalog import Catalog
-from provisioner.pool.context import Context
 from provisioner.pool.leases import Leased, Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.pool.trash import Trash
 from provisioner.settings.log import log
 from provisioner.system import layout, volume_record
@@ -26,37 +25,32 @@ class Files:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases
         The leases, under which files are moved.
     catalog
         The volumes' records.
     """
 
-    def __init__(
-        self, context: Context, storage: Storage, leases: Leases, catalog: Catalog
-    ) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root, leases: Leases, catalog: Catalog) -> None:
+        self._root = root
         self._leases = leases
         self._catalog = catalog
 
     @property
     def trash(self) -> Trash:
         """What is being deleted."""
-        return Trash(self._storage.layout.trash)
+        return Trash(self._root.layout.trash)
 
     def discard(self, leased: Leased) -> None:
         """Delete a leased volume that never had a session, and forget it."""
-        self.trash.take(self._storage.layout.volume(leased.record.id))
+        self.trash.take(self._root.layout.volume(leased.record.id))
         self.mark_gone(leased.record, leased.lease)
 
     def mark_gone(self, record: Record, lease: Lease) -> Record:
         """Record that a volume's files are gone; forget the volume if no backup can bring it back."""
-        registry = self._storage.registry
+        registry = self._root.registry
         if registry.backups.all(record.id):
             return registry.volumes.mark_pruned(record.id)
         registry.volumes.forget(record.id)
@@ -83,7 +77,7 @@ class Files:
 
         Files that a killed process has just brought back carry the volume's own record, and stay.
         """
-        path = self._storage.layout.volume(record.id)
+        path = self._root.layout.volume(record.id)
         if record.has_files or not path.is_dir():
             return False
         own = volume_record.read(path)
@@ -104,7 +98,7 @@ class Files:
         """Undo the pruning of a volume whose files were changed, without a lease, after their backup was made."""
         volume_id = owner(name)
         record = self._catalog.get(volume_id)
-        path = self._storage.layout.volume(volume_id)
+        path = self._root.layout.volume(volume_id)
         if record is None:
             # Forgotten meanwhile: the next comparison of the disk with the table enters it anew.
             self.trash.put_back(name, path)
@@ -120,21 +114,21 @@ class Files:
     def _keep_beside(self, record: Record, name: str, move: Callable[[Path], bool]) -> None:
         """Make what `move` brings a volume of its own, named after the volume that it comes from."""
         beside = replace(record, id=layout.id_for(name), spare=None, pinned=False)
-        self._storage.registry.volumes.adopt(replace(beside, state=State.PRUNED))
+        self._root.registry.volumes.adopt(replace(beside, state=State.PRUNED))
         with self._leases.maintenance(beside.id, Purpose.PRUNE) as leased:
             self._keep(leased.record, move)
-            gone = not self._storage.layout.volume(beside.id).exists()
-            if gone and not self._storage.registry.backups.all(beside.id):
+            gone = not self._root.layout.volume(beside.id).exists()
+            if gone and not self._root.registry.backups.all(beside.id):
                 self.mark_gone(leased.record, leased.lease)
 
     def _keep(self, record: Record, move: Callable[[Path], bool]) -> None:
-        volumes, now = self._storage.registry.volumes, self._context.clock()
+        volumes, now = self._root.registry.volumes, self._root.clock()
         # First, so that no backup passes for these files.
         volumes.set_generation(record.id, record.generation + 1, now)
-        self._context.on_step("put-back:counted")
-        if not move(self._storage.layout.volume(record.id)):
+        self._root.on_step("put-back:counted")
+        if not move(self._root.layout.volume(record.id)):
             return
-        self._context.on_step("put-back:renamed")
+        self._root.on_step("put-back:renamed")
         volumes.take_slot(record.id, now, sys.maxsize)
         noted = volumes.set_note(record.id, "changed after its backup, so not pruned")
         self._catalog.write_record(noted)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Cancelled, VolumeError
 from provisioner.core.record import Record
-from provisioner.pool.context import Context
 from provisioner.pool.leases import leave_to
 from provisioner.pool.refusals import held
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system import forks
 from provisioner.system import lease as leases
@@ -72,15 +71,12 @@ class Kernels:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     """
 
-    def __init__(self, context: Context, storage: Storage) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root) -> None:
+        self._root = root
         self._guard = threading.Lock()
         self._uses: dict[str, _Use] = {}
         self._doors: dict[str, threading.Lock] = {}
@@ -114,8 +110,8 @@ class Kernels:
         VolumeHeld, Cancelled
             The volume stays in use by another process, or `cancel` was set.
         """
-        self._context.on_step("lease")
-        path = self._storage.layout.lease(record.id)
+        self._root.on_step("lease")
+        path = self._root.layout.lease(record.id)
         seconds = self._acquire_seconds(0.0)
 
         def patience(holder: Holder | None) -> float:
@@ -124,7 +120,7 @@ class Kernels:
             leases.want(path)
             return max(seconds, _YIELD_SECONDS)
 
-        described = Holder.this_process(purpose, self._context.clock(), kernel)
+        described = Holder.this_process(purpose, self._root.clock(), kernel)
         lease = leases.take(path, described, patience=patience, cancel=cancel)
         if lease is None:
             raise held(record, leases.holder_of(path), waited=bool(seconds))
@@ -144,7 +140,7 @@ class Kernels:
         if lease.previous is None:
             return
         left = wait_until_gone(
-            processes_of(self._storage.layout.volume(record.id)),
+            processes_of(self._root.layout.volume(record.id)),
             timeout=self._acquire_seconds(0.5),
             cancel=cancel,
         )
@@ -183,7 +179,7 @@ class Kernels:
             use = self._uses.get(volume_id)
             if use is None or acquired.kernel not in use.kernels or not use.lease.is_ours:
                 return False
-            self._context.on_step("release")
+            self._root.on_step("release")
             use.kernels.remove(acquired.kernel)
             use.lease.describe(leases.without_kernel(use.lease.holder, acquired.kernel, process))
             if not use.kernels and not self._wait_for_processes_of(acquired, use):
@@ -197,7 +193,7 @@ class Kernels:
         self._doors = {}
 
     def _acquire_seconds(self, otherwise: float) -> float:
-        timeout = self._context.settings.acquire_timeout
+        timeout = self._root.settings.acquire_timeout
         return otherwise if timeout is None else timeout.total_seconds()
 
     def _give_back(self, volume_id: str, use: _Use) -> None:
@@ -207,12 +203,12 @@ class Kernels:
         """
         self._uses.pop(volume_id, None)
         try:
-            self._context.on_step("stop")
-            self._storage.registry.volumes.deactivate(volume_id, self._context.clock())
+            self._root.on_step("stop")
+            self._root.registry.volumes.deactivate(volume_id, self._root.clock())
         except VolumeError as error:
             log.warning("A volume was released, but its record says active still: %s", error)
         finally:
-            self._context.on_step("free")
+            self._root.on_step("free")
             use.lease.release()
 
     # -- processes left behind -------------------------------------------------------------------------------

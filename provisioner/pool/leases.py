@@ -10,9 +10,8 @@ from pathlib import Path
 
 from provisioner.core.errors import VolumeHeld
 from provisioner.core.record import Record, State
-from provisioner.pool.context import Context
 from provisioner.pool.refusals import held
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
 from provisioner.system.processes import processes_of
@@ -45,15 +44,12 @@ class Leases:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     """
 
-    def __init__(self, context: Context, storage: Storage) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root) -> None:
+        self._root = root
 
     @contextlib.contextmanager
     def maintenance(
@@ -86,13 +82,13 @@ class Leases:
             If the volume is in use, or was deleted.
         """
         record = self.known(volume_id)
-        path = self._storage.layout.lease(volume_id)
-        holder = Holder.this_process(purpose, self._context.clock())
+        path = self._root.layout.lease(volume_id)
+        holder = Holder.this_process(purpose, self._root.clock())
         lease = leases.take(path, holder, patience=lambda _: 0.0, cancel=cancel)
         if lease is None:
             raise held(record, leases.holder_of(path))
         try:
-            left = processes_of(self._storage.layout.volume(volume_id)) if lease.previous else []
+            left = processes_of(self._root.layout.volume(volume_id)) if lease.previous else []
             if left:
                 raise held(record, leave_to(lease, tuple(process.pid for process in left)))
         except BaseException:
@@ -102,15 +98,15 @@ class Leases:
 
     def is_held(self, record: Record) -> bool:
         """Whether any process holds the volume's lease."""
-        return leases.is_held(self._storage.layout.lease(record.id))
+        return leases.is_held(self._root.layout.lease(record.id))
 
     def holder(self, record: Record) -> Holder | None:
         """Return what holds a volume, processes that a kernel left behind included; None if nothing known does."""
-        last = leases.holder_of(self._storage.layout.lease(record.id))
+        last = leases.holder_of(self._root.layout.lease(record.id))
         if last is None or self.is_held(record):
             return last
         left = (
-            processes_of(self._storage.layout.volume(record.id))
+            processes_of(self._root.layout.volume(record.id))
             if record.state is State.ACTIVE
             else []
         )
@@ -127,7 +123,7 @@ class Leases:
         VolumeHeld
             If the volume was deleted.
         """
-        record = self._storage.registry.volumes.get(volume_id)
+        record = self._root.registry.volumes.get(volume_id)
         if record is None:
             raise VolumeHeld(
                 f"The volume {volume_id} was deleted meanwhile; list the volumes again."
@@ -138,20 +134,20 @@ class Leases:
         """Return the record of a volume whose lease this process holds, which is therefore not in use."""
         record = self.known(volume_id)
         if record.state is State.ACTIVE:
-            return self._storage.registry.volumes.deactivate(volume_id, self._context.clock())
+            return self._root.registry.volumes.deactivate(volume_id, self._root.clock())
         return record
 
     def remove_unknown(self, volume_id: str) -> None:
         """Delete the file of a lease that is not held, if the table does not know its volume."""
         lease = leases.take(
-            self._storage.layout.lease(volume_id),
-            Holder.this_process(Purpose.PRUNE, self._context.clock()),
+            self._root.layout.lease(volume_id),
+            Holder.this_process(Purpose.PRUNE, self._root.clock()),
             patience=lambda _: 0.0,
             cancel=threading.Event(),
         )
         if lease is None:
             return
-        if self._storage.registry.volumes.get(volume_id) is None:
+        if self._root.registry.volumes.get(volume_id) is None:
             leases.remove(lease)
         else:
             lease.release()

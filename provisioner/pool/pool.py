@@ -14,7 +14,6 @@ from provisioner.pool.acquiring import Acquiring
 from provisioner.pool.backups import Backups
 from provisioner.pool.capacity import Capacity
 from provisioner.pool.catalog import Catalog
-from provisioner.pool.context import Clock, Context, no_step, utc_now
 from provisioner.pool.differences import Differences
 from provisioner.pool.files import Files
 from provisioner.pool.hub import Hub
@@ -22,7 +21,7 @@ from provisioner.pool.kernels import Acquired, Kernels
 from provisioner.pool.leases import Leases
 from provisioner.pool.pruning import Pruning
 from provisioner.pool.restoring import Restoring
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Clock, Root, no_step, utc_now
 from provisioner.settings.pool import VolumePool
 from provisioner.system.lease import Holder, Purpose
 
@@ -48,17 +47,15 @@ class Pool:
         clock: Clock = utc_now,
         on_step: Callable[[str], None] = no_step,
     ) -> None:
-        context = self._context = Context(settings, clock, on_step)
-        self.storage = Storage(context)
-        self.leases = Leases(context, self.storage)
-        self.catalog = Catalog(context, self.storage, self.leases)
-        self.files = Files(context, self.storage, self.leases, self.catalog)
-        self.backups = Backups(context, self.storage, self.leases)
-        self.differences = Differences(context, self.storage, self.leases, self.files, self.backups)
-        self._pruning = Pruning(context, self.storage, self.leases, self.files, self.backups)
+        root = self.root = Root(settings, clock, on_step)
+        self.leases = Leases(root)
+        self.catalog = Catalog(root, self.leases)
+        self.files = Files(root, self.leases, self.catalog)
+        self.backups = Backups(root, self.leases)
+        self.differences = Differences(root, self.leases, self.files, self.backups)
+        self._pruning = Pruning(root, self.leases, self.files, self.backups)
         self.capacity = Capacity(
-            context,
-            self.storage,
+            root,
             self.leases,
             self.catalog,
             self.files,
@@ -67,18 +64,11 @@ class Pool:
             self.differences,
         )
         self._restoring = Restoring(
-            context,
-            self.storage,
-            self.leases,
-            self.catalog,
-            self.files,
-            self.backups,
-            self.capacity,
+            root, self.leases, self.catalog, self.files, self.backups, self.capacity
         )
-        self._kernels = Kernels(context, self.storage)
+        self._kernels = Kernels(root)
         self._acquiring = Acquiring(
-            context,
-            self.storage,
+            root,
             self.catalog,
             self.files,
             self.backups,
@@ -94,25 +84,25 @@ class Pool:
     @property
     def settings(self) -> VolumePool:
         """The pool's settings. New ones count from the next call on: an edited file, from the next kernel."""
-        return self._context.settings
+        return self.root.settings
 
     @settings.setter
     def settings(self, settings: VolumePool) -> None:
-        self._context.settings = settings
+        self.root.settings = settings
 
     @property
     def clock(self) -> Clock:
         """Returns the time (UTC)."""
-        return self._context.clock
+        return self.root.clock
 
     @property
     def events(self) -> Hub:
         """What happens to the volumes, for subscribers."""
-        return self._context.events
+        return self.root.events
 
     def close(self) -> None:
         """Close the table; volumes in use stay in use."""
-        self.storage.close()
+        self.root.close()
 
     # -- use -------------------------------------------------------------------------------------------------
 
@@ -169,7 +159,7 @@ class Pool:
             The kernel's process, which has ended.
         """
         if self._kernels.remove(acquired, process):
-            self._context.emit(Kind.RELEASED, acquired.record, acquired.kernel)
+            self.root.emit(Kind.RELEASED, acquired.record, acquired.kernel)
 
     # -- looking ---------------------------------------------------------------------------------------------
 

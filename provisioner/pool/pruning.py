@@ -7,10 +7,9 @@ from provisioner.core.event import Kind
 from provisioner.core.record import Record
 from provisioner.pool import fingerprint
 from provisioner.pool.backups import Backups
-from provisioner.pool.context import Context
 from provisioner.pool.files import Files
 from provisioner.pool.leases import Leased, Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.system.lease import Purpose
 from provisioner.system.processes import processes_working_in
 
@@ -20,10 +19,8 @@ class Pruning:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases
         The leases, under which volumes are pruned.
     files
@@ -32,11 +29,8 @@ class Pruning:
         The backups, without which nothing is pruned.
     """
 
-    def __init__(
-        self, context: Context, storage: Storage, leases: Leases, files: Files, backups: Backups
-    ) -> None:
-        self._context = context
-        self._storage = storage
+    def __init__(self, root: Root, leases: Leases, files: Files, backups: Backups) -> None:
+        self._root = root
         self._leases = leases
         self._files = files
         self._backups = backups
@@ -45,7 +39,7 @@ class Pruning:
         """Delete a stopped volume's files (see `Pool.prune`)."""
         try:
             with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
-                path = self._storage.layout.volume(volume_id)
+                path = self._root.layout.volume(volume_id)
                 if look_first and not force and fingerprint.has_changed(path):
                     self._backups.count_change(leased.record)
                 return self.prune_leased(leased, force=force)
@@ -72,19 +66,19 @@ class Pruning:
             The volume stays as it is.
         """
         record = self._leases.settled(leased.record.id)
-        path = self._storage.layout.volume(record.id)
+        path = self._root.layout.volume(record.id)
         if record.pinned and (not force or kind is Kind.EVICTED):
             raise NotBackedUp(
                 f"The volume of {record.session!r} is pinned; unpin it first with `jupyter volumes unpin`."
             )
         if not force:
             self._require_prunable(leased, record)
-        self._context.on_step("prune:rename")
+        self._root.on_step("prune:rename")
         self._files.trash.take(path, look=not force)
-        self._context.on_step("prune:renamed")
+        self._root.on_step("prune:renamed")
         gone = self._files.mark_gone(record, leased.lease)
-        self._context.on_step("prune:marked")
-        self._context.emit(kind, record, backed_up=record.is_backed_up)
+        self._root.on_step("prune:marked")
+        self._root.emit(kind, record, backed_up=record.is_backed_up)
         return gone
 
     def _require_prunable(self, leased: Leased, record: Record) -> None:
@@ -95,7 +89,7 @@ class Pruning:
                 f"The volume of {record.session!r} is not pruned: no verified backup of its generation "
                 f"{record.generation} exists; make one with `jupyter volumes backup`, or use --force."
             )
-        if pids := processes_working_in(self._storage.layout.volume(record.id)):
+        if pids := processes_working_in(self._root.layout.volume(record.id)):
             raise VolumeHeld(
                 f"The volume of {record.session!r} stays: process {pids[0]} works in its directory; let it end or "
                 "leave the directory, or use --force."

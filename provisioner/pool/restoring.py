@@ -14,10 +14,9 @@ from provisioner.pool import fingerprint
 from provisioner.pool.backups import Backups
 from provisioner.pool.capacity import Capacity
 from provisioner.pool.catalog import Catalog
-from provisioner.pool.context import Context
 from provisioner.pool.files import Files
 from provisioner.pool.leases import Leases
-from provisioner.pool.storage import Storage
+from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 
@@ -27,10 +26,8 @@ class Restoring:
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
-    storage
-        What lies under the root.
+    root
+        The root, which all parts of the pool share.
     leases, catalog, files, backups
         The parts that a restore works with.
     capacity
@@ -39,16 +36,14 @@ class Restoring:
 
     def __init__(
         self,
-        context: Context,
-        storage: Storage,
+        root: Root,
         leases: Leases,
         catalog: Catalog,
         files: Files,
         backups: Backups,
         capacity: Capacity,
     ) -> None:
-        self._context = context
-        self._storage = storage
+        self._root = root
         self._leases = leases
         self._catalog = catalog
         self._files = files
@@ -66,7 +61,7 @@ class Restoring:
         with self._leases.maintenance(volume_id, Purpose.RESTORE, cancel) as leased:
             record = leased.record
             chosen = self._backups.choose(record, backup)
-            if self._storage.layout.volume(volume_id).exists():
+            if self._root.layout.volume(volume_id).exists():
                 if record.generation and self._backups.back_up_leased(leased).partial:
                     raise NotBackedUp(
                         f"The files of {record.session!r} cannot be replaced: not all could be backed up; "
@@ -89,8 +84,8 @@ class Restoring:
         acquire or sweep knows that a restore was under way, and frees the slot.
         """
         log.info("Bringing %r back from %s", record.session, backup.name)
-        step, layout = self._context.on_step, self._storage.layout
-        volumes = self._storage.registry.volumes
+        step, layout = self._root.on_step, self._root.layout
+        volumes = self._root.registry.volumes
         path = layout.volume(record.id)
         has_files = path.exists()
         aside = layout.staging / f"{record.id}.{secrets.token_hex(4)}"
@@ -104,10 +99,10 @@ class Restoring:
             if has_files or backup.generation != record.generation:
                 # Before the swap: whatever lies there when this process is killed, no backup passes for it.
                 record = volumes.set_generation(
-                    record.id, record.generation + 1, self._context.clock()
+                    record.id, record.generation + 1, self._root.clock()
                 )
             else:
-                exclude = self._context.settings.policy(record.kernelspec).exclude
+                exclude = self._root.settings.policy(record.kernelspec).exclude
                 fingerprint.take(aside / "files", exclude)
             step("restore:swap")
             self._files.trash.take(path, look=True)
@@ -124,5 +119,5 @@ class Restoring:
                 aside.rmdir()
         self._catalog.write_record(record)
         self._files.empty_trash_in_background()
-        self._context.emit(Kind.RESTORED, record, backup=backup.name, bytes=backup.bytes)
+        self._root.emit(Kind.RESTORED, record, backup=backup.name, bytes=backup.bytes)
         return self._leases.settled(record.id)

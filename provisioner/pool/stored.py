@@ -27,7 +27,6 @@ from provisioner.core.errors import (
 )
 from provisioner.core.progress import Progress, no_progress
 from provisioner.core.record import BackupRecord, Record, State
-from provisioner.pool.context import no_step
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
 from provisioner.system.layout import Layout
@@ -53,7 +52,7 @@ class StoredBackups:
         layout: Layout,
         registry: Registry,
         url: str,
-        on_step: Callable[[str], None] = no_step,
+        on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._layout = layout
         self._registry = registry

@@ -131,7 +131,7 @@ def test_the_volume_stays_leased_until_the_last_process_of_a_hook_has_ended(worl
             pass
 
     asyncio.run(check())
-    path = world.pool.storage.layout.lease(world.record("held").id)
+    path = world.pool.root.layout.lease(world.record("held").id)
     assert os.path.realpath(path) in world.log("held")
 
 

@@ -98,7 +98,7 @@ def test_a_notebook_that_is_closed_while_its_kernel_waits_for_a_volume_is_no_err
     settings = tmp_path / "config" / "jupyter_volumes_config.py"
     settings.write_text("c.VolumePool.acquire_timeout = '1h'")
     waiting = threading.Event()
-    here._context.on_step = lambda step: waiting.set() if step == "lease" else None
+    here.root.on_step = lambda step: waiting.set() if step == "lease" else None
 
     async def run() -> None:
         async with pending("mute", waiting.is_set) as (kernels, kernel_id, kernel):
@@ -204,12 +204,12 @@ def held_at(pool: Pool, step: str) -> Iterator[threading.Event]:
             there.set()
             on.wait(60)
 
-    pool._context.on_step = hold
+    pool.root.on_step = hold
     try:
         yield there
     finally:
         on.set()
-        pool._context.on_step = lambda step: None
+        pool.root.on_step = lambda step: None
 
 
 @pytest.mark.parametrize("step", ["lease", "files", "acquired"])
@@ -247,7 +247,7 @@ def test_a_start_cancelled_twice_while_it_hydrates_keeps_the_volume_until_its_th
         manager = AsyncKernelManager(kernel_name=REAL)
         with writing:
             start = asyncio.ensure_future(manager.start_kernel(env=environment("a")))
-            await until(lambda: here.storage.registry.names.find("a") is not None)
+            await until(lambda: here.root.registry.names.find("a") is not None)
             record = here.path(here.find("a")) / ".volume" / "hydration.json"
             await until(lambda: record.is_file() and "begun" in record.read_text())
             await cancelled_twice(start)

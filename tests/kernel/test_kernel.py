@@ -228,7 +228,7 @@ def test_a_kernel_that_dies_at_every_start_does_not_keep_its_volume(
     manager = None
     gc.collect()
     wait_for(lambda: not another_process.leases.is_held(another_process.find("a")))
-    wait_for(lambda: here.storage.registry.volumes.all()[0].state is State.STOPPED)
+    wait_for(lambda: here.root.registry.volumes.all()[0].state is State.STOPPED)
 
 
 # -- servers and kernels that are killed ---------------------------------------------------------------------------

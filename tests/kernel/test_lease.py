@@ -18,7 +18,7 @@ from tests.support.kernels import environment, kernel, process_of, require_free
 
 def leases(process: psutil.Process, pool: Pool) -> int:
     """Return how many descriptors of the lease of the volume `a` a process has."""
-    lease = pool.storage.layout.lease(pool.find("a").id)
+    lease = pool.root.layout.lease(pool.find("a").id)
     return [file.path for file in process.open_files()].count(str(lease))
 
 

@@ -38,7 +38,7 @@ def test_a_start_that_waits_for_processes_left_behind_ends_when_it_is_cancelled(
 ) -> None:
     patient = Pool(VolumePool(root=pool.settings.root, acquire_timeout="1h"))
     leased, cancel = threading.Event(), threading.Event()
-    patient._context.on_step = lambda step: leased.set() if step == "leased" else None
+    patient.root.on_step = lambda step: leased.set() if step == "leased" else None
     said: list[str] = []
 
     def start() -> None:
@@ -66,7 +66,7 @@ def test_a_start_goes_on_as_soon_as_the_processes_left_behind_have_ended(
     pool: Pool, left_behind: subprocess.Popen[bytes]
 ) -> None:
     pool.settings.acquire_timeout = timedelta(hours=1)
-    pool._context.on_step = lambda step: left_behind.kill() if step == "leased" else None
+    pool.root.on_step = lambda step: left_behind.kill() if step == "leased" else None
     pool.release(acquire(pool))
 
 

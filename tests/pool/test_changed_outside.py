@@ -46,7 +46,7 @@ def prune(world: World, *, force: bool = False) -> None:
 def put_away(world: World) -> None:
     """Leave a prune half done, as a killed process does."""
     world.pool.files.trash.take(world.path("a"), look=True)
-    world.pool.storage.registry.volumes.mark_pruned(world.record("a").id)
+    world.pool.root.registry.volumes.mark_pruned(world.record("a").id)
 
 
 def add(path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_sweep_finds_what_was_put_where_a_pruned_volume_was(world: World) -> N
 def test_killed_again_and_again_beside_there_is_one_volume_beside(world: World) -> None:
     path = backed_up(world)
     acquired = world.acquire("a")
-    waiting = world.pool.storage.layout.trash / f"{path.name}.0123abcd"
+    waiting = world.pool.root.layout.trash / f"{path.name}.0123abcd"
     shutil.copytree(path, waiting)
     change(waiting)
 

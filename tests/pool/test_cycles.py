@@ -114,8 +114,8 @@ def test_forcing_a_prune_deletes_files_without_a_backup_and_forgets_the_volume(
     volume_id, path = world.record("a").id, world.path("a")
     world.pool.prune(volume_id, force=True)
     assert not path.exists()
-    assert world.pool.storage.registry.names.find("a") is None
-    assert not world.pool.storage.layout.lease(volume_id).exists()
+    assert world.pool.root.registry.names.find("a") is None
+    assert not world.pool.root.layout.lease(volume_id).exists()
 
 
 def test_deleting_a_volume_deletes_its_backups_too(world: World) -> None:
@@ -124,7 +124,7 @@ def test_deleting_a_volume_deletes_its_backups_too(world: World) -> None:
     world.pool.delete(world.record("a").id)
     assert world.pool.backups.list() == []
     assert [n for n in os.listdir(world.settings.destination) if not n.startswith(".")] == []
-    assert world.pool.storage.registry.names.find("a") is None
+    assert world.pool.root.registry.names.find("a") is None
 
 
 # -- making room -----------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_where_nothing_may_go_one_line_says_what_holds_the_places(tmp_path: Path
     assert "unpin" in said
     assert "max_volumes" in said
     assert "\n" not in said
-    assert world.pool.storage.registry.names.find("c") is None
+    assert world.pool.root.registry.names.find("c") is None
 
 
 def test_a_sweep_keeps_headroom_so_that_a_person_need_not_wait(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_sweep_keeps_headroom_so_that_a_person_need_not_wait(tmp_path: Path) -
         world.clock.advance(seconds=1)
     report = sweep(world.pool)
     assert [(step.action, step.session) for step in report.steps] == [(Action.EVICT, "a")]
-    assert world.pool.storage.registry.volumes.slots_taken() == 2
+    assert world.pool.root.registry.volumes.slots_taken() == 2
 
 
 def test_volumes_over_max_bytes_are_evicted_longest_stopped_first(tmp_path: Path) -> None:
@@ -234,8 +234,8 @@ def test_restoring_over_files_backs_them_up_first(world: World) -> None:
     world.pool.restore(world.record("a").id, backup=older.name)
     assert content_of(world.path("a")) == {"text": b"older"}
     saved = world.pool.backups.list(world.record("a").id)[0]
-    world.pool.backups.restore_to(saved, world.pool.storage.layout.root / "elsewhere")
-    assert content_of(world.pool.storage.layout.root / "elsewhere") == {"text": b"newer"}
+    world.pool.backups.restore_to(saved, world.pool.root.layout.root / "elsewhere")
+    assert content_of(world.pool.root.layout.root / "elsewhere") == {"text": b"newer"}
 
 
 def test_restoring_to_another_place_touches_no_volume(world: World, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_acquiring_a_volume_under_backup_cancels_the_backup(world: World) -> Non
 
 def test_a_sweep_passes_over_what_another_process_holds(world: World) -> None:
     world.use("a", text="x")
-    path = world.pool.storage.layout.lease(world.record("a").id)
+    path = world.pool.root.layout.lease(world.record("a").id)
     held = leases.take(
         path,
         Holder.this_process(Purpose.SHELL, world.clock()),

@@ -35,7 +35,7 @@ def test_an_acquire_that_fails_at_any_step_has_given_everything_back(
     pool = Pool(failing.settings, clock)
     assert [record for record in pool.volumes() if record.state is State.ACTIVE] == []
     if step != "record":
-        assert pool.storage.registry.volumes.slots_taken() == 0
+        assert pool.root.registry.volumes.slots_taken() == 0
         pool.files.trash.empty()
         assert leftovers(pool) == []
     acquired = acquire(pool)
@@ -119,7 +119,7 @@ def test_a_table_that_is_lost_on_a_full_disk_is_rebuilt_in_the_space_kept_back(
     pool = Pool(VolumePool(root=str(disk.path / "volumes")), clock)
     pool.release(acquire(pool, "mine"))
     disk.fill()
-    (pool.storage.layout.root / FILE_NAME).unlink()
+    (pool.root.layout.root / FILE_NAME).unlink()
     assert [record.session for record in pool.volumes()] == ["mine"]
     pool.close()
 

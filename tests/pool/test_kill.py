@@ -66,8 +66,8 @@ WAYS: dict[str, tuple[Callable[[World], None], Work]] = {
 
 def strays(pool: Pool) -> list[str]:
     """Return what lies under the root although no volume needs it."""
-    layout = pool.storage.layout
-    known = {record.id for record in pool.storage.registry.volumes.all()}
+    layout = pool.root.layout
+    known = {record.id for record in pool.root.registry.volumes.all()}
     pool.files.trash.empty()
     return sorted(
         f"{directory.name}/{name}"
@@ -122,7 +122,7 @@ def test_after_a_kill_at_any_step_a_sweep_leaves_only_volumes_that_came_to_be(
     for step, world in worlds_killed(way, tmp_path):
         sweep(world.pool, deep=True)
         assert strays(world.pool) == [], step
-        records = world.pool.storage.registry.volumes.all()
+        records = world.pool.root.registry.volumes.all()
         assert [r.state for r in records] == [State.STOPPED] * len(records), step
         assert all(r.generation for r in records), step
         for record in records:

@@ -179,7 +179,7 @@ def test_a_sweep_asks_for_no_volume_that_is_in_use(
     sweep(other)
     assert asked == []
     pool.release(used[0])
-    pool.storage.registry.volumes.activate(used[0].record.id, "python3", pool.clock())
+    pool.root.registry.volumes.activate(used[0].record.id, "python3", pool.clock())
     sweep(other)
     assert used[0].record.id in asked, "its record says active while nobody holds it"
     assert not {used[1].record.id, used[2].record.id} & set(asked)

@@ -87,7 +87,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_stopped(pool)
-    lease = pool.storage.layout.lease(pool.find("b.ipynb").id)
+    lease = pool.root.layout.lease(pool.find("b.ipynb").id)
     is_up = threading.Event()
 
     def on_step(step: str) -> None:
@@ -97,7 +97,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
     other = Pool(pool.settings, on_step=on_step)
     started: list[Acquired] = []
     starter = threading.Thread(target=lambda: started.append(acquire(other, "b.ipynb")))
-    relabel = pool.storage.registry.names.relabel
+    relabel = pool.root.registry.names.relabel
 
     def relabel_while_a_kernel_starts(*arguments: Any, **options: Any) -> Record | None:
         if not starter.ident:
@@ -105,7 +105,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
             wait_for(lambda: is_up.is_set() or leases.is_wanted(lease))
         return relabel(*arguments, **options)
 
-    monkeypatch.setattr(pool.storage.registry.names, "relabel", relabel_while_a_kernel_starts)
+    monkeypatch.setattr(pool.root.registry.names, "relabel", relabel_while_a_kernel_starts)
     assert pool.rename("a.ipynb", "b.ipynb") is not None
     starter.join()
     assert pool.find("b.ipynb").id == started[0].record.id
@@ -175,15 +175,15 @@ def test_a_name_whose_volume_is_deleted_in_the_midst_of_a_rename_is_free(
 ) -> None:
     two_stopped(pool)
     gone = pool.find("b.ipynb")
-    find = pool.storage.registry.names.find
+    find = pool.root.registry.names.find
 
     def find_and_delete(session: str) -> Record | None:
         found = find(session)
-        if session == "b.ipynb" and pool.storage.registry.volumes.get(gone.id) is not None:
-            pool.storage.registry.volumes.forget(gone.id)
+        if session == "b.ipynb" and pool.root.registry.volumes.get(gone.id) is not None:
+            pool.root.registry.volumes.forget(gone.id)
         return found
 
-    monkeypatch.setattr(pool.storage.registry.names, "find", find_and_delete)
+    monkeypatch.setattr(pool.root.registry.names, "find", find_and_delete)
     assert pool.rename("a.ipynb", "b.ipynb") is not None
     assert pool.find("b.ipynb").id != gone.id
 
@@ -240,9 +240,9 @@ def test_no_name_leads_out_of_the_root(pool: Pool, tmp_path: Path, session: str)
         acquired = acquire(pool, choose(Clues("k", caller=session)).name)
     except BadSession:
         refusal(BadSession, lambda: acquire(pool, session))
-        assert not pool.storage.layout.root.exists() or pool.volumes() == []
+        assert not pool.root.layout.root.exists() or pool.volumes() == []
         return
-    assert acquired.path.parent == pool.storage.layout.volumes
+    assert acquired.path.parent == pool.root.layout.volumes
     assert acquired.path.name.startswith("v1-")
     (acquired.path / "file").write_text(session)
     pool.release(acquired)

@@ -88,7 +88,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(session=SESSIONS)
     def restore_by_hand(self, session: str) -> None:
-        record = self.world.pool.storage.registry.names.find(session)
+        record = self.world.pool.root.registry.names.find(session)
         if record is not None and not self.world.pool.path(record).exists():
             self.on_volume(session, lambda pool, volume_id: pool.restore(volume_id))
 
@@ -132,7 +132,7 @@ class Life(RuleBasedStateMachine):
             sweep(self.world.pool)
 
     def on_volume(self, session: str, work: Callable[[Pool, str], object]) -> None:
-        record = self.world.pool.storage.registry.names.find(session)
+        record = self.world.pool.root.registry.names.find(session)
         if record is not None:
             with contextlib.suppress(*REFUSALS):
                 work(self.world.pool, record.id)
@@ -144,7 +144,7 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         for session, written in self.world.written.items():
-            record = self.world.pool.storage.registry.names.find(session)
+            record = self.world.pool.root.registry.names.find(session)
             assert record is not None
             path = self.world.pool.path(record)
             if path.exists():
@@ -161,7 +161,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_capacity_is_not_exceeded(self) -> None:
         if hasattr(self, "world"):
-            assert len(os.listdir(self.world.pool.storage.layout.volumes)) <= PLACES
+            assert len(os.listdir(self.world.pool.root.layout.volumes)) <= PLACES
 
 
 Life.TestCase.settings = settings(

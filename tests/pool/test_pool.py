@@ -70,13 +70,13 @@ def test_capacity_is_kept_and_a_full_pool_names_what_could_be_freed(
     said = refusal(PoolFull, lambda: acquire(pool, "one more", "k9"))
     for part in ("All 3 slots", "'one more'", "2 in use", "1 pinned", "unpin", "max_volumes"):
         assert part in said
-    assert pool.storage.registry.volumes.slots_taken() == 3
-    assert len(os.listdir(pool.storage.layout.volumes)) == 3
+    assert pool.root.registry.volumes.slots_taken() == 3
+    assert len(os.listdir(pool.root.layout.volumes)) == 3
     assert leftovers(pool) == []
     again = acquire(pool, "s2", "k2")
     assert not again.is_new, "a full pool keeps nobody from the files that are there"
-    pool.storage.registry.volumes.mark_pruned(again.record.id)
-    assert pool.storage.registry.volumes.slots_taken() == 2
+    pool.root.registry.volumes.mark_pruned(again.record.id)
+    assert pool.root.registry.volumes.slots_taken() == 2
     pool.close()
 
 

@@ -96,7 +96,7 @@ def test_of_many_processes_that_ask_for_one_session_one_gets_it_and_all_others_a
             assert [(r.session, r.state, r.generation) for r in records] == [
                 ("a", State.ACTIVE, generation)
             ]
-            assert os.listdir(race.pool.storage.layout.volumes) == [records[0].id]
+            assert os.listdir(race.pool.root.layout.volumes) == [records[0].id]
             race.end(winner)
         assert not race.pool.leases.is_held(records[0])
 
@@ -110,9 +110,9 @@ def test_of_many_processes_that_ask_for_few_places_just_as_many_get_one(path: Pa
             "pool-full": PROCESSES - places,
         }
         assert all("max_volumes" in line for word, line in said if word == "pool-full")
-        assert race.pool.storage.registry.volumes.slots_taken() == places
-        assert len(os.listdir(race.pool.storage.layout.volumes)) == places
-        assert len(os.listdir(race.pool.storage.layout.leases)) == places
+        assert race.pool.root.registry.volumes.slots_taken() == places
+        assert len(os.listdir(race.pool.root.layout.volumes)) == places
+        assert len(os.listdir(race.pool.root.layout.leases)) == places
         won = {line for word, line in said if word == "acquired"}
         assert len(won) == places
         for volume in won:

@@ -58,7 +58,7 @@ def world(root: Path) -> World:
 
 def all_content(pool: Pool) -> dict[str, dict[str, bytes]]:
     """Return all files of all volumes, by id."""
-    return {path.name: content_of(path) for path in pool.storage.layout.volumes.iterdir()}
+    return {path.name: content_of(path) for path in pool.root.layout.volumes.iterdir()}
 
 
 def require_rebuilt(world: World, before: list[Record], files: object) -> None:
@@ -67,7 +67,7 @@ def require_rebuilt(world: World, before: list[Record], files: object) -> None:
     try:
         assert told_of(pool.volumes()) == told_of(before)
         assert all_content(pool) == files
-        assert pool.storage.registry.check_all() == []
+        assert pool.root.registry.check_all() == []
         acquired = world.acquire("/home/me/renamed.ipynb", pool)
         assert (acquired.path / "file").read_text() == "/home/me/a.ipynb"
         pool.release(acquired)
@@ -121,7 +121,7 @@ def test_a_table_lost_while_it_is_open_is_rebuilt_in_the_same_call(
     before, files = world.pool.volumes(), all_content(world.pool)
     other = world.new_pool()
     assert len(other.volumes()) == 3
-    world.pool.storage.registry._rows.read("PRAGMA wal_checkpoint(TRUNCATE)", (), tuple)
+    world.pool.root.registry._rows.read("PRAGMA wal_checkpoint(TRUNCATE)", (), tuple)
     harm(table(world.pool))
     assert told_of(other.volumes()) == told_of(before)
     assert told_of(world.pool.volumes()) == told_of(before)
@@ -154,9 +154,7 @@ def test_a_table_damaged_anywhere_is_rebuilt_or_still_right(root: Path) -> None:
         count = len(damaged_copies(pool))
         try:
             # Opening looks at the pages it needs; this is what follows when another one turns out to be damaged.
-            ensure_registry(
-                pool.storage.layout, world.clock(), lambda registry: None, thorough=True
-            )
+            ensure_registry(pool.root.layout, world.clock(), lambda registry: None, thorough=True)
             assert told_of(pool.volumes()) == told_of(before)
         finally:
             pool.close()
@@ -240,7 +238,7 @@ def test_whatever_a_kernel_wrote_into_its_volumes_record_no_file_is_lost(
     world.pool.close()
     remove(table(world.pool))
     pool = world.new_pool()
-    found = pool.storage.registry.volumes.get(path.name)
+    found = pool.root.registry.volumes.get(path.name)
     assert found is not None
     assert found.generation >= 1, "a volume that was never acquired would be thrown away"
     sweep(pool, deep=True)
@@ -271,7 +269,7 @@ def test_two_volumes_that_claim_one_name_are_both_kept(world: World) -> None:
 
 
 def test_what_is_no_volume_is_left_alone(world: World, tmp_path: Path) -> None:
-    volumes = world.pool.storage.layout.volumes
+    volumes = world.pool.root.layout.volumes
     before = told_of(world.pool.volumes())
     (volumes / "a file").write_text("mine")
     (tmp_path / "elsewhere").mkdir()
@@ -306,7 +304,7 @@ def test_one_of_many_rebuilds_and_all_go_on_with_the_same_table(
         thread.join()
     assert found == [before] * len(pools)
     assert len([m for m in caplog.messages if m.startswith("Rebuilt ")]) == 1
-    assert not os.listdir(world.pool.storage.layout.staging)
+    assert not os.listdir(world.pool.root.layout.staging)
     for pool in pools:
         pool.close()
 
@@ -314,7 +312,7 @@ def test_one_of_many_rebuilds_and_all_go_on_with_the_same_table(
 def test_a_rebuild_that_was_killed_is_begun_again(world: World) -> None:
     before = told_of(world.pool.volumes())
     world.pool.close()
-    staging = world.pool.storage.layout.staging
+    staging = world.pool.root.layout.staging
     world.pool.close()
     (staging / "registry.4711").write_text("half")
     (staging / "registry.4711-wal").write_text("half")
@@ -340,7 +338,7 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
 
     monkeypatch.setattr(volume_record, "read", prune_and_read)
     pool = world.new_pool()
-    found = pool.storage.registry.names.find("../../etc")
+    found = pool.root.registry.names.find("../../etc")
     assert found is not None
     assert (found.id, found.state) == (record.id, State.PRUNED)
     acquired = world.acquire("../../etc", pool)
@@ -350,7 +348,7 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
 
 
 def test_a_rebuild_that_fails_leaves_nothing_behind(world: World) -> None:
-    layout = world.pool.storage.layout
+    layout = world.pool.root.layout
     world.pool.close()
     remove(table(world.pool))
 

@@ -99,7 +99,7 @@ class World:
 
     def is_leased(self, session: str) -> bool:
         """Whether any process holds the volume's lease."""
-        return lease.is_held(self.pool.storage.layout.lease(self.record(session).id))
+        return lease.is_held(self.pool.root.layout.lease(self.record(session).id))
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
 
 def leftovers(pool: Pool) -> list[str]:
     """Return what lies under the root and belongs to no volume."""
-    layout = pool.storage.layout
-    ids = {record.id for record in pool.storage.registry.volumes.all()}
+    layout = pool.root.layout
+    ids = {record.id for record in pool.root.registry.volumes.all()}
     return sorted(
         f"{directory.name}/{name}"
         for directory in layout.directories

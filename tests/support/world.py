@@ -75,7 +75,7 @@ class World:
 
     def record(self, session: str) -> Record:
         """Return the record of a session's volume."""
-        record = self.pool.storage.registry.names.find(session)
+        record = self.pool.root.registry.names.find(session)
         assert record is not None
         return record
 
@@ -99,7 +99,7 @@ class World:
 
     def leftovers(self) -> list[str]:
         """Return what lies under the root and belongs to no volume or backup."""
-        layout = self.pool.storage.layout
+        layout = self.pool.root.layout
         left = [f"staging/{name}" for name in os.listdir(layout.staging)]
         left += [f"trash/{name}" for name in os.listdir(layout.trash)]
         left += [f"leases/{n}" for n in os.listdir(layout.leases) if n.endswith(".wanted")]
@@ -107,7 +107,7 @@ class World:
         destination = Path(self.settings.destination)
         if destination.is_dir():
             left += [f"backups/{name}" for name in os.listdir(destination) if name not in known]
-        records = {record.id for record in self.pool.storage.registry.volumes.all()}
+        records = {record.id for record in self.pool.root.registry.volumes.all()}
         left += [f"volumes/{n}" for n in os.listdir(layout.volumes) if n not in records]
         return left
 

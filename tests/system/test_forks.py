@@ -52,7 +52,7 @@ def world(root: Path) -> World:
 
 def rebuilding(world: World, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Held:
     """Return a thread that stands still while it rebuilds the table of `world` for `pool`."""
-    (world.pool.storage.layout.root / FILE_NAME).unlink()
+    (world.pool.root.layout.root / FILE_NAME).unlink()
 
     def begin(pause: Pause) -> object:
         def rescan(fresh: Registry, destination: str) -> None:
@@ -82,7 +82,7 @@ def test_a_fork_during_a_rebuild_does_not_wait_and_both_sides_find_the_new_table
             assert child.said() == "3"
         assert thread.result == 3
         assert len(pool.volumes()) == 3
-        assert pool.storage.registry.check_all() == []
+        assert pool.root.registry.check_all() == []
     pool.close()
 
 
@@ -96,7 +96,7 @@ def test_a_child_forked_during_a_rebuild_does_not_prevent_the_next_one(
         assert child.said() == "up"
         thread.let_go()
         monkeypatch.setattr("provisioner.registry.rebuild._REBUILD_SECONDS", 1.0)
-        (pool.storage.layout.root / FILE_NAME).unlink()
+        (pool.root.layout.root / FILE_NAME).unlink()
         assert len(world.new_pool().volumes()) == 3
     pool.close()
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             shown.append(Column("ENVIRONMENT", lambda record: environment_of(pool, record)))
         print_table(shown, records)
     else:
-        print(f"No volumes yet under {pool.storage.layout.root}.")
+        print(f"No volumes yet under {pool.root.layout.root}.")
     return 0
 
 

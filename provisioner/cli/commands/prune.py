@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         gone = pool.prune(record.id, force=args.force, look_first=True)
     # This process ends now, so another one deletes the files that were moved to the trash.
     subprocess.Popen(
-        [sys.executable, "-m", "provisioner.pool.trash", str(pool.storage.layout.trash)],
+        [sys.executable, "-m", "provisioner.pool.trash", str(pool.root.layout.trash)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -43,7 +43,7 @@ def _missing(pool: Pool) -> Finding:
         "table",
         f"{FILE_NAME} is missing although there are volumes",
         f"the next kernel rebuilds it from them, as does {_REPAIR}",
-        repair=pool.storage.rebuild_if_damaged,
+        repair=pool.root.rebuild_if_damaged,
     )
 
 
@@ -56,7 +56,7 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         finally:
             registry.close()
     except RegistryUnusable as error:
-        repair = pool.storage.rebuild_if_damaged if is_damage(error) else None
+        repair = pool.root.rebuild_if_damaged if is_damage(error) else None
         return Finding(Level.BAD, "table", str(error), repair=repair)
     if not wrong:
         return None
@@ -65,7 +65,7 @@ def _damage(path: Path, pool: Pool) -> Finding | None:
         "table",
         f"{path} is damaged ({' '.join(wrong[0].split())})",
         f"{_REPAIR} rebuilds it from the volumes on disk",
-        repair=pool.storage.rebuild_if_damaged,
+        repair=pool.root.rebuild_if_damaged,
     )
 
 

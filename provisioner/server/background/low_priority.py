@@ -123,7 +123,7 @@ def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress)
         with ours:
             with contextlib.suppress(OSError):  # a child that has died is reported below
                 ours.send((_sent_settings(pool.settings), work))
-            leases = pool.storage.layout.leases
+            leases = pool.root.layout.leases
             outcome = _outcome(
                 ours, process, receivers, cancel, lambda: _is_wanted(leases, process.pid)
             )

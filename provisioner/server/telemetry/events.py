@@ -89,7 +89,7 @@ class VolumeEvents:
 
     def culled(self, kernel: VolumeKernel, now: datetime, idle: timedelta) -> None:
         """Announce that a kernel was shut down for idleness."""
-        path = str(self._pool.storage.layout.volume(kernel.volume))
+        path = str(self._pool.root.layout.volume(kernel.volume))
         self._put_cull("culled", kernel, now, path=path, seconds=round(idle.total_seconds()))
 
     def _put_cull(self, action: str, kernel: VolumeKernel, at: datetime, **more: Any) -> None:

@@ -236,7 +236,7 @@ def test_a_missing_table_is_reported_before_it_is_rebuilt(cli: Cli, root: Path) 
 def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> None:
     acquired = make_volume("a")
     pool = Pool(load_settings())
-    pool.storage.registry.volumes.activate(acquired.record.id, "python3-volume", pool.clock())
+    pool.root.registry.volumes.activate(acquired.record.id, "python3-volume", pool.clock())
 
     examined = cli("doctor", "--json")
     repaired = cli("doctor", "--repair", "--json")
@@ -244,7 +244,7 @@ def test_a_record_that_says_active_without_a_holder_is_corrected(cli: Cli) -> No
     assert "'a' is recorded as active, but nobody holds its lease" in _said(examined, "warn")
     assert _levels(repaired)["table"] == "ok"
     assert "volume" not in _levels(repaired)
-    assert pool.storage.registry.volumes.get(acquired.record.id) is not None
+    assert pool.root.registry.volumes.get(acquired.record.id) is not None
 
 
 def test_a_volume_in_use_needs_no_repair(cli: Cli) -> None:
@@ -262,7 +262,7 @@ def test_a_volume_in_use_needs_no_repair(cli: Cli) -> None:
 
 def test_a_directory_that_is_not_in_the_table_is_entered(cli: Cli) -> None:
     acquired = make_volume("a", kept="this")
-    Pool(load_settings()).storage.registry.volumes.forget(acquired.record.id)
+    Pool(load_settings()).root.registry.volumes.forget(acquired.record.id)
 
     examined = cli("doctor", "--json")
     repaired = cli("doctor", "--repair", "--json")
@@ -280,7 +280,7 @@ def test_a_volume_with_missing_files_frees_its_place_in_the_pool(cli: Cli, root:
     cli("doctor", "--repair")
 
     assert "the files of 'a' are gone" in _said(examined, "warn")
-    assert Pool(load_settings()).storage.registry.volumes.slots_taken() == 0
+    assert Pool(load_settings()).root.registry.volumes.slots_taken() == 0
 
 
 def test_a_lease_of_no_volume_is_removed(cli: Cli, root: Path) -> None:

@@ -76,9 +76,9 @@ def test_json_has_everything_that_is_known(cli: Cli, root: Path) -> None:
 def test_pins_notes_and_sizes_show_where_there_are_any(cli: Cli) -> None:
     acquired = make_volume("a")
     pool = Pool(load_settings())
-    pool.storage.registry.volumes.set_pinned(acquired.record.id, True)
-    pool.storage.registry.volumes.set_note(acquired.record.id, "the notebook was deleted")
-    pool.storage.registry.volumes.set_bytes(acquired.record.id, 2_340_000)
+    pool.root.registry.volumes.set_pinned(acquired.record.id, True)
+    pool.root.registry.volumes.set_note(acquired.record.id, "the notebook was deleted")
+    pool.root.registry.volumes.set_bytes(acquired.record.id, 2_340_000)
 
     heading, line = cli("list").out.splitlines()
 

@@ -64,7 +64,7 @@ def test_the_last_backup_is_deleted_only_with_force_and_confirmation(cli: Cli) -
     assert not path.exists()
     pool = Pool(load_settings())
     assert pool.backups.list() == []
-    assert pool.storage.registry.names.find("a") is None
+    assert pool.root.registry.names.find("a") is None
 
 
 def test_a_dry_run_names_what_is_due_and_does_nothing(cli: Cli) -> None:

@@ -57,7 +57,7 @@ def test_an_unknown_session_is_refused_in_one_line(cli: Cli, session: str) -> No
 
 def test_a_pruned_volume_has_no_path(cli: Cli) -> None:
     acquired = make_volume("a")
-    Pool(load_settings()).storage.registry.volumes.mark_pruned(acquired.record.id)
+    Pool(load_settings()).root.registry.volumes.mark_pruned(acquired.record.id)
 
     called = cli("path", "a")
 

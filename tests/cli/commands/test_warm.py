@@ -85,7 +85,7 @@ def test_spares_that_do_not_fit_into_the_pool_are_reported_with_the_cure(
     assert "All 2 slots of the pool are taken. 1 of 3 spares of 'python3-volume' are ready" in said
     assert "VolumePool.max_volumes" in said
     assert _spares() == 1
-    assert Pool(load_settings()).storage.registry.names.find("a") is not None, (
+    assert Pool(load_settings()).root.registry.names.find("a") is not None, (
         "no volume makes way for a spare"
     )
 

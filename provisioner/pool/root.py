@@ -1,35 +1,65 @@
-"""What lies under a root: opened when it is first needed, and rebuilt where it is lost."""
+"""One root: its settings, clock and events; its layout and its table, which are opened when they are first needed."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
 
+from provisioner.core.event import Event, Kind
+from provisioner.core.record import Record
 from provisioner.pool import stored
-from provisioner.pool.context import Context
+from provisioner.pool.hub import Hub
 from provisioner.pool.trash import Trash
 from provisioner.registry import rebuild
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
+from provisioner.settings.pool import VolumePool
 from provisioner.system import forks
 from provisioner.system.layout import Layout
 from provisioner.system.reserve import Reserve
 from provisioner.system.root import prepare
 
+Clock = Callable[[], datetime]
 
-class Storage:
-    """The layout of the root, its table and its reserve.
+
+def utc_now() -> datetime:
+    """Return the time; the default clock."""
+    return datetime.now(timezone.utc)
+
+
+def no_step(step: str) -> None:
+    """Do nothing at a step; the default."""
+
+
+class Root:
+    """What all parts of a pool share.
 
     Parameters
     ----------
-    context
-        What all parts of the pool share.
+    settings
+        The pool's settings; replaced when the configuration file was edited.
+    clock
+        Returns the time (UTC).
+    on_step
+        Called with the name of each step before it is taken; for tests that stop the process there.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self, settings: VolumePool, clock: Clock = utc_now, on_step: Callable[[str], None] = no_step
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.on_step = on_step
+        self.events = Hub()
         self._guard = threading.RLock()
         self._opened: tuple[Layout, Registry] | None = None
         forks.register(self)
+
+    def emit(self, kind: Kind, record: Record, kernel: str = "", **details: Any) -> None:
+        """Hand an event about a volume to the subscribers."""
+        self.events.emit(Event(kind, self.clock(), record.session, record.id, kernel, details))
 
     @property
     def layout(self) -> Layout:
@@ -59,7 +89,7 @@ class Storage:
         layout = self._prepare()
         rebuild.ensure_registry(
             layout,
-            self._context.clock(),
+            self.clock(),
             self._find_backups,
             lambda: _make_room(layout),
             thorough=True,
@@ -74,19 +104,19 @@ class Storage:
             if self._opened is None:
                 layout = self._prepare()
                 registry = rebuild.open_registry(
-                    layout, self._context.clock, self._find_backups, lambda: _make_room(layout)
+                    layout, self.clock, self._find_backups, lambda: _make_room(layout)
                 )
                 self._opened = (layout, registry)
                 Reserve(layout.root).fill()
             return self._opened
 
     def _prepare(self) -> Layout:
-        settings = self._context.settings
+        settings = self.settings
         return prepare(settings.root_path, allow_network=settings.allow_network_root)
 
     def _find_backups(self, registry: Registry) -> None:
         """Enter the backups into a table that is being rebuilt; one destination out of reach does not prevent it."""
-        for destination in self._context.settings.destinations:
+        for destination in self.settings.destinations:
             try:
                 stored.enter_all(registry, destination)
             except Exception as error:  # noqa: BLE001 - the packages behind a URL may raise anything
