@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -139,6 +140,14 @@ class Backups:
             volumes.set_note(record.id, f"backup failed: {reason}"[:300])
         action = policy.Action.BACK_UP.value
         self._root.emit(Kind.FAILED, record, action=action, message=reason, code=code)
+
+    def note_killed(self, reason: str) -> None:
+        """Record a failure for each backup that a killed process left half-made, so that the next try is not at once."""
+        for name in os.listdir(self._root.layout.staging):
+            volume_id, _, mark = name.partition(".")
+            record = self._root.registry.volumes.get(volume_id) if mark == "backup" else None
+            if record is not None and not self._leases.is_held(record):
+                self._note_failure(record, reason, BackupFailed.code)
 
     # -- finding ---------------------------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ from provisioner.core.errors import Cancelled
 from provisioner.system import locks
 from provisioner.system.forks import Descriptor
 
+_WANTED = ".wanted"
+"""The suffix of the file beside a lease that asks its holder to give it up."""
+
 _GRACE = 0.05
 """Seconds for which `take` tries again in any case: `is_held` in another process takes the lock for microseconds."""
 
@@ -247,8 +250,15 @@ def is_wanted(path: Path) -> bool:
     return _wanted(path).exists()
 
 
+def wanted_leases(directory: Path) -> list[Path]:
+    """Return the leases in a directory that somebody asked maintenance for."""
+    # Not Path.glob: for 2,000 leases it holds the interpreter lock, which a server's event loop needs, twice as long.
+    names = [name for name in os.listdir(directory) if name.endswith(_WANTED)]
+    return [directory / name.removesuffix(_WANTED) for name in names]
+
+
 def _wanted(path: Path) -> Path:
-    return path.with_name(path.name + ".wanted")
+    return path.with_name(path.name + _WANTED)
 
 
 def remove(lease: Lease) -> None:

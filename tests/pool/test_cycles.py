@@ -24,6 +24,7 @@ from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Purpose
+from tests.support.pools import wait_for
 from tests.support.world import World, content_of
 
 
@@ -381,6 +382,7 @@ def test_backups_move_along_with_their_root(tmp_path: Path) -> None:
     world.use("a", text="x")
     world.pool.back_up(world.record("a").id)
     world.pool.prune(world.record("a").id)
+    wait_for(lambda: not os.listdir(world.pool.root.layout.trash))
     world.pool.close()
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     for root in ("there", "here"):
@@ -401,3 +403,13 @@ def test_backups_that_were_moved_with_their_destination_are_found_there(tmp_path
     (tmp_path / "old").rename(tmp_path / "new")
     moved = World(tmp_path / "root", backup_destination=str(tmp_path / "new"))
     assert content_of(moved.acquire("a").path) == {"text": b"x"}
+
+
+def test_a_backup_whose_process_was_killed_is_tried_again_later(world: World) -> None:
+    record = world.use("a", text="x")
+    (world.pool.root.layout.staging / f"{record.id}.backup").mkdir()
+    world.pool.backups.note_killed("its process was killed")
+    noted = world.record("a")
+    assert (noted.failures, noted.note) == (1, "backup failed: its process was killed")
+    assert noted.retry is not None
+    assert noted.retry > world.clock()

@@ -37,7 +37,7 @@ from provisioner.maintenance.sweep import Report, sweep
 from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
 from provisioner.settings.pool import VolumePool
-from provisioner.system.lease import holder_of
+from provisioner.system.lease import holder_of, wanted_leases
 
 T = TypeVar("T")
 Work = Callable[[Pool, threading.Event, Progress], T]
@@ -132,10 +132,12 @@ def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
     if outcome is None:
-        raise BackupFailed(
+        reason = (
             f"the process that worked on the backup ended half-way (exit code {process.returncode}); "
             "is memory short? The server's log may tell more; try again"
         )
+        pool.backups.note_killed(reason)
+        raise BackupFailed(reason)
     if isinstance(outcome, Exception):
         raise outcome
     result: T = outcome
@@ -193,9 +195,7 @@ def _outcome(
 
 def _is_wanted(leases: Path, pid: int) -> bool:
     """Return whether a kernel waits for a lease that the process `pid` holds."""
-    # Not Path.glob: for 2,000 leases it holds the interpreter lock, which the event loop needs, for twice as long.
-    wanted = [name for name in os.listdir(leases) if name.endswith(".wanted")]
-    holders = (holder_of(leases / name.removesuffix(".wanted")) for name in wanted)
+    holders = map(holder_of, wanted_leases(leases))
     return any(holder is not None and holder.pid == pid for holder in holders)
 
 
