@@ -142,7 +142,7 @@ class Backups:
         self._root.emit(Kind.FAILED, record, action=action, message=reason, code=code)
 
     def note_killed(self, reason: str) -> None:
-        """Record a failure for each backup that a killed process left half-made, so that the next try is not at once."""
+        """Record a failure for each backup that a killed process left half-made, so that the next try waits."""
         for name in os.listdir(self._root.layout.staging):
             volume_id, _, mark = name.partition(".")
             record = self._root.registry.volumes.get(volume_id) if mark == "backup" else None
