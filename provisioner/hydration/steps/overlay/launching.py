@@ -82,16 +82,16 @@ class LaunchingPython:
         KeyError, TypeError
             It is no description.
         """
-        values = {name: description[name] for name in cls.__dataclass_fields__}
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        python = cls(**{**values, **lists})
-        if python.implementation != "cpython" or python.version < OLDEST:
+        implementation, version = description["implementation"], tuple(description["version"])
+        if implementation != "cpython" or version < OLDEST:
             raise HydrationFailed(
-                f"{python.executable} is {python.implementation} "
-                f"{'.'.join(map(str, python.version))}, but an overlay environment needs CPython "
+                f"{description['executable']} is {implementation} "
+                f"{'.'.join(map(str, version))}, but an overlay environment needs CPython "
                 f"{'.'.join(map(str, OLDEST))} or newer: {_CURE}"
             )
-        return python
+        values = {name: description[name] for name in cls.__dataclass_fields__}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
 
 
 def find(launch: Launch) -> str:
