@@ -1,4 +1,4 @@
-"""What is done to volumes while nobody waits: the sweep, and spares made ready in advance.
+"""The maintenance of volumes: the sweep, and spares made in advance.
 
 May import: pool, hydration, system, settings, core.
 """

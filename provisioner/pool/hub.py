@@ -1,4 +1,4 @@
-"""Hands the pool's events to whoever subscribed to them."""
+"""Hands the pool's events to subscribers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Hub:
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Hand an event to all; a subscriber that fails is logged and harms nobody."""
+        """Hand an event to all subscribers; one that fails is logged, and the others still get it."""
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

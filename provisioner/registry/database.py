@@ -1,7 +1,7 @@
-"""One SQLite file that many processes share: opened, migrated, waited for, and followed when it is replaced.
+"""One SQLite file that many processes share: opens it, migrates it, waits for it, and follows it when it is replaced.
 
-WAL mode with `synchronous=FULL`: what a call has returned survives a power failure. Waiting for another writer is
-done here with short, jittered pauses; SQLite's own busy handler was measured to starve single writers for seconds.
+WAL mode with `synchronous=FULL`: what a call has written survives a power failure. This module waits for another writer
+with short, jittered pauses; SQLite's own busy handler was measured to starve single writers for seconds.
 Forks are described in `sqlite_forks`.
 """
 
@@ -24,7 +24,7 @@ from provisioner.registry import sqlite_forks
 T = TypeVar("T")
 
 Recover = Callable[[bool], None]
-"""Puts a rebuilt file into the place of a lost one; given True, it looks at every page of the one that is there."""
+"""Rebuilds a lost file; called with True, it reads every page of an existing one first, which may be damaged."""
 
 PATIENCE = timedelta(seconds=10)
 """How long a call waits for a file that another process keeps locked."""
@@ -40,13 +40,13 @@ class Database:
     migrations
         The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied.
     recover
-        Called when the file is missing, was replaced, or turns out to be damaged. Without it, that is an error.
+        Called when the file is missing, was replaced, or is found damaged. Without it, that is an error.
     patience
         How long to wait for another process.
     create
-        Whether to make the file if it does not exist. Never for one that others may be opening: it would be empty.
+        Whether to make the file if it does not exist. Never where another process may open it: it would be empty.
     relieve
-        Called when the disk is full, again until there is room; makes some, and returns whether there was any to make.
+        Called when the disk is full, until there is room; makes some room, and returns whether it could.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class Database:
                 lambda connection: [make(row) for row in connection.execute(query, values)]
             )
         except UnicodeEncodeError:
-            # Asked for a text with half a character: no file holds one.
+            # The query has half a character (a lone surrogate), which no row can hold.
             return []
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -120,7 +120,7 @@ class Database:
 
         result, is_current = self._patiently(transaction)
         if not is_current:
-            # Written to a file that another process had just set aside as damaged: again, to the one in its place.
+            # Another process had just set this file aside as damaged: write again, to the new file.
             result, _ = self._patiently(transaction)
         return result
 
@@ -152,7 +152,7 @@ class Database:
         return self._relieve is not None and self._is_full(error) and self._relieve()
 
     def _follow(self) -> None:
-        """Let go of a file that has been replaced or lost, and see to it that there is one to open."""
+        """Close a file that was replaced or lost, and rebuild a lost one."""
         self._require_whole()
         if not self._is_current():
             self.close()
@@ -172,7 +172,7 @@ class Database:
             yield self._connection
 
     def _open(self) -> sqlite3.Connection:
-        # Before: of a file that is replaced while it is being opened, the next call finds that it is another.
+        # Taken before the opening: if the file is replaced meanwhile, the next call notices.
         identity = _identity(self.path)
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={self._mode}",
@@ -246,7 +246,7 @@ class Database:
                 "thread; start a new one instead (`subprocess`, or `multiprocessing` with the start method 'spawn')."
             )
 
-    # -- what people are told --------------------------------------------------------------------------------
+    # -- error messages --------------------------------------------------------------------------------------
 
     def _is_full(self, error: sqlite3.Error) -> bool:
         return "full" in str(error) or _is_on_full_disk(self.path)
@@ -303,12 +303,12 @@ def _is_damage(error: BaseException) -> bool:
 
 
 def _is_unwritable(path: Path) -> bool:
-    """SQLite says "unable to open" of a file that is there, where it cannot make those that belong beside it."""
+    """Whether SQLite cannot make its files beside the database: then it says "unable to open" of an existing file."""
     return path.exists() and not os.access(path.parent, os.W_OK)
 
 
 def _is_on_full_disk(path: Path) -> bool:
-    """SQLite says "disk I/O error" or "unable to open" where there is no room for the files beside the database."""
+    """Whether the disk is full: SQLite then says "disk I/O error" or "unable to open", since its files need room."""
     try:
         status = os.statvfs(path.parent)
     except OSError:
