@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
@@ -15,11 +16,13 @@ LEVEL = 3
 PIECE = 128 << 10
 """How many bytes are collected before they are compressed: few enough for a core's cache."""
 
+_MOST_THREADS = 8
+
 
 class Compressor:
     """Takes the bytes of a tar archive and writes a ``.tar.zst``.
 
-    zstd compresses in threads of its own, as many as there are cores. The window is that of level 3 (2 MiB), so
+    zstd compresses in threads of its own, one for each core, at most eight. The window is that of level 3 (2 MiB), so
     that decompressing takes little memory.
 
     Parameters
@@ -41,7 +44,9 @@ class Compressor:
         self._stream = stream
         self._cancel = cancel
         self._progress = progress
-        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=-1, write_checksum=True)
+        # Each thread holds some 8 MB; a server in a container with little memory may see many cores.
+        threads = min(os.cpu_count() or 1, _MOST_THREADS)
+        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True)
         self._frame = self._context.compressobj()
         self._sha256 = hashlib.sha256()
         self._collected: list[bytes] = []

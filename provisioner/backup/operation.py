@@ -47,7 +47,6 @@ def write_backup(
     exclude: Iterable[str] = (),
     cancel: threading.Event,
     progress: Progress = no_progress,
-    total: int | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Backup:
     """Back up the tree below ``source``.
@@ -61,9 +60,7 @@ def write_backup(
     cancel
         Once set, stops well within a second and leaves nothing behind.
     progress
-        Called with the bytes read so far (headers included) and ``total``.
-    total
-        The number of bytes that the caller expects, such as those of the last backup.
+        Called with the bytes read so far, headers included.
     on_step
         Called with the name of each step after it.
 
@@ -82,7 +79,7 @@ def write_backup(
     globs = tuple(exclude)
 
     def report(done: int) -> None:
-        progress(done, total)
+        progress(done, None)
 
     def write(stream: BinaryIO) -> Written:
         return write_archive(

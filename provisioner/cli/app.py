@@ -77,8 +77,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    0 for success, 1 for a failure that one line on stderr describes, 2 for a wrong command line, and 128 plus the
-    number of the signal that ended the command (130 for Ctrl-C).
+    0 for success, 1 for a failure that one line on stderr describes, 2 for a wrong command line, and 130
+    after Ctrl-C, or after SIGTERM in a long command.
     """
     make_usable()
     if sys.platform == "win32":

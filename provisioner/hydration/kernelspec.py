@@ -199,6 +199,11 @@ def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
         if name:
             log.warning("The kernelspec %r is not installed; the default is used.", name)
         return KernelOptions(), Launch((sys.executable,), dict(env))
+    if not found.command:
+        raise ConfigError(
+            f"kernel.json of {name!r} cannot be read or has no argv; "
+            f"correct {found.directory / 'kernel.json'}."
+        )
     return found.options(), found.launch(env)
 
 

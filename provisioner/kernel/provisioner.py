@@ -21,11 +21,11 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.step import Launch
 from provisioner.kernel.start import Start
-from provisioner.kernel.upstream import count_as_local
+from provisioner.kernel.upstream import complete_connection, count_as_local
 from provisioner.kernel.volume import KernelVolume
-from provisioner.launch.launcher import LauncherWrapper, make_launcher
+from provisioner.launch.launcher import LauncherWrapper, is_stock, make_launcher
 from provisioner.launch.ports import HeldPorts
-from provisioner.launch.prepared import carry_over
+from provisioner.launch.prepared import hydrated_command, kernel_within
 from provisioner.launch.throttle import throttle
 from provisioner.settings.options import KernelOptions
 
@@ -62,10 +62,10 @@ class VolumeProvisioner(LauncherWrapper):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Called by `KernelManager.pre_start_kernel` at each start and restart, with the manager's `cwd` and `env`.
 
-        Acquires the volume (once: a restart keeps it, and its lease), hydrates it, and only then lets the launcher
-        prepare: what that chooses, such as ports, is fresh when the process starts. Returns the launcher's arguments
-        with the volume's working directory, environment and command line. If any of it fails or is cancelled, the
-        volume is given back.
+        Acquires the volume (once: a restart keeps it and its lease) and hydrates it. The stock launcher prepares after
+        that, so that the ports it chooses are fresh; any other launcher before, because it may choose the interpreter.
+        Returns the launcher's arguments with the volume's working directory, environment and command line. If any of it
+        fails or is cancelled, the volume is given back.
 
         Raises
         ------
@@ -81,16 +81,23 @@ class VolumeProvisioner(LauncherWrapper):
                 raise self._fault
             launcher = self._launcher
             acquired = await self._start.run(lambda cancel: self._volume.acquire(env, cancel))
-            declared = await self._declared_launch(**kwargs)
-            hydrated = await self._hydrate(declared, env)
-            prepared = await launcher.pre_launch(**kwargs)
-            if isinstance(launcher, LocalProvisioner):
+            launch = await self._declared_launch(**kwargs)
+            if is_stock(launcher):
+                hydrated = await self._hydrate(launch, env)
+                prepared = await launcher.pre_launch(**kwargs)
                 self._ports.hold(launcher.connection_info)
-            launch = await self._within_volume(declared, hydrated, prepared, env)
+            else:
+                prepared = await launcher.pre_launch(**kwargs)
+                launch = kernel_within(launch, prepared)
+                hydrated = await self._hydrate(launch, env)
+            command = hydrated_command(launch, hydrated, prepared["cmd"])
+            if command is None:
+                hydrated = await self._hydrate(Launch(tuple(prepared["cmd"]), launch.env), env)
+                command = hydrated.argv
         except BaseException as error:
             await self._give_up(error)
             raise
-        prepared.update(cmd=list(launch.argv), env=dict(launch.env))
+        prepared.update(cmd=list(command), env=dict(hydrated.env))
         if self.options.workdir == "volume":
             prepared["cwd"] = str(acquired.path)
         return prepared
@@ -129,13 +136,6 @@ class VolumeProvisioner(LauncherWrapper):
     async def _hydrate(self, launch: Launch, env: Mapping[str, str]) -> Launch:
         return await self._start.run(lambda cancel: self._volume.hydrate(launch, env, cancel))
 
-    async def _within_volume(
-        self, declared: Launch, hydrated: Launch, prepared: dict[str, Any], env: Mapping[str, str]
-    ) -> Launch:
-        """Return what the launcher prepared, within the volume's environment."""
-        launch = Launch(tuple(prepared["cmd"]), prepared["env"])
-        return carry_over(declared, hydrated, launch) or await self._hydrate(launch, env)
-
     # -- end -------------------------------------------------------------------------------------------------
 
     async def cleanup(self, restart: bool = False) -> None:
@@ -159,6 +159,7 @@ class VolumeProvisioner(LauncherWrapper):
     async def _give_up(self, error: BaseException) -> None:
         """Give everything back after a start that failed or was cancelled, and let the server still be able to stop."""
         self._ports.let_go()
+        complete_connection(self.parent, self._wrapped)
         try:
             await self._release()
         finally:

@@ -39,6 +39,17 @@ def settle_cancelled_start(ready: Any, error: BaseException) -> None:
         ready.cancel()
 
 
+def complete_connection(manager: Any, launcher: Any) -> None:
+    """Give a launcher that failed to prepare the connection whose ports its cleanup returns.
+
+    `LocalProvisioner.pre_launch` (provisioning/local_provisioner.py) caches ports before it writes the connection file.
+    Where the file cannot be written, as on a full disk, `connection_info` stays empty, and the cleanup raises a
+    KeyError that hides the real error.
+    """
+    if getattr(launcher, "ports_cached", False) and not launcher.connection_info:
+        launcher.connection_info = manager.get_connection_info()
+
+
 def require_wanted(manager: Any, *, shut_down: bool) -> None:
     """End the start of a kernel that was closed or shut down while it was pending.
 

@@ -9,6 +9,7 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from provisioner.core.errors import LauncherUnusable
@@ -131,6 +132,11 @@ class LauncherWrapper(KernelProvisionerBase):
         """Called by applications that take over a persisted kernel, whose process still holds the lease."""
         await super().load_provisioner_info(provisioner_info)
         await self._launcher.load_provisioner_info(provisioner_info["launcher"])
+
+
+def is_stock(launcher: KernelProvisionerBase) -> bool:
+    """Whether a launcher prepares as `LocalProvisioner` does: what the kernelspec declares, and ports."""
+    return type(launcher).pre_launch is LocalProvisioner.pre_launch
 
 
 def make_launcher(

@@ -16,24 +16,30 @@ from typing import Any
 
 from jupyter_client.connect import port_names
 
+from provisioner.system.forks import Descriptor
+
 
 class HeldPorts:
     """The held ports of one kernel: bound sockets that do not listen, and so take no connections."""
 
     def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
+        self._held: list[Descriptor] = []
+        self._ports: list[int] = []
 
     def hold(self, connection: Mapping[str, Any]) -> None:
         """Hold the ports that were chosen a moment ago; does nothing if ports are held, as at a restart."""
-        if self._sockets or connection.get("transport") != "tcp":
+        if self._held or connection.get("transport") != "tcp":
             return
-        for name in port_names:
+        before, self._ports = self._ports, [connection[name] for name in port_names]
+        for port in self._ports:
             # A port that another process already has cannot be held; the kernel may still find it free.
             with contextlib.suppress(OSError), socket.socket() as bound:
-                bound.bind((connection["ip"], connection[name]))
-                # Not before: with SO_REUSEADDR, two processes could hold the same port.
+                if port in before:  # the connections of the kernel that has ended linger there
+                    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                bound.bind((connection["ip"], port))
+                # Not before where the port is new: with SO_REUSEADDR, two processes could hold the same port.
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                self._sockets.append(socket.socket(fileno=bound.detach()))
+                self._held.append(Descriptor(bound.detach))
 
     def before_launch(self, language: str) -> None:
         """Called right before the process starts: let go of ports that the kernel could not bind otherwise.
@@ -46,8 +52,8 @@ class HeldPorts:
 
     def let_go(self) -> None:
         """Close the sockets; calling this twice is harmless."""
-        while self._sockets:
-            self._sockets.pop().close()
+        while self._held:
+            self._held.pop().close()
 
     def __del__(self) -> None:
         """Called for a kernel that nobody shut down."""

@@ -1,48 +1,41 @@
-"""A launcher's prepared launch, taken into a volume's environment that was hydrated before."""
+"""The launch that is hydrated, and what the launcher made of it, brought together."""
 
 from __future__ import annotations
 
-from provisioner.core.session import SESSION_VARIABLE
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from provisioner.hydration.step import Launch
 
 
-def carry_over(declared: Launch, hydrated: Launch, prepared: Launch) -> Launch | None:
-    """Apply to `prepared` what hydration changed about `declared`.
+def kernel_within(declared: Launch, prepared: Mapping[str, Any]) -> Launch:
+    """Return the kernel's own launch in what a launcher prepared, without a program that it runs under (`srun`)."""
+    command, program = tuple(prepared["cmd"]), declared.argv[:1]
+    begin = command.index(program[0]) if program and program[0] in command else 0
+    return Launch(command[begin:], prepared["env"])
 
-    The launcher may have wrapped the command line (`srun python …`), added arguments, or built an environment of its
-    own: all that stays.
+
+def hydrated_command(
+    launch: Launch, hydrated: Launch, prepared: Sequence[str]
+) -> tuple[str, ...] | None:
+    """Return the launcher's command line with the kernel's launch as hydration left it.
 
     Parameters
     ----------
-    declared
-        The kernelspec's own launch.
-    hydrated
-        The declared launch within the volume's environment.
+    launch, hydrated
+        The launch before and after hydration.
     prepared
-        What the launcher made of the kernelspec.
+        The launcher's command line, which ends with that launch. Its connection file may differ: it has a name only
+        once the launcher has prepared.
 
     Returns
     -------
-    Launch or None
-        None where the launcher changed the same things, such as the interpreter or a variable: then only hydrating
-        the prepared launch itself can tell what the two amount to.
+    tuple or None
+        None where a step has changed the arguments of a launch whose connection file had no name yet.
     """
-    program, new_program = declared.argv[:1], hydrated.argv[:1]
-    argv = list(prepared.argv)
-    if hydrated.argv != declared.argv:
-        if hydrated.argv[1:] != declared.argv[1:] or not program or program[0] not in argv:
-            return None
-        argv[argv.index(program[0])] = new_program[0]
-    env = dict(prepared.env)
-    for name in declared.env.keys() | hydrated.env.keys():
-        before, after = declared.env.get(name), hydrated.env.get(name)
-        # The kernel needs its session's name even if the caller had set it and the launcher dropped it.
-        if before == after and name != SESSION_VARIABLE:
-            continue
-        if env.get(name) != before:
-            return None
-        if after is None:
-            env.pop(name, None)
-        else:
-            env[name] = after
-    return Launch(tuple(argv), env, hydrated.added)
+    begin = len(prepared) - len(launch.argv)
+    if tuple(prepared[begin:]) == launch.argv:
+        return (*prepared[:begin], *hydrated.argv)
+    if hydrated.argv[1:] == launch.argv[1:]:
+        return (*hydrated.argv[:1], *prepared[1:])
+    return None

@@ -71,6 +71,7 @@ class Throttle:
     def __init__(self, most: int) -> None:
         self._most = most
         self._slots: list[Slot] = []
+        self._waiting = 0
 
     async def slot(self, look: Callable[[], object]) -> Slot:
         """Wait for a slot and take it.
@@ -82,9 +83,14 @@ class Throttle:
         """
         patient_until = time.monotonic() + PATIENCE_SECONDS
         look()
-        while self._is_full() and time.monotonic() < patient_until:
-            await asyncio.sleep(_LOOK_SECONDS)
-            look()
+        self._waiting += 1
+        try:
+            while self._is_full() and time.monotonic() < patient_until:
+                # The more starts wait, the less often each one looks.
+                await asyncio.sleep(min(_LOOK_SECONDS * (1 + self._waiting // self._most), 0.5))
+                look()
+        finally:
+            self._waiting -= 1
         slot = Slot(time.monotonic() + LONGEST_SECONDS)
         self._slots.append(slot)
         return slot

@@ -21,7 +21,7 @@ from provisioner.core.policy import Action
 from provisioner.core.record import Record
 from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
-from provisioner.system.locks import try_lock
+from provisioner.system import locks
 
 _DEEP_EVERY = timedelta(hours=1)
 """How often a sweep compares the whole disk with the table; in between it reads only what is due."""
@@ -96,16 +96,18 @@ def sweep(
     stop = cancel or threading.Event()
     if dry_run:
         return Report(tuple(planned(pool)), seconds=time.monotonic() - began)
-    lock = try_lock(pool.root.layout.root / "sweep.lock")
+    lock = locks.try_lock(pool.root.layout.root / "sweep.lock")
     if lock is None:
         return Report(skipped=True, seconds=time.monotonic() - began)
-    with lock:
+    with locks.unlocking(lock):
         repaired = pool.differences.finish_interrupted(stop)
         if deep or (deep is None and _is_deep_due(pool)):
             repaired += pool.differences.settle_disk(stop)
             pool.backups.drop_aged()
             _stamp(pool).touch(mode=0o600)
         steps = tuple(_carry_out(pool, stop))
+        # Not in a thread: a process may end with its sweep.
+        pool.files.empty_trash(stop)
         pool.root.reserve.fill()
     return Report(steps, tuple(repaired), time.monotonic() - began)
 
@@ -162,7 +164,7 @@ def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
     work: dict[Action, Callable[[], Any]] = {
         Action.BACK_UP: lambda: pool.back_up(step.volume, cancel=cancel),
         Action.PRUNE: lambda: pool.prune(step.volume),
-        Action.EVICT: lambda: pool.capacity.evict(pool.leases.known(step.volume), cancel),
+        Action.EVICT: lambda: pool.capacity.evict(step.volume, cancel),
     }
     try:
         work[step.action]()

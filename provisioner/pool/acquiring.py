@@ -106,23 +106,22 @@ class Acquiring:
             raise PoolDisabled(
                 "Volumes are switched off (VolumePool.enabled = False); set it to True, or choose a kernel without one."
             )
-        registry, now = self._root.registry, self._root.clock()
+        registry = self._root.registry
         found = registry.names.find(session)
         if found is not None:
             return found, False
         self._root.on_step("enter")
-        claimed = registry.spares.claim(session, kernelspec, now)
+        claimed = registry.spares.claim(session, kernelspec, self._root.clock())
         if claimed is not None:
             return claimed, True
         new_id = layout.new_id()
-        entered: list[Record] = []
 
-        def enter() -> None:
-            most = self._root.settings.max_volumes
-            entered.append(registry.volumes.create(new_id, session, kernelspec, now, most))
+        def enter() -> Record:
+            most, at = self._root.settings.max_volumes, self._root.clock()
+            return registry.volumes.create(new_id, session, kernelspec, at, most)
 
-        self._capacity.with_room(session, cancel, enter)
-        return entered[0], entered[0].id == new_id
+        entered = self._capacity.with_room(session, cancel, enter)
+        return entered, entered.id == new_id
 
     def _enter(
         self,
@@ -142,7 +141,7 @@ class Acquiring:
             current = volumes.get(record.id)
             if current is None or current.session != record.session:
                 if shared is None:
-                    leases.remove(lease) if current is None else lease.release()
+                    leases.remove(lease) if current is None else lease.put_back()
                 return None
             if shared is None:
                 self._kernels.require_nothing_left_behind(record, lease, cancel)
@@ -153,7 +152,7 @@ class Acquiring:
             self._catalog.write_record(active)
         except BaseException:
             if shared is None:
-                lease.release()
+                lease.put_back()
             raise
         self._kernels.add(record.id, lease, kernel, purpose)
         step("acquired")

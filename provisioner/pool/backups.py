@@ -143,11 +143,12 @@ class Backups:
 
     def note_killed(self, reason: str) -> None:
         """Record a failure for each backup that a killed process left half-made, so that the next try waits."""
-        for name in os.listdir(self._root.layout.staging):
-            volume_id, _, mark = name.partition(".")
-            record = self._root.registry.volumes.get(volume_id) if mark == "backup" else None
-            if record is not None and not self._leases.is_held(record):
-                self._note_failure(record, reason, BackupFailed.code)
+        with contextlib.suppress(VolumeError):
+            for name in os.listdir(self._root.layout.staging):
+                volume_id, _, mark = name.partition(".")
+                record = self._root.registry.volumes.get(volume_id) if mark == "backup" else None
+                if record and not record.is_backed_up and not self._leases.is_held(record):
+                    self._note_failure(record, reason, BackupFailed.code)
 
     # -- finding ---------------------------------------------------------------------------------------------
 

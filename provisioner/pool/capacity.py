@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from provisioner.core import policy
 from provisioner.core.errors import NotBackedUp, PoolFull, VolumeError, VolumeHeld
@@ -20,6 +21,8 @@ from provisioner.pool.refusals import full
 from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
+
+T = TypeVar("T")
 
 
 class Capacity:
@@ -53,17 +56,16 @@ class Capacity:
         self._pruning = pruning
         self._differences = differences
 
-    def evict(self, record: Record, cancel: threading.Event | None = None) -> None:
+    def evict(self, volume_id: str, cancel: threading.Event | None = None) -> None:
         """Make room: back a stopped volume up if that has not been done, then delete its files."""
-        with self._leases.maintenance(record.id, Purpose.BACKUP, cancel) as leased:
-            if leased.record.generation and self._backups.back_up_leased(leased).partial:
+        with self._leases.maintenance(volume_id, Purpose.BACKUP, cancel) as leased:
+            record = leased.record
+            if record.generation and self._backups.back_up_leased(leased).partial:
                 raise NotBackedUp(
                     f"The volume of {record.session!r} cannot make room: its backup is partial; "
                     "`jupyter volumes backups` tells what could not be read."
                 )
-            self._pruning.prune_leased(
-                leased, force=leased.record.spare is not None, kind=Kind.EVICTED
-            )
+            self._pruning.prune_leased(leased, force=record.spare is not None, kind=Kind.EVICTED)
 
     def make_room(self, slots: int, cancel: threading.Event) -> int:
         """Evict until `slots` slots are free or nothing more may go; return how many are free."""
@@ -77,7 +79,7 @@ class Capacity:
             if not record.is_backed_up and record.retry and record.retry > self._root.clock():
                 continue  # its backup failed a moment ago: do not wait for it to fail again
             try:
-                self.evict(record, cancel)
+                self.evict(record.id, cancel)
             except VolumeHeld:
                 continue
             except (VolumeError, OSError) as error:
@@ -95,7 +97,7 @@ class Capacity:
             ),
         )
 
-    def with_room(self, session: str, cancel: threading.Event, work: Callable[[], None]) -> None:
+    def with_room(self, session: str, cancel: threading.Event, work: Callable[[], T]) -> T:
         """Do work that takes a slot; where none is free, evict and try again, since others may take it meanwhile.
 
         Raises
@@ -105,12 +107,10 @@ class Capacity:
         """
         for _ in range(5):
             try:
-                work()
+                return work()
             except PoolFull:
                 if self.make_room(1, cancel) < 1:
                     break
-            else:
-                return
         raise full(session, self._catalog.volumes(), self._root.settings.max_volumes)
 
     def crowding(self) -> Iterator[tuple[Record, str]]:

@@ -98,14 +98,16 @@ class Differences:
             if volume_id not in records and path.exists():
                 yield Difference(Cause.UNKNOWN, volume_id, path)
         for record in records.values():
-            if record.has_files and record.id not in directories:
+            if record.has_files and not layout.volume(record.id).is_dir():
                 if not self._leases.is_held(record):
                     yield self._of(Cause.MISSING, record)
             elif not record.has_files and record.id in directories:
                 yield self._of(Cause.STRAY, record)
         for path in sorted(layout.leases.iterdir()):
             volume_id = owner(path.name)
-            if volume_id not in records and volume_id not in directories and not is_held(path):
+            if volume_id in records or volume_id in directories or not _is_file(path):
+                continue
+            if not is_held(path):
                 yield Difference(Cause.ORPHANED_LEASE, volume_id, path)
 
     def _of(self, cause: Cause, record: Record) -> Difference:
@@ -128,7 +130,7 @@ class Differences:
         lines = self._settle_all(found, cancel)
         if was_backing_up:
             lines += self._tidy_destinations(cancel)
-        self._files.trash.empty()
+        self._files.trash.empty(cancel)
         return lines
 
     def settle_disk(self, cancel: threading.Event) -> list[str]:
@@ -210,3 +212,8 @@ class Differences:
     def _tidy_destinations(self, cancel: threading.Event) -> list[str]:
         entered = self._backups.tidy_destinations(cancel)
         return [f"{name}: a whole backup, entered" for name in entered]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether an entry of the leases' directory can be a lease: another program may have put anything there."""
+    return path.is_file() and not path.is_symlink()

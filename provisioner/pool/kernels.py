@@ -199,7 +199,8 @@ class Kernels:
     def _give_back(self, volume_id: str, use: _Use) -> None:
         """Record that a volume is stopped, then give its lease back.
 
-        In this order: a record that says active while the lease is free is corrected by the next reader.
+        In this order: a record that says active while the lease is free is shown as stopped, and the next sweep
+        corrects it.
         """
         self._uses.pop(volume_id, None)
         try:

@@ -237,5 +237,5 @@ def _rebuilding(path: Path) -> Iterator[None]:
             )
         time.sleep(0.02)
 
-    with locks.lock(path, pause):
+    with locks.unlocking(locks.lock(path, pause)):
         yield

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from provisioner.system.removal import remove
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,7 +69,7 @@ def replacing(path: Path, *, many_writers: bool = False) -> Iterator[Path]:
         the same, so that killed writers do not leave one file each: the next writer removes what they left.
     """
     aside = path.with_name(f".{secrets.token_hex(8) if many_writers else path.name}.new")
-    aside.unlink(missing_ok=True)
+    remove(aside)  # a kernel can put anything there
     try:
         yield aside
         aside.replace(path)

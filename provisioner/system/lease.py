@@ -167,6 +167,14 @@ class Lease:
                 os.ftruncate(self.fd, 0)
         self.abandon()
 
+    def put_back(self) -> None:
+        """Give the lease up as it was taken: the next holder still looks for what a killed holder left behind."""
+        if self.previous is None:
+            self.release()
+        else:
+            self.describe(self.previous)
+            self.abandon()
+
     def abandon(self) -> None:
         """Close this process's copy and leave the file's content: processes that were passed it keep the lease."""
         self._file.close()
@@ -221,7 +229,7 @@ def is_held(path: Path) -> bool:
         return False
     if file is None:
         return True
-    file.close()
+    locks.unlock(file)
     return False
 
 

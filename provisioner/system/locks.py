@@ -1,7 +1,7 @@
 """Locks on files (`flock`): the operating system frees them when the process that holds them is gone.
 
-Each lock is a `Descriptor`: no forked child ever holds it, and a process that is started holds it only if it is passed
-the descriptor. The lock ends with the last open copy.
+Each lock is a `Descriptor`: a forked child closes its copy, and a process that is started holds the lock only if it is
+passed the descriptor. The lock ends with the last open copy, or with `unlock`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from provisioner.system.forks import Descriptor
@@ -71,6 +71,22 @@ def lock(
     while (file := try_lock(path, flags)) is None:
         pause(time.monotonic() - began)
     return file
+
+
+def unlock(file: Descriptor) -> None:
+    """Give up a lock that was passed to no process, also for a forked child that has not closed its copy yet."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file.number, fcntl.LOCK_UN)
+    file.close()
+
+
+@contextlib.contextmanager
+def unlocking(file: Descriptor) -> Iterator[None]:
+    """`unlock` at the end of the block."""
+    try:
+        yield
+    finally:
+        unlock(file)
 
 
 def _lies_at(path: Path, descriptor: int) -> bool:

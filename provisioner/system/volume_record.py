@@ -32,7 +32,9 @@ _PATIENCE = timedelta(seconds=2)
 _MAX_GENERATION = 2**62
 """What the table's integers can hold, with room to count on."""
 
-_NO_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})
+_NO_LOCKS = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
 """The errors of file systems that cannot lock a directory, such as NFS."""
 
 
@@ -91,7 +93,7 @@ def _locked(directory: Path) -> Iterator[bool]:
             raise
         yield False
         return
-    with lock:
+    with locks.unlocking(lock):
         yield True
 
 

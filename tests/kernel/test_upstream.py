@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +160,19 @@ def test_mark_active_is_needed(slow: type[Slow]) -> None:
 def test_count_as_local_is_needed() -> None:
     assert LocalProvisioner not in VolumeProvisioner.__mro__
     assert issubclass(VolumeProvisioner, LocalProvisioner)
+
+
+def test_upstream_hides_why_a_connection_file_cannot_be_written(tmp_path: Path) -> None:
+    """Without `complete_connection`, the cleanup of such a start raises an error of its own."""
+    manager = AsyncKernelManager(connection_file=str(tmp_path / "missing" / "kernel.json"))
+    launcher = LocalProvisioner(kernel_id="k", kernel_spec=manager.kernel_spec, parent=manager)
+
+    async def fail() -> None:
+        with pytest.raises(FileNotFoundError):
+            await launcher.pre_launch()
+        with pytest.raises(KeyError):
+            await launcher.cleanup(restart=False)
+        upstream.complete_connection(manager, launcher)
+        await launcher.cleanup(restart=False)
+
+    asyncio.run(fail())

@@ -16,6 +16,7 @@ from jupyter_client.manager import AsyncKernelManager, KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from provisioner.core.errors import ConfigError, LauncherUnusable
+from provisioner.core.event import Kind
 from provisioner.pool.pool import Pool
 from tests.support.kernels import (
     MUTE,
@@ -354,6 +355,30 @@ def test_a_launcher_that_chooses_the_interpreter_starts_the_volumes_environment_
             assert (volume / "found").read_text() == "True"
             (volume / "found").unlink()
             manager.restart_kernel(now=True)
+
+
+def test_only_the_interpreter_that_the_launcher_chose_need_exist_and_its_environment_is_made_once(
+    here: Pool, launchers: None
+) -> None:
+    config = {"interpreter": sys.executable}
+    sleeping = ["/opt/cluster/bin/python", "-c", "import time; time.sleep(600)"]
+    install("there", sleeping, "python", launcher="otherpython", launcher_config=config)
+    hits: list[bool] = []
+    here.events.subscribe(
+        lambda event: hits.append(event.details["hit"]) if event.kind is Kind.HYDRATED else None
+    )
+    with kernel("there") as manager:
+        volume = Path(str(provisioner_of(manager).volume))
+        assert volume / ".volume" in Path(process_of(manager).cmdline()[0]).parents
+        manager.restart_kernel(now=True)
+        assert volume / ".volume" in Path(process_of(manager).cmdline()[0]).parents
+    assert hits == [False, True]
+
+
+def test_options_may_refer_to_variables_that_the_launcher_sets(here: Pool, launchers: None) -> None:
+    install("scratch", MUTE, launcher="ownenvironment", env={"SCRATCH": "/scratch/${OWN}"})
+    with kernel("scratch") as manager:
+        assert process_of(manager).environ()["SCRATCH"] == "/scratch/yes"
 
 
 def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_the_volumes_variables(

@@ -12,6 +12,7 @@ from jupyter_client.manager import KernelManager
 from provisioner.core.errors import VolumeError
 from provisioner.launch.ports import HeldPorts
 from provisioner.pool.pool import Pool
+from tests.support.children import Child
 from tests.support.kernels import (
     MUTE,
     REAL,
@@ -61,10 +62,19 @@ def test_ports_are_held_until_they_are_let_go(connection: dict[str, object]) -> 
     assert taken(numbers) == numbers
     other = HeldPorts()
     other.hold(connection)
-    assert other._sockets == [], "two processes never hold the same port"
+    assert other._held == [], "two processes never hold the same port"
     ports.let_go()
     assert not taken(numbers)
     ports.let_go()
+
+
+def test_a_forked_child_does_not_keep_its_parents_ports(connection: dict[str, object]) -> None:
+    ports = HeldPorts()
+    ports.hold(connection)
+    with Child(lambda: "up", stays=True) as child:
+        assert child.said() == "up"
+        ports.let_go()
+        assert not taken([int(str(connection[name])) for name in port_names])
 
 
 def test_ports_are_let_go_with_the_object_that_holds_them(connection: dict[str, object]) -> None:
@@ -77,7 +87,7 @@ def test_ports_are_let_go_with_the_object_that_holds_them(connection: dict[str, 
 def test_a_connection_without_ports_holds_none(connection: dict[str, object]) -> None:
     ports = HeldPorts()
     ports.hold({**connection, "transport": "ipc"})
-    assert ports._sockets == []
+    assert ports._held == []
 
 
 def test_only_a_python_kernel_is_known_to_bind_ports_that_are_held(
@@ -86,9 +96,9 @@ def test_only_a_python_kernel_is_known_to_bind_ports_that_are_held(
     ports = HeldPorts()
     ports.hold(connection)
     ports.before_launch("Python")
-    assert len(ports._sockets) == len(port_names)
+    assert len(ports._held) == len(port_names)
     ports.before_launch("julia")
-    assert ports._sockets == []
+    assert ports._held == []
 
 
 def test_a_python_kernel_starts_on_its_held_ports_and_they_stay_its_own_until_it_is_started_again(

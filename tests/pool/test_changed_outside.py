@@ -132,7 +132,7 @@ def test_a_prune_can_look_first_and_refuse(world: World) -> None:
 def test_an_eviction_and_a_restore_keep_what_was_changed(world: World, tmp_path: Path) -> None:
     backed_up(world)
     change(world.path("a"))
-    world.pool.capacity.evict(world.record("a"))
+    world.pool.capacity.evict(world.record("a").id)
     assert world.safe_content("a", tmp_path / "there") == {"text": b"2"}
     world.pool.restore(world.record("a").id)
     change(world.path("a"))

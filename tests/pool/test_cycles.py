@@ -413,3 +413,23 @@ def test_a_backup_whose_process_was_killed_is_tried_again_later(world: World) ->
     assert (noted.failures, noted.note) == (1, "backup failed: its process was killed")
     assert noted.retry is not None
     assert noted.retry > world.clock()
+
+
+def test_a_volume_moved_to_another_disk_behind_a_link_is_no_difference(
+    world: World, tmp_path: Path
+) -> None:
+    world.use("a", text="x")
+    path = world.path("a")
+    path.rename(tmp_path / "other disk")
+    path.symlink_to(tmp_path / "other disk")
+    assert list(world.pool.differences.on_disk()) == []
+
+
+def test_odd_entries_among_the_leases_stop_no_sweep(world: World) -> None:
+    world.use("a", text="x")
+    leases = world.pool.root.layout.leases
+    (leases / "directory").mkdir()
+    (leases / "link").symlink_to(leases / "directory")
+    world.clock.advance(minutes=11)
+    assert [step.error for step in sweep(world.pool, deep=True).steps] == [None]
+    assert world.record("a").is_backed_up

@@ -99,7 +99,7 @@ def test_a_volume_pinned_while_it_is_being_evicted_stays(tmp_path: Path) -> None
 
     world.pool.events.subscribe(pin)
     with pytest.raises(NotBackedUp, match="pinned"):
-        world.pool.capacity.evict(record)
+        world.pool.capacity.evict(record.id)
     assert world.is_on_disk("a")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.core.errors import VolumeHeld
+from provisioner.core.errors import VolumeError, VolumeHeld
 from provisioner.core.record import State
 from provisioner.core.session import VOLUME_VARIABLE
 from provisioner.maintenance.sweep import sweep
@@ -141,6 +141,26 @@ def test_those_whom_a_killed_server_left_behind_are_shown_as_the_holder(
     for record in (listed, pool.find("a")):
         assert record.state is State.STOPPED
         assert pool.holder(record) is None
+
+
+def test_an_acquire_that_fails_leaves_their_volume_refused_to_the_next(
+    pool: Pool, left_behind: list[subprocess.Popen[bytes]]
+) -> None:
+    with running(HOLDER, str(pool.settings.root), "a") as other:
+        process = living_in(Path(line_of(other)))
+        left_behind.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        kill(other)
+
+    def fail(step: str) -> None:
+        if step == "leased":
+            raise OSError("the disk does not answer")
+
+    failing = Pool(pool.settings, on_step=fail)
+    with pytest.raises(VolumeError, match="cannot be used"):
+        acquire(failing)
+    assert f"processes {process.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
 
 
 def test_their_volume_keeps_its_name(

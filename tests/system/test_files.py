@@ -67,3 +67,11 @@ def test_two_writers_at_once_both_succeed_and_the_last_one_counts(tmp_path: Path
         assert path.read_bytes() == b"first"
     assert path.read_bytes() == b"last"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_directory_where_the_file_is_written_aside_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    (tmp_path / ".file.new" / "anything").mkdir(parents=True)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]

@@ -86,6 +86,19 @@ def test_a_released_lease_is_free_at_once_and_names_no_holder(path: Path) -> Non
     again.release()
 
 
+def test_a_lease_put_back_still_names_the_holder_that_was_killed(path: Path) -> None:
+    killed = Holder.this_process(Purpose.KERNEL, NOW, "theirs")
+    path.write_bytes(killed.to_json())
+    taken(path).put_back()
+    again = taken(path)
+    assert again.previous == killed
+    again.release()
+    for _ in range(2):
+        clean = taken(path)
+        assert clean.previous is None
+        clean.put_back()
+
+
 def test_a_lease_that_cannot_be_read_is_not_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,10 +147,18 @@ def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress)
 def _started(connection: Connection) -> subprocess.Popen[bytes]:
     path = [os.path.abspath(entry) for entry in sys.path if entry]
     return subprocess.Popen(
-        [sys.executable, "-c", _START, *path],
+        [sys.executable, *_interpreter_flags(), "-c", _START, *path],
         stdin=connection.fileno(),
         stdout=subprocess.DEVNULL,
     )
+
+
+def _interpreter_flags() -> list[str]:
+    """Return the options that keep this interpreter from its environment and its user's packages, if it has any."""
+    if sys.flags.isolated:
+        return ["-I"]
+    flags = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
+    return [flag for flag, is_set in flags.items() if is_set]
 
 
 def _sent_settings(settings: VolumePool) -> dict[str, Any]:
@@ -195,7 +203,10 @@ def _outcome(
 
 def _is_wanted(leases: Path, pid: int) -> bool:
     """Return whether a kernel waits for a lease that the process `pid` holds."""
-    holders = map(holder_of, wanted_leases(leases))
+    try:
+        holders = list(map(holder_of, wanted_leases(leases)))
+    except OSError:  # the root has vanished; the child reports it
+        return False
     return any(holder is not None and holder.pid == pid for holder in holders)
 
 
@@ -217,12 +228,17 @@ def main() -> None:
     cancel = threading.Event()
     threading.Thread(target=_await_cancel, args=(parent, cancel), daemon=True).start()
     log.addHandler(parent)
-    pool = Pool(VolumePool(**settings))
-    pool.events.subscribe(parent.send_event)
     try:
+        pool = Pool(VolumePool(**settings))
+        pool.events.subscribe(parent.send_event)
         outcome = work(pool, cancel, parent.progress)
-    except (VolumeError, OSError) as error:
+    except VolumeError as error:
         outcome = error
+    except OSError as error:  # not itself: a subclass with its own __init__ cannot be unpickled
+        outcome = OSError(error.errno, error.strerror or str(error), error.filename)
+    except Exception as error:
+        log.exception("The work of a child process failed")
+        outcome = RuntimeError(f"{type(error).__name__}: {error}")
     parent.send_progress()
     parent.send("outcome", outcome)
 
@@ -230,8 +246,9 @@ def main() -> None:
 def _await_cancel(parent: _Parent, cancel: threading.Event) -> None:
     """Cancel the work when the parent says so or has died; after its death this process ends soon in any case."""
     try:
-        parent.receive()
-        cancel.set()
+        while True:
+            parent.receive()
+            cancel.set()
     except (EOFError, OSError):
         cancel.set()
         time.sleep(_STOP_SECONDS)

@@ -58,8 +58,7 @@ class Maintenance(Background):
         part = _FIRST
         while not self._cancel.wait(self._pause(part).total_seconds()):
             if self._settings().sweep_interval is not None:
-                self._sweep()
-                part = 1.0
+                part = 1.0 if self._sweep() else _FIRST
 
     def _pause(self, part: float) -> timedelta:
         interval = self._settings().sweep_interval
@@ -67,11 +66,13 @@ class Maintenance(Background):
             return _RECHECK
         return interval * part * random.uniform(1 - _JITTER, 1 + _JITTER)
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> bool:
+        """Sweep once; return False if the sweep ended early and the rest should be done soon."""
         try:
             report = sweep_in_child(self._pool, self._cancel)
         except Cancelled as error:
             self._log.info("The sweep ended early: %s", error)
+            return False
         except (VolumeError, OSError) as error:
             self._log.warning("The sweep failed and is tried again: %s", error)
         except Exception:  # noqa: BLE001 - one sweep that fails must not end all sweeps
@@ -83,3 +84,4 @@ class Maintenance(Background):
                     "%s %r (%s): %s", step.action.value, step.session, step.reason, outcome
                 )
             self._swept(report)
+        return True

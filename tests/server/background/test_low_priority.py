@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from provisioner.core.errors import BackupFailed, Cancelled, VolumeHeld
 from provisioner.core.event import Event, Kind
 from provisioner.core.policy import Action
+from provisioner.core.progress import no_progress
 from provisioner.core.record import BackupRecord
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
@@ -353,3 +355,68 @@ def _lives(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+# -- what the parent and its child have in common ----------------------------------------------------------------------
+
+ISOLATED = """
+import sys, threading
+from provisioner.pool.pool import Pool
+from provisioner.server.background.low_priority import sweep_in_child
+from provisioner.settings.pool import VolumePool
+pool = Pool(VolumePool(root=sys.argv[1]))
+print(sweep_in_child(pool, threading.Event()).skipped)
+"""
+
+
+@pytest.mark.parametrize("flag", ["-I", "-E"])
+def test_an_interpreter_that_ignores_its_environment_has_a_child_that_does_so_too(
+    pool: Pool, tmp_path: Path, flag: str
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "json.py").write_text("raise SystemExit('a file of somebody else')")
+    done = subprocess.run(
+        [sys.executable, flag, "-c", ISOLATED, str(tmp_path / "root")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+
+
+def test_a_sweep_in_a_child_deletes_what_it_prunes_and_puts_changed_files_back(pool: Pool) -> None:
+    pool.settings.prune_after = timedelta(seconds=0.1)
+    kept, changed = stopped(pool, "kept"), stopped(pool, "changed")
+    for volume in (kept, changed):
+        pool.back_up(volume)
+    path = pool.path(pool.find("changed"))
+    (path / "large").write_text("changed in a terminal")
+    time.sleep(0.2)
+    sweep_in_child(pool, threading.Event())
+    assert os.listdir(pool.root.layout.trash) == []
+    assert not pool.path(pool.find("kept")).exists()
+    assert (path / "large").read_text() == "changed in a terminal"
+
+
+class OddError(OSError):
+    """An error that cannot be unpickled: it does not keep the arguments of its constructor."""
+
+    def __init__(self, one: str, two: str, three: str) -> None:
+        super().__init__(5, one + two + three)
+
+
+def fail_oddly(pool: Pool, cancel: threading.Event, progress: object) -> None:
+    raise OddError("it ", "is ", "odd")
+
+
+def fail_badly(pool: Pool, cancel: threading.Event, progress: object) -> None:
+    raise ValueError("a fault of the program")
+
+
+def test_what_a_child_raises_is_raised_here_with_its_own_words(pool: Pool) -> None:
+    with pytest.raises(OSError, match="it is odd"):
+        low_priority._run(fail_oddly, pool, threading.Event(), no_progress)
+    with pytest.raises(RuntimeError, match="ValueError: a fault of the program"):
+        low_priority._run(fail_badly, pool, threading.Event(), no_progress)
