@@ -14,12 +14,11 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado.web import HTTPError
 
 from provisioner.kernel import upstream
 from provisioner.kernel.provisioner import VolumeProvisioner
-from tests.support.kernels import MUTE, install
+from tests.support.kernels import MUTE, install, server_kernels
 
 SOON = 20.0
 
@@ -66,7 +65,7 @@ def test_forget_failed_start_is_needed(slow: type[Slow]) -> None:
 
     async def test() -> None:
         slow.go.set()
-        kernels: Any = AsyncMappingKernelManager()  # type: ignore[no-untyped-call]
+        kernels: Any = server_kernels()
         with pytest.raises(ValueError, match="no"):
             await kernels.start_kernel(kernel_name="mute")
         (kernel_id,) = kernels._pending_kernels
@@ -131,7 +130,7 @@ def test_require_wanted_must_raise_a_cancelled_error(slow: type[Slow]) -> None:
 
 def test_mark_active_is_needed(slow: type[Slow]) -> None:
     async def test() -> None:
-        kernels: Any = AsyncMappingKernelManager(  # type: ignore[no-untyped-call]
+        kernels: Any = server_kernels(
             use_pending_kernels=True, cull_idle_timeout=60, cull_interval=3600
         )
         kernel_id = await kernels.start_kernel(kernel_name="mute")

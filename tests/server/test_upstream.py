@@ -19,7 +19,6 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.kernelmanager import (
-    AsyncMappingKernelManager,
     ServerKernelManager,
 )
 from jupyter_server.services.sessions.sessionmanager import SessionManager
@@ -27,7 +26,7 @@ from tornado import web
 from traitlets import TraitError
 
 from provisioner.server import upstream
-from tests.support.kernels import MUTE, install
+from tests.support.kernels import MUTE, install, server_kernels
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -70,16 +69,11 @@ def launched_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[LocalProvisio
     return choose
 
 
-def new_manager(**traits: Any) -> Any:
-    """Return the kernel manager of a server."""
-    return AsyncMappingKernelManager(**traits)  # type: ignore[no-untyped-call]  # jupyter_server's
-
-
 @asynccontextmanager
 async def managing(*, pending: bool) -> AsyncIterator[Any]:
     """Run the kernel manager of a server for as long as the block lasts."""
     Held.released, Held.is_waiting, Held.cleanups = asyncio.Event(), False, 0
-    manager = new_manager(use_pending_kernels=pending)
+    manager = server_kernels(use_pending_kernels=pending)
     try:
         yield manager
     finally:
@@ -115,7 +109,7 @@ def test_an_extension_cannot_read_the_default_manager_classes_when_it_has_to_cho
 
 
 def test_starts_are_pending_only_if_configured() -> None:
-    assert new_manager().use_pending_kernels is False
+    assert server_kernels().use_pending_kernels is False
 
 
 def test_a_server_cannot_end_a_start_that_is_not_pending(launched_by: Any) -> None:
@@ -239,7 +233,7 @@ def test_the_environment_of_a_kernel_is_made_without_its_sessions_type_and_drive
         "path",
         "name",
     }
-    manager: Any = SessionManager(kernel_manager=new_manager(root_dir="/"))  # type: ignore[no-untyped-call]  # jupyter_server's
+    manager: Any = SessionManager(kernel_manager=server_kernels(root_dir="/"))  # type: ignore[no-untyped-call]  # jupyter_server's
     paths = ("etc/uuid", "RTC:etc/uuid", "s3:etc/uuid")
     names = {manager.get_kernel_env(path, "a.ipynb")["JPY_SESSION_NAME"] for path in paths}
     assert names == {"/etc/a.ipynb", "/a.ipynb"}, "both drives have become the same path"

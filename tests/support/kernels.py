@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
 from provisioner.core.record import State
 from provisioner.core.session import SESSION_VARIABLE
@@ -25,6 +26,21 @@ REAL = "python3-volume"
 
 MUTE = ["sleep", "600"]
 """The command line of a kernel that runs and never answers."""
+
+
+def server_kernels(**traits: Any) -> Any:
+    """Return the kernel manager of a Jupyter server.
+
+    Its ZeroMQ context is left to the end of the process: `MultiKernelManager.__del__` would wait, in the midst of
+    whichever test the garbage is collected in, for sockets that nobody closes.
+    """
+    manager = AsyncMappingKernelManager(**traits)  # type: ignore[no-untyped-call]  # jupyter_server's
+    _contexts.append(manager.context)
+    manager._created_context = False
+    return manager
+
+
+_contexts: list[Any] = []
 
 
 def install(name: str, argv: list[str], language: str = "none", /, **options: object) -> Path:
