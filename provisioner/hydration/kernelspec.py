@@ -224,6 +224,9 @@ def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:
         or its kernels cannot start.
     """
     found = kernelspec(name)
+    if not found.content:
+        path = found.directory / "kernel.json"
+        raise ConfigError(f"kernel.json of {name!r} cannot be read; correct or remove {path}.")
     if found.misfit is not None:
         raise ConfigError(found.misfit)
     if not found.stanza.gives_volume:

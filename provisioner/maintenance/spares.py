@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from threading import Event
 
-from provisioner.core.errors import VolumeHeld
+from provisioner.core.errors import ConfigError, VolumeHeld
 from provisioner.core.progress import StepProgress
 from provisioner.core.record import Record, Spare
 from provisioner.hydration.environment import Environment
@@ -62,7 +62,13 @@ def warm(
         Nothing half-made is left behind. A kernelspec whose kernels get no volume gets no spares.
     """
     if wanted:
-        volume_kernelspec(kernelspec)
+        try:
+            volume_kernelspec(kernelspec)
+        except ConfigError as error:
+            reason = str(error).rstrip(".")
+            raise ConfigError(
+                f"{reason}. No session could claim its spares: correct VolumePool.spares."
+            ) from error
     options, launch = declared(kernelspec, os.environ if env is None else env)
     drifted = [r for r in pool.catalog.spares(kernelspec) if _has_drifted(pool, r, options, launch)]
     made = 0

@@ -28,7 +28,7 @@ from provisioner.system.forks import Descriptor
 _WANTED = ".wanted"
 """The suffix of the file beside a lease that asks its holder to give it up."""
 
-_GRACE = 0.05
+_GRACE = 0.3
 """Seconds for which `take` tries again in any case: `is_held` in another process takes the lock for microseconds."""
 
 

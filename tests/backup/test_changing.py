@@ -80,7 +80,7 @@ def test_unreadable_files_and_directories_are_named_and_make_the_backup_partial(
     (top / "closed" / "inside").write_bytes(b"x")
     (top / "secret").write_bytes(b"x")
     (top / "readable").write_bytes(b"r")
-    for path in (tmp_path, top, top / "closed", top / "secret", *tmp_path.parents[:2]):
+    for path in (tmp_path, top, top / "closed", top / "secret", *tmp_path.parents[:3]):
         os.chmod(path, 0o755)
     archive = tmp_path / "archive"
     archive.touch()
