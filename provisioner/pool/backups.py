@@ -164,29 +164,24 @@ class Backups:
         VolumeNotFound
             If there is none.
         """
-        for backup in self.list():
-            if backup.name == name:
-                return backup
-        raise VolumeNotFound(
-            f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
-        )
+        found = next((backup for backup in self.list() if backup.name == name), None)
+        if found is None:
+            raise VolumeNotFound(
+                f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
+            )
+        return found
 
     def choose(self, record: Record, name: str | None = None) -> BackupRecord:
         """Return the backup of a volume that has this name, or the newest whole one (`RestoreFailed` if none)."""
         if name is None:
-            newest = self.stored.newest(record)
-            if newest is not None:
-                return newest
-            raise RestoreFailed(
-                f"The volume of {record.session!r} has no backup to bring back; "
-                "`jupyter volumes backups` lists those there are."
-            )
-        for backup in self.list(record.id):
-            if backup.name == name:
-                return backup
-        raise RestoreFailed(
-            f"{name!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
-        )
+            found = self.stored.newest(record)
+            missing = f"The volume of {record.session!r} has no backup to bring back"
+        else:
+            found = next((backup for backup in self.list(record.id) if backup.name == name), None)
+            missing = f"{name!r} is no backup of {record.session!r}"
+        if found is None:
+            raise RestoreFailed(f"{missing}; `jupyter volumes backups` lists those there are.")
+        return found
 
     def summary(self, backup: BackupRecord) -> Manifest:
         """Return the manifest of a backup; reads its end only."""
