@@ -17,6 +17,7 @@ from provisioner.core.errors import HydrationFailed
 from provisioner.hydration.steps.python.owners import OWNER_FILE, Owner
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
 from tests.support.overlaid import Server, Volume, site_packages
+from tests.support.starts import run
 from tests.support.wheels import unpack
 
 PACKAGES = site_packages()
@@ -225,7 +226,7 @@ def test_two_pythons_started_at_once_get_one_environment_each(
 
         def hydrate(turn: Volume, together: threading.Barrier = together) -> None:
             together.wait()
-            turn.hydrate()
+            run([turn.overlay], turn.place, turn.launch)
 
         threads = [threading.Thread(target=hydrate, args=(turn,)) for turn in both]
         for thread in threads:
