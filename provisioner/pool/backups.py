@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from provisioner.backup.format.manifest import Manifest
 from provisioner.core import policy
 from provisioner.core.errors import (
     BackupFailed,
@@ -24,9 +24,12 @@ from provisioner.core.record import BackupRecord, Record
 from provisioner.pool import fingerprint
 from provisioner.pool.leases import Leased, Leases
 from provisioner.pool.root import Root
-from provisioner.pool.stored import StoredBackups
 from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
+
+if TYPE_CHECKING:
+    from provisioner.backup.format.manifest import Manifest
+    from provisioner.pool.stored import StoredBackups
 
 
 class Backups:
@@ -46,6 +49,9 @@ class Backups:
 
     def at(self, destination: str) -> StoredBackups:
         """Return the backups stored at a destination."""
+        # Imported here: a start that needs no backup does not load the archive's code.
+        from provisioner.pool.stored import StoredBackups
+
         return StoredBackups(
             self._root.layout, self._root.registry, destination, self._root.on_step
         )

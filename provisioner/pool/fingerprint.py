@@ -14,15 +14,15 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from provisioner.backup.format.exclusion import Exclusions
-from provisioner.backup.tally import Tally
-from provisioner.backup.tree import Directory, walk
 from provisioner.core.errors import BackupFailed
 from provisioner.system.files import replace_file
 from provisioner.system.layout import STATE_DIRECTORY, state_directory
 from provisioner.system.removal import remove
+
+if TYPE_CHECKING:
+    from provisioner.backup.tree import Directory
 
 _NAME = "sealed"
 _MAX_BYTES = 1 << 20
@@ -87,6 +87,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _digest(volume: Path, exclude: Iterable[str]) -> str:
+    # Imported here: a start takes no fingerprint, and does not load the archive's code.
+    from provisioner.backup.format.exclusion import Exclusions
+    from provisioner.backup.tally import Tally
+    from provisioner.backup.tree import walk
+
     digest, tally = hashlib.sha256(), Tally()
     for directory in walk(volume, Exclusions(exclude), tally):
         digest.update(b"%d %s\0" % (directory.status.st_mode, directory.path))

@@ -9,7 +9,6 @@ from typing import Any
 
 from provisioner.core.event import Event, Kind
 from provisioner.core.record import Record
-from provisioner.pool import stored
 from provisioner.pool.hub import Hub
 from provisioner.pool.trash import Trash
 from provisioner.registry import rebuild
@@ -116,6 +115,9 @@ class Root:
 
     def _find_backups(self, registry: Registry) -> None:
         """Enter the backups into a table that is being rebuilt; one destination out of reach does not prevent it."""
+        # Imported here: a start that rebuilds no table does not load the archive's code.
+        from provisioner.pool import stored
+
         for destination in self.settings.destinations:
             try:
                 stored.enter_all(registry, destination)
