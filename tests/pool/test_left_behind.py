@@ -43,6 +43,19 @@ def left_behind() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.communicate()
 
 
+def left_by_a_killed_server(
+    pool: Pool, left_behind: list[subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes]:
+    """Start a process in the volume of a server that is then killed."""
+    with running(HOLDER, str(pool.settings.root), "a") as server:
+        process = living_in(Path(line_of(server)))
+        left_behind.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        kill(server)
+    return process
+
+
 def test_processes_left_behind_keep_the_volume_in_use_and_are_named(
     pool: Pool, left_behind: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -123,12 +136,7 @@ def test_those_whom_a_killed_server_left_behind_keep_the_volume_from_the_next(
 def test_those_whom_a_killed_server_left_behind_are_shown_as_the_holder(
     pool: Pool, left_behind: list[subprocess.Popen[bytes]]
 ) -> None:
-    with running(HOLDER, str(pool.settings.root), "a") as other:
-        process = living_in(Path(line_of(other)))
-        left_behind.append(process)
-        assert process.stdout is not None
-        process.stdout.readline()
-        kill(other)
+    process = left_by_a_killed_server(pool, left_behind)
     (listed,) = pool.volumes()
     for record in (listed, pool.find("a")):
         assert record.state is State.ACTIVE
@@ -146,12 +154,7 @@ def test_those_whom_a_killed_server_left_behind_are_shown_as_the_holder(
 def test_an_acquire_that_fails_leaves_their_volume_refused_to_the_next(
     pool: Pool, left_behind: list[subprocess.Popen[bytes]]
 ) -> None:
-    with running(HOLDER, str(pool.settings.root), "a") as other:
-        process = living_in(Path(line_of(other)))
-        left_behind.append(process)
-        assert process.stdout is not None
-        process.stdout.readline()
-        kill(other)
+    process = left_by_a_killed_server(pool, left_behind)
 
     def fail(step: str) -> None:
         if step == "leased":
@@ -168,12 +171,7 @@ def test_their_volume_keeps_its_name(
 ) -> None:
     other = acquire(pool, "b")
     pool.release(other)
-    with running(HOLDER, str(pool.settings.root), "a") as holder:
-        process = living_in(Path(line_of(holder)))
-        left_behind.append(process)
-        assert process.stdout is not None
-        process.stdout.readline()
-        kill(holder)
+    process = left_by_a_killed_server(pool, left_behind)
     assert pool.rename("b", "a") is None
     assert f"processes {process.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
     process.kill()
