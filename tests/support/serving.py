@@ -111,7 +111,8 @@ class Place:
         spec["display_name"] = name
         spec["metadata"]["kernel_provisioner"]["config"] = config
         directory = self.home / "data" / "kernels" / name
-        directory.mkdir(parents=True)
+        # A fixture of a module is made again where workers share its tests.
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "kernel.json").write_text(json.dumps(spec))
         return name
 

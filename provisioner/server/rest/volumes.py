@@ -142,13 +142,15 @@ class Volumes:
         policy: Policy | None,
         running: Mapping[str, Running],
     ) -> View:
+        is_active = record.state is State.ACTIVE
         return View(
             record=record,
             path=self._pool.path(record),
             backup=newest,
             due=_NEVER if policy is None else due(record, policy),
-            holder=self._pool.holder(record) if record.state is State.ACTIVE else None,
-            running=running.get(record.id, _NOTHING),
+            holder=self._pool.holder(record) if is_active else None,
+            # A kernel that has just ended is still known here for a moment.
+            running=running.get(record.id, _NOTHING) if is_active else _NOTHING,
             notebook=api_path.to_api(record.session, self._top),
         )
 
