@@ -39,12 +39,8 @@ class VolumeProvisioner(LauncherWrapper):
 
     def __init__(self, **kwargs: Any) -> None:
         """Take kernel.json's options; `pre_launch` raises what is wrong with them, because it can clean up."""
-        own = {
-            name: kwargs.pop(name)
-            for name in ("parent", "kernel_id", "kernel_spec")
-            if name in kwargs
-        }
-        super().__init__(**own)
+        given = ("parent", "kernel_id", "kernel_spec")
+        super().__init__(**{name: kwargs.pop(name) for name in given if name in kwargs})
         self.options = KernelOptions(config=self.config)
         self._fault: ConfigError | None = None
         try:
