@@ -80,7 +80,7 @@ def test_a_fuzzer_finds_no_server_error_and_no_answer_that_is_not_described(
         "--generation-deterministic",
         "--phases=examples,coverage,fuzzing",
         "--request-timeout=20",
-        "--suppress-health-check=all",  # they judge how fast this machine is
+        "--suppress-health-check=filter_too_much",  # the few ids that exist leave few examples
         "--no-color",
     ]
     done = subprocess.run(
