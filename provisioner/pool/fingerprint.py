@@ -56,8 +56,11 @@ def has_changed(volume: Path) -> bool:
 
     A volume without its state directory, which every volume has, counts as changed.
     """
-    if not os.path.isdir(volume):
-        return False
+    # The second look is for a volume that was renamed meanwhile: another process is deleting it.
+    return os.path.isdir(volume) and _differs(volume) and os.path.isdir(volume)
+
+
+def _differs(volume: Path) -> bool:
     if not os.path.isdir(state_directory(volume)):
         return True
     content = _read(state_directory(volume) / _NAME)
@@ -66,7 +69,7 @@ def has_changed(volume: Path) -> bool:
     try:
         return _digest(volume, content["exclude"]) != str(content["digest"])
     except (KeyError, TypeError, BackupFailed):
-        return os.path.isdir(volume)
+        return True
 
 
 def _read(path: Path) -> dict[str, Any] | None:

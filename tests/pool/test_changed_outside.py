@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from provisioner.core.errors import NotBackedUp, VolumeHeld
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
+from provisioner.pool import fingerprint
 from provisioner.pool.fingerprint import has_changed
 from provisioner.pool.pool import Pool
 from provisioner.system.layout import state_directory
@@ -47,6 +48,26 @@ def put_away(world: World) -> None:
     """Leave a prune half done, as a killed process does."""
     world.pool.files.trash.take(world.path("a"), look=True)
     world.pool.root.registry.volumes.mark_pruned(world.record("a").id)
+
+
+def test_a_volume_that_another_process_deletes_meanwhile_does_not_count_as_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the sweep would count up its generation, and no backup would be of that."""
+    backed_up(world)
+    put_away(world)
+    digest = fingerprint._digest
+
+    def deleted_while_it_is_read(volume: Path, exclude: Iterable[str]) -> str:
+        doomed = volume.rename(volume.with_name(volume.name + ".doomed"))
+        (doomed / "text").unlink()
+        return digest(doomed, exclude)
+
+    monkeypatch.setattr(fingerprint, "_digest", deleted_while_it_is_read)
+    before = world.record("a").generation
+    sweep(world.pool)
+    assert world.record("a").generation == before
+    assert world.pool.files.trash.waiting() == []
 
 
 def add(path: Path) -> None:
