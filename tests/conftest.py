@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.pool.pool import Pool
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import VolumePool, load_settings
 from tests.support.kernels import MUTE, install
 from tests.support.signals import take_back_signals

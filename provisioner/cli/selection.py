@@ -9,8 +9,7 @@ from provisioner.cli.settings import settings_of
 from provisioner.core.errors import VolumeNotFound
 from provisioner.core.record import Record
 from provisioner.core.session import Clues, checked, choose
-from provisioner.pool.pool import Pool
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings import notebook
 
 

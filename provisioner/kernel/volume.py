@@ -21,8 +21,7 @@ from provisioner.core.session import Session, Source
 from provisioner.hydration.environment import Environment
 from provisioner.hydration.step import Launch
 from provisioner.pool.kernels import Acquired
-from provisioner.pool.pool import Pool
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings import notebook
 from provisioner.settings.options import KernelOptions
 from provisioner.settings.pool import load_settings

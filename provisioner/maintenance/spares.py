@@ -7,7 +7,6 @@ A spare takes a slot of the pool like any volume, and is evicted first.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from threading import Event
 
 from provisioner.core.errors import ConfigError, VolumeHeld
@@ -30,7 +29,6 @@ def warm(
     *,
     progress: StepProgress,
     cancel: Event,
-    env: Mapping[str, str] | None = None,
 ) -> int:
     """Make hydrated spares of a kernelspec until `wanted` are ready; blocks, so call it in a thread.
 
@@ -39,8 +37,6 @@ def warm(
 
     Parameters
     ----------
-    pool
-        The pool.
     kernelspec
         The kernelspec's name.
     wanted
@@ -49,8 +45,6 @@ def warm(
         Called with what the hydrations do.
     cancel
         Ends the call; a half-made spare is deleted.
-    env
-        The environment that kernels are started with; this process's by default.
 
     Returns
     -------
@@ -69,7 +63,7 @@ def warm(
             raise ConfigError(
                 f"{reason}. No session could claim its spares: correct VolumePool.spares."
             ) from error
-    options, launch = declared(kernelspec, os.environ if env is None else env)
+    options, launch = declared(kernelspec, os.environ)
     drifted = [r for r in pool.catalog.spares(kernelspec) if _has_drifted(pool, r, options, launch)]
     made = 0
     while not cancel.is_set():

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,7 @@ _DEEP_EVERY = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Step:
-    """One action of a sweep on one volume, done or planned.
-
-    Parameters
-    ----------
-    action
-        The action.
-    session, volume
-        The session and the id of the volume.
-    reason
-        Why, in a few words.
-    error
-        What went wrong, in one line; None if nothing did.
-    """
+    """One action of a sweep on one volume, named by session and id; with what went wrong, unless it only is planned."""
 
     action: Action
     session: str
@@ -52,24 +40,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """What one sweep did.
-
-    Parameters
-    ----------
-    steps
-        In the order in which they were done.
-    repaired
-        The differences between disk and table that the sweep settled, a line each.
-    seconds
-        How long the sweep took.
-    skipped
-        Whether another process was sweeping this root, so that nothing was done.
-    """
+    """What one sweep did: its steps in their order, and how many seconds it took."""
 
     steps: tuple[Step, ...] = ()
     repaired: tuple[str, ...] = ()
+    """The differences between disk and table that the sweep settled, a line each."""
     seconds: float = 0.0
     skipped: bool = False
+    """Whether another process was sweeping this root, so that nothing was done."""
 
 
 def sweep(
@@ -83,8 +61,6 @@ def sweep(
 
     Parameters
     ----------
-    pool
-        The pool.
     cancel
         Ends the sweep within a second; the next sweep does what this one did not finish.
     dry_run
@@ -95,16 +71,18 @@ def sweep(
     began = time.monotonic()
     stop = cancel or threading.Event()
     if dry_run:
-        return Report(tuple(planned(pool)), seconds=time.monotonic() - began)
-    lock = locks.try_lock(pool.root.layout.root / "sweep.lock")
+        return Report(tuple(_planned(pool)), seconds=time.monotonic() - began)
+    root = pool.root.layout.root
+    lock = locks.try_lock(root / "sweep.lock")
     if lock is None:
         return Report(skipped=True, seconds=time.monotonic() - began)
     with locks.unlocking(lock):
         repaired = pool.differences.finish_interrupted(stop)
-        if deep or (deep is None and _is_deep_due(pool)):
+        stamp = root / "sweep.stamp"
+        if deep or (deep is None and _is_deep_due(stamp, pool.clock())):
             repaired += pool.differences.settle_disk(stop)
             pool.backups.drop_aged()
-            _stamp(pool).touch(mode=0o600)
+            stamp.touch(mode=0o600)
         steps = tuple(_carry_out(pool, stop))
         # Not in a thread: a process may end with its sweep.
         pool.files.empty_trash(stop)
@@ -112,8 +90,7 @@ def sweep(
     return Report(steps, tuple(repaired), time.monotonic() - began)
 
 
-def planned(pool: Pool) -> Iterator[Step]:
-    """Yield what a sweep would do now, without doing it."""
+def _planned(pool: Pool) -> Iterator[Step]:
     for record in pool.catalog.to_do(pool.clock()):
         step = _next_step(pool, record)
         if step is not None:
@@ -176,13 +153,9 @@ def _do(pool: Pool, step: Step, cancel: threading.Event) -> Step:
     return step
 
 
-def _stamp(pool: Pool) -> Path:
-    return pool.root.layout.root / "sweep.stamp"
-
-
-def _is_deep_due(pool: Pool) -> bool:
+def _is_deep_due(stamp: Path, now: datetime) -> bool:
     try:
-        stamp = _stamp(pool).stat().st_mtime
+        last = stamp.stat().st_mtime
     except FileNotFoundError:
         return True
-    return abs(pool.clock().timestamp() - stamp) >= _DEEP_EVERY.total_seconds()
+    return abs(now.timestamp() - last) >= _DEEP_EVERY.total_seconds()

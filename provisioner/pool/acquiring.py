@@ -11,6 +11,7 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.core.errors import DiskFull, PoolDisabled, VolumeError
@@ -33,61 +34,58 @@ from provisioner.system.lease import Purpose
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+@dataclass(eq=False)
 class Acquiring:
-    """Acquires volumes for kernels of this process.
+    """Acquires volumes for kernels of this process."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    catalog, files, backups
-        What is known of volumes and lies on disk.
-    capacity
-        Gives a new volume its slot.
-    restoring
-        Brings a pruned volume back.
-    kernels
-        What this process uses volumes for already.
-    differences
-        Undoes an acquire that failed.
-    """
-
-    def __init__(
-        self,
-        root: Root,
-        catalog: Catalog,
-        files: Files,
-        backups: Backups,
-        capacity: Capacity,
-        restoring: Restoring,
-        kernels: Kernels,
-        differences: Differences,
-    ) -> None:
-        self._root = root
-        self._catalog = catalog
-        self._files = files
-        self._backups = backups
-        self._capacity = capacity
-        self._restoring = restoring
-        self._kernels = kernels
-        self._differences = differences
+    _root: Root
+    _catalog: Catalog
+    _files: Files
+    _backups: Backups
+    _capacity: Capacity
+    _restoring: Restoring
+    _kernels: Kernels
+    _differences: Differences
 
     def acquire(
         self,
         session: str,
         kernelspec: str,
+        *,
         kernel: str,
-        purpose: Purpose,
-        cancel: threading.Event,
+        purpose: Purpose = Purpose.KERNEL,
+        cancel: threading.Event | None = None,
     ) -> Acquired:
-        """Return the volume of a session, leased to this process, its files on disk (see `Pool.acquire`)."""
+        """Return the volume of `session`, leased to this process, its files on disk.
+
+        If this raises, it has given back what it took. A volume already in use by this process is shared.
+
+        Parameters
+        ----------
+        session
+            A name that `session.choose` accepted.
+        kernelspec
+            The name of the kernelspec; kept with the volume, for its policy.
+        kernel
+            The kernel's id, or another name for this use; unique among the uses of the volume.
+        purpose
+            What the lease is held for.
+        cancel
+            Ends a wait.
+
+        Raises
+        ------
+        BadSession, PoolDisabled, RootUnusable, RegistryUnusable, PoolFull, VolumeHeld, DiskFull, Cancelled
+            Each with one line that says what to do.
+        """
         began = time.monotonic()
+        cancel = cancel or threading.Event()
         try:
             checked(session, "the caller")
             while True:
                 record, is_new = self._record_for(session, kernelspec, cancel)
                 with self._undoing(record, is_new), self._kernels.door(record.id, cancel):
-                    acquired = self._enter(record, kernelspec, kernel, purpose, cancel, is_new)
+                    acquired = self._enter(record, kernelspec, kernel, purpose, cancel)
                 if acquired is not None:
                     waited = time.monotonic() - began
                     self._root.emit(
@@ -95,7 +93,10 @@ class Acquiring:
                     )
                     return acquired
         except VolumeError as error:
-            self._emit_refusal(session, kernel, error)
+            details = {"code": error.code, "message": str(error)}
+            self._root.events.emit(
+                Event(Kind.REFUSED, self._root.clock(), session, kernel=kernel, details=details)
+            )
             raise
 
     def _record_for(
@@ -114,13 +115,12 @@ class Acquiring:
         claimed = registry.spares.claim(session, kernelspec, self._root.clock())
         if claimed is not None:
             return claimed, True
-        new_id = layout.new_id()
-
-        def enter() -> Record:
-            most, at = self._root.settings.max_volumes, self._root.clock()
-            return registry.volumes.create(new_id, session, kernelspec, at, most)
-
-        entered = self._capacity.with_room(session, cancel, enter)
+        new_id, slots = layout.new_id(), self._root.settings.max_volumes
+        entered = self._capacity.with_room(
+            session,
+            cancel,
+            lambda: registry.volumes.create(new_id, session, kernelspec, self._root.clock(), slots),
+        )
         return entered, entered.id == new_id
 
     def _enter(
@@ -130,7 +130,6 @@ class Acquiring:
         kernel: str,
         purpose: Purpose,
         cancel: threading.Event,
-        is_new: bool,
     ) -> Acquired | None:
         """Take the lease and make the volume ready; None if the volume was renamed or pruned away meanwhile."""
         volumes, step = self._root.registry.volumes, self._root.on_step
@@ -156,7 +155,7 @@ class Acquiring:
             raise
         self._kernels.add(record.id, lease, kernel, purpose)
         step("acquired")
-        return Acquired(active, path, lease.fd, kernel, is_new)
+        return Acquired(active, path, lease.fd, kernel)
 
     def _ready(self, record: Record, kernel: str, cancel: threading.Event) -> Path:
         """See to it that the volume's files are on disk: there, made, or brought back."""
@@ -210,9 +209,3 @@ class Acquiring:
                 f"The volume of {record.session!r} cannot be used ({error.strerror}: {error.filename}); "
                 "move away what is in the way, or make it yours."
             ) from error
-
-    def _emit_refusal(self, session: str, kernel: str, error: VolumeError) -> None:
-        details = {"code": error.code, "message": str(error)}
-        self._root.events.emit(
-            Event(Kind.REFUSED, self._root.clock(), session, kernel=kernel, details=details)
-        )

@@ -1,4 +1,4 @@
-"""The backups of volumes, as their policy has them: made, listed, verified, and dropped when superfluous."""
+"""The backups of volumes, as their policy has them: made, listed, and dropped when superfluous."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,33 +28,23 @@ from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 
 if TYPE_CHECKING:
-    from provisioner.backup.format.manifest import Manifest
     from provisioner.pool.stored import StoredBackups
 
 
+@dataclass(eq=False)
 class Backups:
-    """The backups of the volumes under one root, wherever they lie.
+    """The backups of the volumes under one root, wherever they lie. They are made under their volume's lease."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    leases
-        The leases, under which backups are made.
-    """
-
-    def __init__(self, root: Root, leases: Leases) -> None:
-        self._root = root
-        self._leases = leases
+    _root: Root
+    _leases: Leases
 
     def at(self, destination: str) -> StoredBackups:
         """Return the backups stored at a destination."""
         # Imported here: a start that needs no backup does not load the archive's code.
         from provisioner.pool.stored import StoredBackups
 
-        return StoredBackups(
-            self._root.layout, self._root.registry, destination, self._root.on_step
-        )
+        root = self._root
+        return StoredBackups(root.layout, root.registry, destination, root.clock, root.on_step)
 
     @property
     def stored(self) -> StoredBackups:
@@ -119,12 +109,13 @@ class Backups:
         )
 
     def _make(self, leased: Leased, path: Path, progress: Progress) -> BackupRecord:
-        record, clock = leased.record, self._root.clock
+        record = leased.record
         own = self._root.settings.policy(record.kernelspec)
         fingerprint.take(path, own.exclude)
-        stored = self.at(own.destination)
         try:
-            made = stored.back_up(record, tuple(own.exclude), clock, leased.cancel, progress)
+            made = self.at(own.destination).back_up(
+                record, tuple(own.exclude), leased.cancel, progress
+            )
         except Cancelled:
             raise
         except (VolumeError, OSError) as error:
@@ -133,7 +124,7 @@ class Backups:
         if made.partial:
             self._note_failure(record, f"the backup {made.name} is partial", "backup-partial")
         self._root.emit(Kind.BACKED_UP, record, backup=made.name, bytes=made.bytes, size=made.size)
-        self.drop_superfluous(record)
+        self._drop_superfluous(record)
         return made
 
     def _note_failure(self, record: Record, reason: str, code: str) -> None:
@@ -163,19 +154,13 @@ class Backups:
         return self._root.registry.backups.all(volume_id)
 
     def named(self, name: str) -> BackupRecord:
-        """Return the backup of that name.
-
-        Raises
-        ------
-        VolumeNotFound
-            If there is none.
-        """
-        found = next((backup for backup in self.list() if backup.name == name), None)
-        if found is None:
-            raise VolumeNotFound(
-                f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
-            )
-        return found
+        """Return the backup of that name (`VolumeNotFound`)."""
+        for backup in self.list():
+            if backup.name == name:
+                return backup
+        raise VolumeNotFound(
+            f"No backup is named {name[:200]!r}; `jupyter volumes backups` lists those there are."
+        )
 
     def choose(self, record: Record, name: str | None = None) -> BackupRecord:
         """Return the backup of a volume that has this name, or the newest whole one (`RestoreFailed` if none)."""
@@ -189,73 +174,35 @@ class Backups:
             raise RestoreFailed(f"{missing}; `jupyter volumes backups` lists those there are.")
         return found
 
-    def summary(self, backup: BackupRecord) -> Manifest:
-        """Return the manifest of a backup; reads its end only."""
-        return self.stored.summary(backup)
-
-    # -- checking and dropping -------------------------------------------------------------------------------
-
-    def verify(
-        self,
-        backup: BackupRecord,
-        *,
-        cancel: threading.Event | None = None,
-        progress: Progress = no_progress,
-    ) -> None:
-        """Read a backup whole; a damaged one (`BackupDamaged`) no longer lets its volume be pruned."""
-        self.stored.verify(backup, self._root.clock(), cancel or threading.Event(), progress)
-
-    def restore_to(
-        self,
-        backup: BackupRecord,
-        into: Path,
-        *,
-        cancel: threading.Event | None = None,
-        progress: Progress = no_progress,
-    ) -> None:
-        """Extract a backup into a directory that does not exist yet; no volume changes."""
-        self.stored.restore_to(backup, into, cancel or threading.Event(), progress)
-
-    def drop(self, backup: BackupRecord) -> None:
-        """Delete a backup."""
-        self.stored.drop(backup)
-
-    def drop_superfluous(self, record: Record) -> Sequence[BackupRecord]:
-        """Delete the backups of a volume that its policy does not keep; return them."""
-        keep = self._root.settings.policy(record.kernelspec).keep
-        gone = policy.superfluous(self.list(record.id), keep, self._root.clock())
-        for backup in gone:
-            try:
-                self.drop(backup)
-            except VolumeError as error:
-                log.warning("An old backup stays for now: %s", error)
-        return gone
+    # -- dropping --------------------------------------------------------------------------------------------
 
     def drop_aged(self) -> None:
         """Delete the backups that their policy keeps no longer because of their age."""
-        policies = self._root.settings.policies()
-        ages = [p.keep.age for p in policies if p.keep.age is not None]
+        ages = [p.keep.age for p in self._root.settings.policies() if p.keep.age is not None]
         if not ages:
             return
         registry = self._root.registry
         for volume_id in registry.backups.volumes_with_aged(self._root.clock() - min(ages)):
             record = registry.volumes.get(volume_id)
             if record is not None:
-                self.drop_superfluous(record)
+                self._drop_superfluous(record)
 
-    def tidy_destinations(self, cancel: threading.Event) -> tuple[str, ...]:
-        """Delete half-made backups of killed processes; enter whole ones that the table does not know.
-
-        Returns
-        -------
-        The names of the backups entered.
-        """
-        entered: tuple[str, ...] = ()
+    def tidy_destinations(self, cancel: threading.Event) -> Sequence[str]:
+        """Tidy each destination (see `StoredBackups.tidy`); return a line for each backup entered into the table."""
+        lines = []
         for destination in self._root.settings.destinations:
             try:
-                stored = self.at(destination)
-                stored.clear(self._root.clock())
-                entered += tuple(stored.reclaim(cancel))
+                entered = self.at(destination).tidy(cancel)
+                lines += [f"{name}: a whole backup, entered" for name in entered]
             except (VolumeError, OSError) as error:
                 log.warning("A backup destination cannot be tidied: %s", error)
-        return entered
+        return lines
+
+    def _drop_superfluous(self, record: Record) -> None:
+        """Delete the backups of a volume that its policy does not keep."""
+        keep = self._root.settings.policy(record.kernelspec).keep
+        for backup in policy.superfluous(self.list(record.id), keep, self._root.clock()):
+            try:
+                self.stored.drop(backup)
+            except VolumeError as error:
+                log.warning("An old backup stays for now: %s", error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,29 +21,15 @@ from provisioner.system.lease import Purpose
 from provisioner.system.processes import processes_of, volumes_with_processes
 
 
+@dataclass(eq=False)
 class Catalog:
-    """Finds, lists and names the volumes under one root.
+    """Finds, lists and names the volumes under one root."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    leases
-        The leases, which say what is in use.
-    """
-
-    def __init__(self, root: Root, leases: Leases) -> None:
-        self._root = root
-        self._leases = leases
+    _root: Root
+    _leases: Leases
 
     def find(self, session: str) -> Record:
-        """Return the volume of a session, by its name, a former name, or its id.
-
-        Raises
-        ------
-        VolumeNotFound
-            Naming the sessions that are nearest.
-        """
+        """Return the volume of a session, by its name, a former name, or its id (`VolumeNotFound`)."""
         registry = self._root.registry
         record = (
             registry.names.find(session)
@@ -51,9 +37,10 @@ class Catalog:
             or registry.volumes.get(session)
         )
         if record is None:
+            near = get_close_matches(session, [r.session for r in registry.volumes.all()], 3)
+            meant = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
             raise VolumeNotFound(
-                f"No volume has the session {session[:200]!r}{self._near(session)}; "
-                "`jupyter volumes list` shows all."
+                f"No volume has the session {session[:200]!r}{meant}; `jupyter volumes list` shows all."
             )
         return self.observed(record)
 
@@ -106,10 +93,9 @@ class Catalog:
 
     def names_of(self, path: str) -> frozenset[str]:
         """Return all names, former ones too, of the volume that is the directory `path`; none if it is no volume."""
-        volume_path = Path(path)
-        if not path or volume_path.parent != self._root.layout.volumes:
+        if not path or Path(path).parent != self._root.layout.volumes:
             return frozenset()
-        return frozenset(self._root.registry.names.of(volume_path.name))
+        return frozenset(self._root.registry.names.of(Path(path).name))
 
     # -- changing what is known of a volume ------------------------------------------------------------------
 
@@ -124,49 +110,25 @@ class Catalog:
         self._root.registry.volumes.set_note(volume_id, note)
 
     def new_spare(self, kernelspec: str, wanted: int) -> Record | None:
-        """Enter a spare that is about to be made; None if the kernelspec has as many as wanted.
-
-        Raises
-        ------
-        PoolFull
-            If there is no free slot.
-        """
-        return self._root.registry.spares.create(
-            layout.new_id(),
-            kernelspec,
-            self._root.clock(),
-            wanted,
-            self._root.settings.max_volumes,
-        )
+        """Enter a spare that is about to be made (`PoolFull`); None if the kernelspec has as many as wanted."""
+        now, slots = self._root.clock(), self._root.settings.max_volumes
+        return self._root.registry.spares.create(layout.new_id(), kernelspec, now, wanted, slots)
 
     def spare_is_ready(self, volume_id: str) -> None:
         """Record that sessions can claim a spare."""
         self._root.registry.spares.set(volume_id, Spare.READY)
 
     def rename(self, old: str, new: str) -> Record | None:
-        """Give the volume of session `old` the name `new`; None if there is none, or `new` is in use.
-
-        A stopped volume that has the new name (its notebook was deleted or overwritten) is not lost: it is
-        renamed `<new> (2)`.
-
-        Raises
-        ------
-        BadSession
-            If the new name cannot be a session's.
-        """
+        """Give the volume of session `old` the name `new` (see `relabel`); None also if there is no such volume."""
         record = self._root.registry.names.find(old)
         return None if record is None else self.relabel(record.id, new)
 
     def relabel(self, volume_id: str, session: str) -> Record | None:
-        """Give a volume a new name; None if another volume in use has it.
+        """Give a volume a new name; None if another volume in use has it, `BadSession` if it is no session's name.
 
-        A stopped volume that has it gets another name in the same transaction, under its lease: a kernel that is
-        started in it at that moment either comes first, and keeps the name, or looks the name up again.
-
-        Raises
-        ------
-        BadSession
-            If it cannot be a session's name.
+        A stopped volume that has it (its notebook was deleted or overwritten) is not lost: it is renamed
+        `<session> (2)` in the same transaction, under its lease. A kernel that is started in it at that moment either
+        comes first, and keeps the name, or looks the name up again.
         """
         checked(session, "its new name")
         while True:
@@ -214,11 +176,6 @@ class Catalog:
     def _is_unheld(self, record: Record) -> bool:
         """Whether a volume's kernel has ended without a record of it; processes of the kernel may live on in it."""
         return record.state is State.ACTIVE and not self._leases.is_held(record)
-
-    def _near(self, session: str) -> str:
-        names = [record.session for record in self._root.registry.volumes.all()]
-        near = get_close_matches(session, names, 3)
-        return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def _as_stopped(record: Record) -> Record:

@@ -36,16 +36,8 @@ class Cause(Enum):
 class Difference:
     """One difference between the disk and the table.
 
-    Parameters
-    ----------
-    cause
-        What is different.
-    volume
-        The id of the volume.
-    path
-        The volume's directory or, of an orphaned lease, its file.
-    session
-        The volume's session; empty if the table does not know it.
+    `path` is the directory of the volume with the id `volume` or, of an orphaned lease, its file; `session` is empty
+    if the table does not know the volume.
     """
 
     cause: Cause
@@ -54,22 +46,14 @@ class Difference:
     session: str = ""
 
 
+@dataclass(eq=False)
 class Differences:
-    """Compares the disk with the table. The sweep, `jupyter volumes doctor` and an eviction settle what it finds.
+    """Compares the disk with the table. The sweep, `jupyter volumes doctor` and an eviction settle what it finds."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    leases, files, backups
-        The parts that settle differences.
-    """
-
-    def __init__(self, root: Root, leases: Leases, files: Files, backups: Backups) -> None:
-        self._root = root
-        self._leases = leases
-        self._files = files
-        self._backups = backups
+    _root: Root
+    _leases: Leases
+    _files: Files
+    _backups: Backups
 
     # -- finding ---------------------------------------------------------------------------------------------
 
@@ -105,9 +89,10 @@ class Differences:
                 yield self._of(Cause.STRAY, record)
         for path in sorted(layout.leases.iterdir()):
             volume_id = owner(path.name)
-            if volume_id in records or volume_id in directories or not _is_file(path):
+            if volume_id in records or volume_id in directories:
                 continue
-            if not is_held(path):
+            # Another program may have put anything there.
+            if path.is_file() and not path.is_symlink() and not is_held(path):
                 yield Difference(Cause.ORPHANED_LEASE, volume_id, path)
 
     def _of(self, cause: Cause, record: Record) -> Difference:
@@ -122,30 +107,22 @@ class Differences:
         are none.
         """
         found = [*self.interrupted(), *self.stale()]
-        was_backing_up = any(
-            name.endswith(".backup") for name in os.listdir(self._root.layout.staging)
-        )
+        staging = os.listdir(self._root.layout.staging)
         # Before anything is written: on a full disk this is what makes room.
         self._files.empty_trash(cancel)
         lines = self._settle_all(found, cancel)
-        if was_backing_up:
-            lines += self._tidy_destinations(cancel)
+        if any(name.endswith(".backup") for name in staging):
+            lines += self._backups.tidy_destinations(cancel)
         self._files.trash.empty(cancel)
         return lines
 
     def settle_disk(self, cancel: threading.Event) -> list[str]:
         """Settle what the comparison of the whole disk shows; return one line for each difference settled."""
         lines = self._settle_all(self.on_disk(), cancel)
-        return lines + self._tidy_destinations(cancel)
+        return [*lines, *self._backups.tidy_destinations(cancel)]
 
     def settle(self, volume_id: str) -> str | None:
-        """Make the record of one volume agree with the disk; return what was settled, in one line.
-
-        Raises
-        ------
-        VolumeHeld
-            If the volume is in use.
-        """
+        """Make the record of one volume agree with the disk; return what was settled, in one line (`VolumeHeld`)."""
         if self._root.registry.volumes.get(volume_id) is None:
             return None
         with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
@@ -192,8 +169,7 @@ class Differences:
         record, volumes = leased.record, self._root.registry.volumes
         path = self._root.layout.volume(record.id)
         if record.generation == 0 and record.spare is not Spare.READY:
-            self._files.trash.take(path)
-            self._files.mark_gone(record, leased.lease)
+            self._files.discard(leased)
             return f"{record.session!r}: was never started, forgotten"
         has_files = path.exists()
         if record.has_files and not has_files:
@@ -208,12 +184,3 @@ class Differences:
             volumes.take_slot(record.id, self._root.clock(), sys.maxsize)
             return f"{record.session!r}: its files are there, marked stopped"
         return None
-
-    def _tidy_destinations(self, cancel: threading.Event) -> list[str]:
-        entered = self._backups.tidy_destinations(cancel)
-        return [f"{name}: a whole backup, entered" for name in entered]
-
-
-def _is_file(path: Path) -> bool:
-    """Whether an entry of the leases' directory can be a lease: another program may have put anything there."""
-    return path.is_file() and not path.is_symlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from provisioner.core.errors import VolumeError
@@ -20,23 +20,13 @@ from provisioner.system import lease as leases
 from provisioner.system.lease import Lease, Purpose
 
 
+@dataclass(eq=False)
 class Files:
-    """The directories of the volumes under one root.
+    """The directories of the volumes under one root. Files are moved under their volume's lease."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    leases
-        The leases, under which files are moved.
-    catalog
-        The volumes' records.
-    """
-
-    def __init__(self, root: Root, leases: Leases, catalog: Catalog) -> None:
-        self._root = root
-        self._leases = leases
-        self._catalog = catalog
+    _root: Root
+    _leases: Leases
+    _catalog: Catalog
 
     @property
     def trash(self) -> Trash:
@@ -44,7 +34,7 @@ class Files:
         return Trash(self._root.layout.trash)
 
     def discard(self, leased: Leased) -> None:
-        """Delete a leased volume that never had a session, and forget it."""
+        """Delete the files of a leased volume that never had a kernel, and forget it."""
         self.trash.take(self._root.layout.volume(leased.record.id))
         self.mark_gone(leased.record, leased.lease)
 

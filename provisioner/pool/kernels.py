@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.core.errors import Cancelled, VolumeError
+from provisioner.core.event import Kind
 from provisioner.core.record import Record
-from provisioner.pool.leases import leave_to
-from provisioner.pool.refusals import held
+from provisioner.pool.leases import Leases, held
 from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system import forks
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _YIELD_SECONDS = 10.0
 """How long an acquire waits for maintenance to give way; maintenance does so within a second."""
+
+_LEFT_BEHIND_SECONDS = 0.5
+"""How long an acquire waits, unless the settings say otherwise, for processes that a killed server left behind."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,12 @@ class Acquired:
         The descriptor that a kernel process inherits to keep the lease.
     kernel
         The id of the kernel that it was acquired for, or another name for the use.
-    is_new
-        Whether the volume was made by this acquire.
     """
 
     record: Record
     path: Path
     lease_fd: int
     kernel: str
-    is_new: bool = False
 
     @property
     def state_directory(self) -> Path:
@@ -58,27 +58,14 @@ class Acquired:
         return state_directory(self.path)
 
 
-@dataclass
-class _Use:
-    """What this process uses one volume for."""
-
-    lease: Lease
-    kernels: list[str] = field(default_factory=list)
-
-
 class Kernels:
-    """What this process uses volumes for: kernels, shells, hydrations by hand.
+    """What this process uses volumes for: kernels, shells, hydrations by hand. The holder of a lease names them."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    """
-
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, leases: Leases) -> None:
         self._root = root
+        self._leases = leases
         self._guard = threading.Lock()
-        self._uses: dict[str, _Use] = {}
+        self._used: dict[str, Lease] = {}
         self._doors: dict[str, threading.Lock] = {}
         forks.register(self)
 
@@ -97,8 +84,7 @@ class Kernels:
 
     def lease(self, volume_id: str) -> Lease | None:
         """Return the lease that kernels of this process share; None if they do not use the volume."""
-        use = self._uses.get(volume_id)
-        return None if use is None else use.lease
+        return self._used.get(volume_id)
 
     def take_lease(
         self, record: Record, kernel: str, purpose: Purpose, cancel: threading.Event
@@ -130,65 +116,51 @@ class Kernels:
     def require_nothing_left_behind(
         self, record: Record, lease: Lease, cancel: threading.Event
     ) -> None:
-        """Refuse a volume in which processes live on that a kernel of a killed server started.
-
-        Raises
-        ------
-        VolumeHeld, Cancelled
-            The processes do not end within the time that the settings give, or `cancel` was set.
-        """
-        if lease.previous is None:
-            return
-        left = wait_until_gone(
-            processes_of(self._root.layout.volume(record.id)),
-            timeout=self._acquire_seconds(0.5),
-            cancel=cancel,
-        )
-        if not left:
-            return
-        holder = leave_to(lease, tuple(process.pid for process in left))
-        if cancel.is_set():
-            raise Cancelled("Waiting for a volume was cancelled.")
-        raise held(record, holder)
+        """See `Leases.require_nothing_left_behind`; waits as long as the settings say."""
+        seconds = self._acquire_seconds(_LEFT_BEHIND_SECONDS)
+        self._leases.require_nothing_left_behind(record, lease, seconds, cancel)
 
     def add(self, volume_id: str, lease: Lease, kernel: str, purpose: Purpose) -> None:
         """Count a kernel among those that share a volume's lease."""
-        use = self._uses.get(volume_id)
-        if use is None:
-            use = self._uses[volume_id] = _Use(lease)
-        else:
+        if volume_id in self._used:
             lease.describe(replace(leases.with_kernel(lease.holder, kernel), purpose=purpose))
-        use.kernels.append(kernel)
+        self._used[volume_id] = lease
 
     def is_up(self, acquired: Acquired, process: int) -> None:
         """Note a kernel's process in the lease, so that others can see what holds it. Never fails."""
         with self._guard:
-            use = self._uses.get(acquired.record.id)
-            if use is not None:
-                processes = (*use.lease.holder.processes, process)
-                use.lease.describe(replace(use.lease.holder, processes=processes))
+            lease = self._used.get(acquired.record.id)
+            if lease is not None:
+                processes = (*lease.holder.processes, process)
+                lease.describe(replace(lease.holder, processes=processes))
 
-    def remove(self, acquired: Acquired, process: int | None) -> bool:
-        """End one use of a volume; return whether it was one. The last use gives the lease back.
+    def release(self, acquired: Acquired, process: int | None = None) -> None:
+        """Give a volume back; the last use of this process gives the lease back. Calling it twice is harmless.
 
-        Processes that the kernel left behind keep the volume leased until they end, as long as this process lives;
-        after that, the next acquire finds them.
+        Called when a kernel has ended. Processes that it left behind keep the volume leased until they end, as long
+        as this process lives; after that, the next acquire finds them.
+
+        Parameters
+        ----------
+        acquired
+            What `acquire` returned.
+        process
+            The kernel's process, which has ended.
         """
         volume_id = acquired.record.id
         with self.door(volume_id):
-            use = self._uses.get(volume_id)
-            if use is None or acquired.kernel not in use.kernels or not use.lease.is_ours:
-                return False
+            lease = self._used.get(volume_id)
+            if lease is None or acquired.kernel not in lease.holder.kernels:
+                return
             self._root.on_step("release")
-            use.kernels.remove(acquired.kernel)
-            use.lease.describe(leases.without_kernel(use.lease.holder, acquired.kernel, process))
-            if not use.kernels and not self._wait_for_processes_of(acquired, use):
-                self._give_back(volume_id, use)
-        return True
+            lease.describe(leases.without_kernel(lease.holder, acquired.kernel, process))
+            if not lease.holder.kernels and not self._wait_for_processes_of(acquired, lease):
+                self._give_back(volume_id, lease)
+        self._root.emit(Kind.RELEASED, acquired.record, acquired.kernel)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's leases, and replace all locks: other threads may have held them."""
-        self._uses.clear()
+        self._used.clear()
         self._guard = threading.Lock()
         self._doors = {}
 
@@ -196,13 +168,13 @@ class Kernels:
         timeout = self._root.settings.acquire_timeout
         return otherwise if timeout is None else timeout.total_seconds()
 
-    def _give_back(self, volume_id: str, use: _Use) -> None:
+    def _give_back(self, volume_id: str, lease: Lease) -> None:
         """Record that a volume is stopped, then give its lease back.
 
         In this order: a record that says active while the lease is free is shown as stopped, and the next sweep
         corrects it.
         """
-        self._uses.pop(volume_id, None)
+        self._used.pop(volume_id, None)
         try:
             self._root.on_step("stop")
             self._root.registry.volumes.deactivate(volume_id, self._root.clock())
@@ -210,11 +182,11 @@ class Kernels:
             log.warning("A volume was released, but its record says active still: %s", error)
         finally:
             self._root.on_step("free")
-            use.lease.release()
+            lease.release()
 
     # -- processes left behind -------------------------------------------------------------------------------
 
-    def _wait_for_processes_of(self, acquired: Acquired, use: _Use) -> bool:
+    def _wait_for_processes_of(self, acquired: Acquired, lease: Lease) -> bool:
         """Keep the lease for processes that live on in the volume; return whether there are any."""
         left = processes_of(acquired.path)
         if not left:
@@ -225,19 +197,18 @@ class Kernels:
             acquired.record.session,
             ", ".join(map(str, pids)),
         )
-        use.lease.describe(replace(use.lease.holder, purpose=Purpose.LEFT_BEHIND, processes=pids))
+        lease.describe(replace(lease.holder, purpose=Purpose.LEFT_BEHIND, processes=pids))
         threading.Thread(
-            target=self._give_back_after,
-            args=(acquired, use, left),
-            name="left-behind",
-            daemon=True,
+            target=self._give_back_after, args=(acquired, lease, left), daemon=True
         ).start()
         return True
 
-    def _give_back_after(self, acquired: Acquired, use: _Use, left: list[psutil.Process]) -> None:
+    def _give_back_after(
+        self, acquired: Acquired, lease: Lease, left: list[psutil.Process]
+    ) -> None:
         while left:
             # Looked for anew: a kernel that shared the volume may have left others behind meanwhile.
             left = wait_until_gone(left, timeout=60.0) or processes_of(acquired.path)
         with self.door(acquired.record.id):
-            if self._uses.get(acquired.record.id) is use and not use.kernels:
-                self._give_back(acquired.record.id, use)
+            if self._used.get(acquired.record.id) is lease and not lease.holder.kernels:
+                self._give_back(acquired.record.id, lease)

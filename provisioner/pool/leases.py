@@ -1,4 +1,4 @@
-"""Leases held for maintenance: as briefly as possible, and given up as soon as a person asks for the volume."""
+"""The leases: who holds a volume, and maintenance, which gives way as soon as a person asks for the volume."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from provisioner.core.errors import VolumeHeld
+from provisioner.core.errors import Cancelled, VolumeHeld
 from provisioner.core.record import Record, State
-from provisioner.pool.refusals import held
 from provisioner.pool.root import Root
 from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
-from provisioner.system.processes import processes_of
+from provisioner.system.processes import processes_of, wait_until_gone
 
 _LOOK_SECONDS = 0.1
 """How often maintenance checks whether a person asks for the volume it works on."""
@@ -22,16 +21,9 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Leased:
-    """A volume leased for maintenance.
+    """A volume leased for maintenance, with its record as of the lease.
 
-    Parameters
-    ----------
-    record
-        The volume's record as of the lease.
-    lease
-        The lease.
-    cancel
-        Set when the caller cancels the work or a person asks for the volume.
+    `cancel` is set when the caller cancels the work or a person asks for the volume.
     """
 
     record: Record
@@ -40,13 +32,7 @@ class Leased:
 
 
 class Leases:
-    """The leases of the volumes under one root.
-
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    """
+    """The leases of the volumes under one root."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
@@ -55,14 +41,9 @@ class Leases:
     def maintenance(
         self, volume_id: str, purpose: Purpose, cancel: threading.Event | None = None
     ) -> Iterator[Leased]:
-        """Hold a volume's lease for maintenance.
+        """Hold a volume's lease for maintenance; `VolumeHeld` if the volume is in use or was deleted.
 
         The work has to end when `cancel` is set or, where the purpose yields, when a person asks for the volume.
-
-        Raises
-        ------
-        VolumeHeld
-            If the volume is in use, or was deleted.
         """
         outer = cancel or threading.Event()
         lease = self.take_free(volume_id, purpose, outer)
@@ -74,27 +55,43 @@ class Leases:
             lease.release()
 
     def take_free(self, volume_id: str, purpose: Purpose, cancel: threading.Event) -> Lease:
-        """Take the lease of a volume that is not in use, without waiting.
-
-        Raises
-        ------
-        VolumeHeld
-            If the volume is in use, or was deleted.
-        """
-        record = self.known(volume_id)
-        path = self._root.layout.lease(volume_id)
-        holder = Holder.this_process(purpose, self._root.clock())
-        lease = leases.take(path, holder, patience=lambda _: 0.0, cancel=cancel)
+        """Take the lease of a volume without waiting; `VolumeHeld` if the volume is in use or was deleted."""
+        record = self._known(volume_id)
+        lease = self._try(volume_id, purpose, cancel)
         if lease is None:
-            raise held(record, leases.holder_of(path))
+            raise held(record, leases.holder_of(self._root.layout.lease(volume_id)))
         try:
-            left = processes_of(self._root.layout.volume(volume_id)) if lease.previous else []
-            if left:
-                raise held(record, leave_to(lease, tuple(process.pid for process in left)))
+            self.require_nothing_left_behind(record, lease, 0.0, cancel)
         except BaseException:
             lease.abandon()
             raise
         return lease
+
+    def require_nothing_left_behind(
+        self, record: Record, lease: Lease, seconds: float, cancel: threading.Event
+    ) -> None:
+        """Refuse a volume in which processes live on that a kernel of a killed server started.
+
+        Its lease is then given back, and the lease's file goes on naming them.
+
+        Raises
+        ------
+        VolumeHeld, Cancelled
+            The processes do not end within these seconds, or `cancel` was set.
+        """
+        if lease.previous is None:
+            return
+        left = processes_of(self._root.layout.volume(record.id))
+        if left and seconds:
+            left = wait_until_gone(left, seconds, cancel)
+        if left:
+            pids = tuple(process.pid for process in left)
+            holder = replace(lease.previous, purpose=Purpose.LEFT_BEHIND, processes=pids)
+            lease.describe(holder)
+            lease.abandon()
+            if cancel.is_set():
+                raise Cancelled("Waiting for a volume was cancelled.")
+            raise held(record, holder)
 
     def is_held(self, record: Record) -> bool:
         """Whether any process holds the volume's lease."""
@@ -105,24 +102,28 @@ class Leases:
         last = leases.holder_of(self._root.layout.lease(record.id))
         if last is None or self.is_held(record):
             return last
-        left = (
-            processes_of(self._root.layout.volume(record.id))
-            if record.state is State.ACTIVE
-            else []
-        )
-        if not left:
-            return None
-        pids = tuple(process.pid for process in left)
-        return replace(last, purpose=Purpose.LEFT_BEHIND, processes=pids)
+        if record.state is State.ACTIVE and (
+            left := processes_of(self._root.layout.volume(record.id))
+        ):
+            pids = tuple(process.pid for process in left)
+            return replace(last, purpose=Purpose.LEFT_BEHIND, processes=pids)
+        return None
 
-    def known(self, volume_id: str) -> Record:
-        """Return the record of a volume.
+    def settled(self, volume_id: str) -> Record:
+        """Return the record of a volume whose lease this process holds, which is therefore not in use."""
+        record = self._known(volume_id)
+        if record.state is State.ACTIVE:
+            return self._root.registry.volumes.deactivate(volume_id, self._root.clock())
+        return record
 
-        Raises
-        ------
-        VolumeHeld
-            If the volume was deleted.
-        """
+    def remove_unknown(self, volume_id: str) -> None:
+        """Delete the file of a lease that is not held, if the table does not know its volume."""
+        lease = self._try(volume_id, Purpose.PRUNE, threading.Event())
+        if lease is not None:
+            known = self._root.registry.volumes.get(volume_id)
+            lease.release() if known else leases.remove(lease)
+
+    def _known(self, volume_id: str) -> Record:
         record = self._root.registry.volumes.get(volume_id)
         if record is None:
             raise VolumeHeld(
@@ -130,36 +131,21 @@ class Leases:
             )
         return record
 
-    def settled(self, volume_id: str) -> Record:
-        """Return the record of a volume whose lease this process holds, which is therefore not in use."""
-        record = self.known(volume_id)
-        if record.state is State.ACTIVE:
-            return self._root.registry.volumes.deactivate(volume_id, self._root.clock())
-        return record
-
-    def remove_unknown(self, volume_id: str) -> None:
-        """Delete the file of a lease that is not held, if the table does not know its volume."""
-        lease = leases.take(
-            self._root.layout.lease(volume_id),
-            Holder.this_process(Purpose.PRUNE, self._root.clock()),
-            patience=lambda _: 0.0,
-            cancel=threading.Event(),
-        )
-        if lease is None:
-            return
-        if self._root.registry.volumes.get(volume_id) is None:
-            leases.remove(lease)
-        else:
-            lease.release()
+    def _try(self, volume_id: str, purpose: Purpose, cancel: threading.Event) -> Lease | None:
+        path = self._root.layout.lease(volume_id)
+        holder = Holder.this_process(purpose, self._root.clock())
+        return leases.take(path, holder, patience=lambda _: 0.0, cancel=cancel)
 
 
-def leave_to(lease: Lease, processes: tuple[int, ...]) -> Holder:
-    """Give back the lease of a volume in which processes live on; its file goes on naming them."""
-    assert lease.previous is not None
-    holder = replace(lease.previous, purpose=Purpose.LEFT_BEHIND, processes=processes)
-    lease.describe(holder)
-    lease.abandon()
-    return holder
+def held(record: Record, holder: Holder | None, waited: bool = False) -> VolumeHeld:
+    """Return the refusal of a volume that another process holds: what holds it, and what to do."""
+    who = str(holder) if holder else "another process"
+    after = " (waited for acquire_timeout)" if waited else ""
+    return VolumeHeld(
+        f"The volume of session {record.session!r} is in use by {who}{after}; end that use, "
+        "set VolumePool.acquire_timeout to wait for it, or work in another volume: "
+        '"volume": {"session": "NAME"} in the notebook\'s metadata, or JUPYTER_VOLUME_SESSION for a batch run.'
+    )
 
 
 @contextlib.contextmanager

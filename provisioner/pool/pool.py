@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-from provisioner.core.event import Kind
-from provisioner.core.policy import Due
-from provisioner.core.progress import Progress, no_progress
-from provisioner.core.record import BackupRecord, Record
 from provisioner.pool.acquiring import Acquiring
 from provisioner.pool.backups import Backups
 from provisioner.pool.capacity import Capacity
 from provisioner.pool.catalog import Catalog
 from provisioner.pool.differences import Differences
 from provisioner.pool.files import Files
-from provisioner.pool.hub import Hub
-from provisioner.pool.kernels import Acquired, Kernels
+from provisioner.pool.kernels import Kernels
 from provisioner.pool.leases import Leases
-from provisioner.pool.pruning import Pruning
 from provisioner.pool.restoring import Restoring
 from provisioner.pool.root import Clock, Root, no_step, utc_now
 from provisioner.settings.pool import VolumePool
-from provisioner.system.lease import Holder, Purpose
 
 
 class Pool:
     """The volumes under one root.
 
-    One instance serves all threads of a process; its methods block and are called from worker threads.
+    One instance serves all threads of a process; its methods block and are called from worker threads. The parts do
+    the work: each says in its constructor which others it works with. The verbs are described where they are defined.
 
     Parameters
     ----------
@@ -48,35 +42,39 @@ class Pool:
         on_step: Callable[[str], None] = no_step,
     ) -> None:
         root = self.root = Root(settings, clock, on_step)
-        self.leases = Leases(root)
-        self.catalog = Catalog(root, self.leases)
-        self.files = Files(root, self.leases, self.catalog)
-        self.backups = Backups(root, self.leases)
-        self.differences = Differences(root, self.leases, self.files, self.backups)
-        self._pruning = Pruning(root, self.leases, self.files, self.backups)
-        self.capacity = Capacity(
-            root,
-            self.leases,
-            self.catalog,
-            self.files,
-            self.backups,
-            self._pruning,
-            self.differences,
+        leases = self.leases = Leases(root)
+        catalog = self.catalog = Catalog(root, leases)
+        files = self.files = Files(root, leases, catalog)
+        backups = self.backups = Backups(root, leases)
+        differences = self.differences = Differences(root, leases, files, backups)
+        capacity = self.capacity = Capacity(root, leases, catalog, files, backups, differences)
+        restoring = Restoring(root, leases, catalog, files, backups, capacity)
+        kernels = Kernels(root, leases)
+        acquiring = Acquiring(
+            root, catalog, files, backups, capacity, restoring, kernels, differences
         )
-        self._restoring = Restoring(
-            root, self.leases, self.catalog, self.files, self.backups, self.capacity
-        )
-        self._kernels = Kernels(root)
-        self._acquiring = Acquiring(
-            root,
-            self.catalog,
-            self.files,
-            self.backups,
-            self.capacity,
-            self._restoring,
-            self._kernels,
-            self.differences,
-        )
+        self.clock = root.clock
+        self.events = root.events
+        self.close = root.close
+
+        # What kernels do.
+        self.acquire = acquiring.acquire
+        self.kernel_is_up = kernels.is_up
+        self.release = kernels.release
+
+        # What people see.
+        self.find = catalog.find
+        self.volumes = catalog.volumes
+        self.path = catalog.path
+        self.due = catalog.due
+        self.holder = leases.holder
+
+        # What is done to stopped volumes.
+        self.rename = catalog.rename
+        self.back_up = backups.back_up
+        self.prune = capacity.prune
+        self.delete = capacity.delete
+        self.restore = restoring.restore
 
     def __repr__(self) -> str:
         return f"<Pool {self.settings.summary()}>"
@@ -90,162 +88,31 @@ class Pool:
     def settings(self, settings: VolumePool) -> None:
         self.root.settings = settings
 
-    @property
-    def clock(self) -> Clock:
-        """Returns the time (UTC)."""
-        return self.root.clock
 
-    @property
-    def events(self) -> Hub:
-        """What happens to the volumes, for subscribers."""
-        return self.root.events
+_pools: dict[str, Pool] = {}
+_guard = threading.Lock()
 
-    def close(self) -> None:
-        """Close the table; volumes in use stay in use."""
-        self.root.close()
 
-    # -- use -------------------------------------------------------------------------------------------------
+def pool_of(settings: VolumePool) -> Pool:
+    """Return this process's pool for the root in `settings`: all kernels of a process share leases.
 
-    def acquire(
-        self,
-        session: str,
-        kernelspec: str,
-        *,
-        kernel: str,
-        purpose: Purpose = Purpose.KERNEL,
-        cancel: threading.Event | None = None,
-    ) -> Acquired:
-        """Return the volume of `session`, leased to this process, its files on disk.
+    A pool that exists takes over the new settings: an edited configuration file counts from the next kernel on.
+    """
+    root = str(settings.root_path)
+    with _guard:
+        pool = _pools.get(root)
+        if pool is None:
+            pool = _pools[root] = Pool(settings)
+        else:
+            pool.settings = settings
+        return pool
 
-        If this raises, it has given back what it took. A volume already in use by this process is shared.
 
-        Parameters
-        ----------
-        session
-            A name that `session.choose` accepted.
-        kernelspec
-            The name of the kernelspec; kept with the volume, for its policy.
-        kernel
-            The kernel's id, or another name for this use; unique among the uses of the volume.
-        purpose
-            What the lease is held for.
-        cancel
-            Ends a wait.
+def _forget_after_fork() -> None:
+    """In a forked child: the pools are the parent's, and another thread may have held the lock."""
+    global _guard
+    _guard = threading.Lock()
+    _pools.clear()
 
-        Raises
-        ------
-        BadSession, PoolDisabled, RootUnusable, RegistryUnusable, PoolFull, VolumeHeld, DiskFull, Cancelled
-            Each with one line that says what to do.
-        """
-        return self._acquiring.acquire(
-            session, kernelspec, kernel, purpose, cancel or threading.Event()
-        )
 
-    def kernel_is_up(self, acquired: Acquired, process: int) -> None:
-        """Note a kernel's process in the lease, so that others can see what holds it. Never fails."""
-        self._kernels.is_up(acquired, process)
-
-    def release(self, acquired: Acquired, process: int | None = None) -> None:
-        """Give a volume back; the last use of this process gives the lease back. Calling it twice is harmless.
-
-        Called when a kernel has ended. Processes that it left behind keep the volume leased until they end, as long
-        as this process lives; after that, the next acquire finds them.
-
-        Parameters
-        ----------
-        acquired
-            What `acquire` returned.
-        process
-            The kernel's process, which has ended.
-        """
-        if self._kernels.remove(acquired, process):
-            self.root.emit(Kind.RELEASED, acquired.record, acquired.kernel)
-
-    # -- looking ---------------------------------------------------------------------------------------------
-
-    def find(self, session: str) -> Record:
-        """Return the volume of a session, by its name, a former name, or its id (`VolumeNotFound`)."""
-        return self.catalog.find(session)
-
-    def volumes(self) -> list[Record]:
-        """Return all volumes, each in the state that its lease and the processes in it show."""
-        return self.catalog.volumes()
-
-    def path(self, record: Record) -> Path:
-        """Return the directory of a volume."""
-        return self.catalog.path(record)
-
-    def holder(self, record: Record) -> Holder | None:
-        """Return what holds a volume, processes that a kernel left behind included; None if nothing known does."""
-        return self.leases.holder(record)
-
-    def due(self, record: Record) -> Due:
-        """Return when a volume is backed up and pruned next, if it is not used before."""
-        return self.catalog.due(record)
-
-    # -- what is done to stopped volumes ---------------------------------------------------------------------
-
-    def rename(self, old: str, new: str) -> Record | None:
-        """Give the volume of session `old` the name `new` (see `Catalog.rename`)."""
-        return self.catalog.rename(old, new)
-
-    def back_up(
-        self,
-        volume_id: str,
-        *,
-        cancel: threading.Event | None = None,
-        progress: Progress = no_progress,
-    ) -> BackupRecord:
-        """Back a stopped volume up and return the verified backup (see `Backups.back_up`)."""
-        return self.backups.back_up(volume_id, cancel=cancel, progress=progress)
-
-    def prune(self, volume_id: str, *, force: bool = False, look_first: bool = False) -> Record:
-        """Delete a stopped volume's files; its backups stay and can bring it back.
-
-        The files are renamed away, which takes no time, and deleted in the background. Files that were changed
-        since the backup, by a program without a lease, are put back.
-
-        Parameters
-        ----------
-        volume_id
-            The volume.
-        force
-            Its owner said that files without a backup may go.
-        look_first
-            Whether to look for changed files first, for a caller that ends at once; it takes time.
-
-        Raises
-        ------
-        NotBackedUp
-            If no verified backup of the present generation exists, and not `force`.
-        VolumeHeld
-            If the volume is in use.
-        """
-        return self._pruning.prune(volume_id, force=force, look_first=look_first)
-
-    def delete(self, volume_id: str) -> None:
-        """Delete a stopped volume with its files and all its backups, as its owner said."""
-        self._pruning.delete(volume_id)
-
-    def restore(
-        self,
-        volume_id: str,
-        *,
-        backup: str | None = None,
-        cancel: threading.Event | None = None,
-        progress: Progress = no_progress,
-    ) -> Record:
-        """Bring a volume back from its newest backup, or the one named; return its record.
-
-        Files that lie on disk are backed up first and then replaced: a restore loses nothing.
-
-        Raises
-        ------
-        RestoreFailed
-            If there is no (such) backup.
-        BackupDamaged
-            Naming the damaged backup; nothing was changed.
-        VolumeHeld, PoolFull, DiskFull, Cancelled
-            Nothing was changed.
-        """
-        return self._restoring.restore(volume_id, backup, cancel, progress)
+os.register_at_fork(after_in_child=_forget_after_fork)

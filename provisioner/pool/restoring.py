@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from dataclasses import dataclass
 
 from provisioner.core.errors import NotBackedUp
 from provisioner.core.event import Kind
@@ -21,43 +22,38 @@ from provisioner.settings.log import log
 from provisioner.system.lease import Purpose
 
 
+@dataclass(eq=False)
 class Restoring:
-    """Brings volumes back from their backups.
+    """Brings volumes back from their backups."""
 
-    Parameters
-    ----------
-    root
-        The root, which all parts of the pool share.
-    leases, catalog, files, backups
-        The parts that a restore works with.
-    capacity
-        Gives the volume its slot.
-    """
-
-    def __init__(
-        self,
-        root: Root,
-        leases: Leases,
-        catalog: Catalog,
-        files: Files,
-        backups: Backups,
-        capacity: Capacity,
-    ) -> None:
-        self._root = root
-        self._leases = leases
-        self._catalog = catalog
-        self._files = files
-        self._backups = backups
-        self._capacity = capacity
+    _root: Root
+    _leases: Leases
+    _catalog: Catalog
+    _files: Files
+    _backups: Backups
+    _capacity: Capacity
 
     def restore(
         self,
         volume_id: str,
-        backup: str | None,
-        cancel: threading.Event | None,
-        progress: Progress,
+        *,
+        backup: str | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress = no_progress,
     ) -> Record:
-        """Bring a volume back from its newest backup, or the one named (see `Pool.restore`)."""
+        """Bring a volume back from its newest backup, or the one named; return its record.
+
+        Files that lie on disk are backed up first and then replaced: a restore loses nothing.
+
+        Raises
+        ------
+        RestoreFailed
+            If there is no (such) backup.
+        BackupDamaged
+            Naming the damaged backup; nothing was changed.
+        VolumeHeld, PoolFull, DiskFull, Cancelled
+            Nothing was changed.
+        """
         with self._leases.maintenance(volume_id, Purpose.RESTORE, cancel) as leased:
             record = leased.record
             chosen = self._backups.choose(record, backup)
@@ -76,7 +72,7 @@ class Restoring:
         record: Record,
         backup: BackupRecord,
         cancel: threading.Event,
-        progress: Progress = no_progress,
+        progress: Progress,
     ) -> Record:
         """Restore aside, then put the files into place by one rename. The caller holds the lease.
 
@@ -94,7 +90,9 @@ class Restoring:
         try:
             step("restore:place")
             self._capacity.take_slot(record, cancel)
-            self._backups.stored.restore_to(backup, aside / "files", cancel, progress)
+            self._backups.stored.restore_to(
+                backup, aside / "files", cancel=cancel, progress=progress
+            )
             step("restore:count")
             if has_files or backup.generation != record.generation:
                 # Before the swap: whatever lies there when this process is killed, no backup passes for it.

@@ -9,7 +9,6 @@ from typing import Any
 
 from provisioner.core.event import Event, Kind
 from provisioner.core.record import Record
-from provisioner.pool.hub import Hub
 from provisioner.pool.trash import Trash
 from provisioner.registry import rebuild
 from provisioner.registry.registry import Registry
@@ -21,6 +20,7 @@ from provisioner.system.reserve import Reserve
 from provisioner.system.root import prepare
 
 Clock = Callable[[], datetime]
+Subscriber = Callable[[Event], None]
 
 
 def utc_now() -> datetime:
@@ -32,22 +32,34 @@ def no_step(step: str) -> None:
     """Do nothing at a step; the default."""
 
 
+class Hub:
+    """Hands events to subscribers, in the thread in which they happen."""
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Subscriber, ...] = ()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Add a subscriber; it must return at once. Calling the result takes it off again."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(s for s in self._subscribers if s is not subscriber)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to all subscribers; one that fails is logged, and the others still get it."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                log.exception("A subscriber to volume events failed")
+
+
 class Root:
-    """What all parts of a pool share.
+    """What all parts of a pool share. The settings are replaced when the configuration file was edited."""
 
-    Parameters
-    ----------
-    settings
-        The pool's settings; replaced when the configuration file was edited.
-    clock
-        Returns the time (UTC).
-    on_step
-        Called with the name of each step before it is taken; for tests that stop the process there.
-    """
-
-    def __init__(
-        self, settings: VolumePool, clock: Clock = utc_now, on_step: Callable[[str], None] = no_step
-    ) -> None:
+    def __init__(self, settings: VolumePool, clock: Clock, on_step: Callable[[str], None]) -> None:
         self.settings = settings
         self.clock = clock
         self.on_step = on_step

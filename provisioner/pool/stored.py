@@ -9,14 +9,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
-from provisioner.backup.destinations.destination import Destination
+from provisioner.backup.destinations.destination import Destination, Stored
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.format.manifest import About, Manifest
 from provisioner.backup.format.name import BackupName
-from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.backup.operation import (
+    Backup,
+    read_summary,
+    restore_backup,
+    verify_backup,
+    write_backup,
+)
 from provisioner.backup.space import estimate
 from provisioner.core.errors import (
     BackupDamaged,
@@ -32,46 +40,25 @@ from provisioner.settings.log import log
 from provisioner.system.layout import Layout
 
 
+@dataclass(eq=False)
 class StoredBackups:
-    """The backups of one root's volumes at one destination.
+    """The backups of one root's volumes at one destination, which is a directory or a URL."""
 
-    Parameters
-    ----------
-    layout
-        Where the volumes lie.
-    registry
-        The table.
-    url
-        The destination: a directory or a URL.
-    on_step
-        Called with the name of each step before it is taken; for tests that stop the process there.
-    """
+    _layout: Layout
+    _registry: Registry
+    _url: str
+    _clock: Callable[[], datetime]
+    _on_step: Callable[[str], None]
 
-    def __init__(
-        self,
-        layout: Layout,
-        registry: Registry,
-        url: str,
-        on_step: Callable[[str], None] = lambda step: None,
-    ) -> None:
-        self._layout = layout
-        self._registry = registry
-        self._url = url
-        self._on_step = on_step
-        self._destination: Destination | None = None
-
-    @property
+    @cached_property
     def destination(self) -> Destination:
         """Where new backups go."""
-        if self._destination is None:
-            self._destination = destination_for(self._url)
-        return self._destination
+        return destination_for(self._url)
 
     def back_up(
         self,
         record: Record,
         exclude: tuple[str, ...],
-        clock: Callable[[], datetime],
         cancel: threading.Event,
         progress: Progress = no_progress,
     ) -> BackupRecord:
@@ -86,7 +73,8 @@ class StoredBackups:
         """
         path = self._layout.volume(record.id)
         self._require_space(path)
-        about = About(record.id, record.session, record.kernelspec, record.generation, clock())
+        now = self._clock()
+        about = About(record.id, record.session, record.kernelspec, record.generation, now)
         self._on_step("backup:write")
         written = write_backup(
             path,
@@ -97,7 +85,7 @@ class StoredBackups:
             progress=progress,
             on_step=lambda step: self._on_step(f"backup:{step}"),
         )
-        made = _entry(str(written.name), self._url, written.size, written.manifest, clock())
+        made = _entry(self._url, written, written.manifest, self._clock())
         self._on_step("backup:enter")
         self._registry.backups.add(made)
         self._on_step("backup:entered")
@@ -135,7 +123,8 @@ class StoredBackups:
         self,
         backup: BackupRecord,
         into: Path,
-        cancel: threading.Event,
+        *,
+        cancel: threading.Event | None = None,
         progress: Progress = no_progress,
     ) -> None:
         """Extract a backup, verified, into the directory `into`, which must not exist yet.
@@ -155,7 +144,7 @@ class StoredBackups:
                 self._destination_of(backup),
                 _file_name(backup),
                 into,
-                cancel=cancel,
+                cancel=cancel or threading.Event(),
                 progress=progress,
                 on_step=lambda step: self._on_step(f"restore:{step}"),
             )
@@ -163,36 +152,32 @@ class StoredBackups:
             raise type(error)(f"{str(error).rstrip('.')}. {self._advice(backup)}") from error
 
     def summary(self, backup: BackupRecord) -> Manifest:
-        """Return what a backup says of itself; reads its end only."""
+        """Return the manifest of a backup; reads its end only."""
         return read_summary(self._destination_of(backup), _file_name(backup))
 
     def verify(
         self,
         backup: BackupRecord,
-        now: datetime,
-        cancel: threading.Event,
+        *,
+        cancel: threading.Event | None = None,
         progress: Progress = no_progress,
     ) -> None:
-        """Read a backup whole and compare it with what was written; one that is not whole counts no longer.
+        """Read a backup whole and compare it with what was written; one that is not whole lets no volume be pruned.
 
         Raises
         ------
         BackupDamaged, BackupMissing
             Naming it. It stays in the table: a volume whose backup cannot be found must not come back empty.
         """
+        destination, stop = self._destination_of(backup), cancel or threading.Event()
         try:
-            verify_backup(
-                self._destination_of(backup),
-                _file_name(backup),
-                cancel=cancel,
-                progress=progress,
-            )
+            verify_backup(destination, _file_name(backup), cancel=stop, progress=progress)
         except (BackupDamaged, BackupMissing):
             self._registry.backups.set_verified(backup, None)
             raise
         # A backup that was only found at the destination may be restored; a prune needs one that this root made.
         if backup.verified is not None:
-            self._registry.backups.set_verified(backup, now)
+            self._registry.backups.set_verified(backup, self._clock())
 
     def drop(self, backup: BackupRecord) -> None:
         """Delete a backup, its row first, so that the table never names a backup that is gone."""
@@ -205,33 +190,17 @@ class StoredBackups:
             self._registry.backups.add(backup)  # it is still there, though out of reach
             raise
 
-    def clear(self, now: datetime) -> None:
-        """Delete what killed processes left at the destination."""
-        self.destination.sweep_partials(now)
+    def tidy(self, cancel: threading.Event) -> list[str]:
+        """Delete what killed processes left at the destination; enter the whole backups that the table does not know.
 
-    def reclaim(self, cancel: threading.Event) -> list[str]:
-        """Enter whole backups that the table does not know, for restores; return their names.
+        The process that made them was killed before it could enter them, or they belong to another root.
 
-        The process that made them was killed before it could enter them, or they belong to another root: they let no
-        volume be pruned.
+        Returns
+        -------
+        The names of the backups entered.
         """
-        known = {backup.name for backup in self._registry.backups.all()}
-        found = []
-        for stored in reversed(self.destination.backups()):
-            if cancel.is_set():
-                break
-            if str(stored.name) in known:
-                continue
-            try:
-                manifest = verify_backup(self.destination, stored.name, cancel=cancel)
-            except VolumeError as error:
-                log.warning("%s", error)
-                continue
-            made = _entry(str(stored.name), self._url, stored.size, manifest, None)
-            self._registry.volumes.adopt(_pruned(manifest))
-            self._registry.backups.add(made)
-            found.append(made.name)
-        return found
+        self.destination.sweep_partials(self._clock())
+        return enter_all(self._registry, self._url, verified_until=cancel)
 
     def _destination_of(self, backup: BackupRecord) -> Destination:
         """Return where a backup lies: where the table says or, if it was moved along with the other backups, here."""
@@ -243,10 +212,7 @@ class StoredBackups:
     def _require_space(self, path: Path) -> None:
         """Refuse before anything is written if not even a quarter of the files' size is free (zstd -3 needs ~26 %)."""
         free = self.destination.free_bytes()
-        if free is None:
-            return
-        needed = estimate(path) // 4
-        if free < needed:
+        if free is not None and free < (needed := estimate(path) // 4):
             raise DiskFull(
                 f"Backing up {path.name} needs about {needed:,} bytes at {self._url}, which has {free:,} free; "
                 "free some space there or set VolumePool.backup_destination to another place."
@@ -258,14 +224,14 @@ class StoredBackups:
             for b in self._registry.backups.all(damaged.id)
             if b.name != damaged.name and b.generation <= damaged.generation and not b.partial
         ]
-        if not older:
+        if older:
             return (
-                "There is no older backup; to start empty under this name, run "
-                "`jupyter volumes prune SESSION --force --backups`."
+                f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
+                f"`jupyter volumes restore SESSION --backup {older[0].name}`."
             )
         return (
-            f"The next older one is of {older[0].created:%Y-%m-%d %H:%M:%S} UTC; to use it, run "
-            f"`jupyter volumes restore SESSION --backup {older[0].name}`."
+            "There is no older backup; to start empty under this name, run "
+            "`jupyter volumes prune SESSION --force --backups`."
         )
 
 
@@ -278,15 +244,15 @@ def _is_at(destination: Destination, backup: BackupRecord) -> bool:
 
 
 def _entry(
-    name: str, url: str, size: int, manifest: Manifest, verified: datetime | None
+    url: str, stored: Stored | Backup, manifest: Manifest, verified: datetime | None
 ) -> BackupRecord:
     return BackupRecord(
-        name=name,
+        name=str(stored.name),
         destination=url,
         id=manifest.about.volume,
         generation=manifest.about.generation,
         created=manifest.about.created,
-        size=size,
+        size=stored.size,
         files=manifest.files,
         bytes=manifest.bytes,
         partial=manifest.partial,
@@ -294,33 +260,41 @@ def _entry(
     )
 
 
-def enter_all(registry: Registry, url: str) -> None:
-    """Enter all backups that lie at a destination into a new table, and the pruned volumes that only they know.
+def enter_all(
+    registry: Registry, url: str, *, verified_until: threading.Event | None = None
+) -> list[str]:
+    """Enter the backups at a destination that a table does not know, and the pruned volumes that only they know.
 
-    They count as backups of the present generation only once they were verified again.
+    They can be restored, and let no volume be pruned. Each is read whole first, until the event given is set; without
+    one, only their manifests are read, which is quick.
+
+    Returns
+    -------
+    The names of the backups entered.
     """
     destination = destination_for(url)
+    known = {backup.name for backup in registry.backups.all()}
+    entered = []
     for stored in reversed(destination.backups()):
+        if str(stored.name) in known:
+            continue
         try:
-            manifest = read_summary(destination, stored.name)
+            if verified_until is None:
+                manifest = read_summary(destination, stored.name)
+            elif verified_until.is_set():
+                break
+            else:
+                manifest = verify_backup(destination, stored.name, cancel=verified_until)
         except VolumeError as error:
             log.warning("%s", error)
             continue
-        registry.volumes.adopt(_pruned(manifest))
-        registry.backups.add(_entry(str(stored.name), url, stored.size, manifest, None))
-
-
-def _pruned(manifest: Manifest) -> Record:
-    """Return the record of a volume of which only a backup is known."""
-    about = manifest.about
-    return Record(
-        about.volume,
-        about.session,
-        about.kernelspec,
-        State.PRUNED,
-        about.generation,
-        about.created,
-    )
+        of = manifest.about
+        registry.volumes.adopt(
+            Record(of.volume, of.session, of.kernelspec, State.PRUNED, of.generation, of.created)
+        )
+        registry.backups.add(_entry(url, stored, manifest, None))
+        entered.append(str(stored.name))
+    return entered
 
 
 def _file_name(backup: BackupRecord) -> BackupName:

@@ -21,33 +21,19 @@ class Trash:
 
     A volume that counts as backed up is compared with its fingerprint here, where no caller waits for it. A volume
     that was changed since its backup stays for `put_back`.
-
-    Parameters
-    ----------
-    directory
-        The directory.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def take(self, path: Path, *, look: bool = False) -> bool:
-        """Rename `path` into the trash, which makes it disappear at once; False if it does not exist.
+    def take(self, path: Path, *, look: bool = False) -> None:
+        """Rename `path` into the trash, which makes it disappear at once; nothing happens if it does not exist.
 
-        Parameters
-        ----------
-        path
-            A file or directory on the trash's file system.
-        look
-            Whether it is a volume to be compared with its fingerprint before it is deleted.
+        With `look`, it is a volume to be compared with its fingerprint before it is deleted.
         """
-        try:
-            path.rename(
-                self._directory / f"{path.name}.{secrets.token_hex(4)}{'' if look else _DOOMED}"
-            )
-        except FileNotFoundError:
-            return False
-        return True
+        name = f"{path.name}.{secrets.token_hex(4)}{'' if look else _DOOMED}"
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(self._directory / name)
 
     def waiting(self) -> list[str]:
         """Return the names of the entries; the part before the first dot is the name that the entry had."""

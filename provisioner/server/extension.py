@@ -13,7 +13,7 @@ from jupyter_server.serverapp import ServerApp
 from traitlets import default
 from traitlets.config import Config
 
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import pool_of
 from provisioner.server import upstream
 from provisioner.server.background.maintenance import Maintenance
 from provisioner.server.background.threads import Workers

@@ -37,7 +37,6 @@ class Orchard:
     root: Path
     spec: Path
     shop: Path
-    env: Mapping[str, str]
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,7 +56,7 @@ class Orchard:
     def warm(self, wanted: int) -> list[str]:
         """Make spares; return the reported progress."""
         self.lines.clear()
-        warm(self.pool, NAME, wanted, progress=self.tell, cancel=Event(), env=self.env)
+        warm(self.pool, NAME, wanted, progress=self.tell, cancel=Event())
         return self.lines
 
     def tell(self, step: str, message: str, fraction: float | None = None) -> None:
@@ -74,7 +73,7 @@ class Orchard:
         return found
 
     def ready(self, acquired: Acquired) -> bool:
-        options, launch = declared(NAME, self.env)
+        options, launch = declared(NAME, os.environ)
         volume = Environment(self.pool.settings, options, acquired.record, acquired.path)
         return volume.is_ready(launch)
 
@@ -99,7 +98,9 @@ def _orchard(
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     links = ",".join(filter(None, [index.get("UV_FIND_LINKS"), str(shop)]))
-    orchard = Orchard(root, spec, shop, {**os.environ, **index, "UV_FIND_LINKS": links})
+    for name, value in {**index, "UV_FIND_LINKS": links}.items():
+        monkeypatch.setenv(name, value)
+    orchard = Orchard(root, spec, shop)
     yield orchard
     orchard.pool.close()
 
@@ -205,7 +206,7 @@ def test_a_copy_of_a_template_that_is_claimed_or_removed_meanwhile_is_discarded_
                 orchard.pool.files.discard(leased)
 
     orchard.lines.clear()
-    warm(orchard.pool, NAME, 2, progress=meddle, cancel=Event(), env=orchard.env)
+    warm(orchard.pool, NAME, 2, progress=meddle, cancel=Event())
     assert orchard.has_copied()
     assert any("making a virtual environment" in line for line in orchard.lines)
     for record in orchard.spares():

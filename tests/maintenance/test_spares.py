@@ -86,7 +86,6 @@ def test_a_new_session_claims_a_spare_that_needs_no_hydration(tmp_path: Path) ->
     spare = pool.catalog.spares(NAME)[0]
     acquired = pool.acquire("mine", NAME, kernel="k")
     assert acquired.record.id == spare.id
-    assert acquired.is_new
     assert (acquired.path / "made").read_text() == "one\n"
     assert is_hydrated(pool, acquired)
     assert runs(tmp_path) == 2, "once for each spare, not again for the claim"

@@ -162,7 +162,7 @@ def test_an_eviction_and_a_restore_keep_what_was_changed(world: World, tmp_path:
     world.pool.restore(world.record("a").id, backup=oldest.name)
     assert content_of(world.path("a")) == {"text": b"1"}
     saved = world.pool.backups.list(world.record("a").id)[0]
-    world.pool.backups.restore_to(saved, tmp_path / "saved")
+    world.pool.backups.stored.restore_to(saved, tmp_path / "saved")
     assert content_of(tmp_path / "saved") == {"text": b"3"}
 
 

@@ -235,7 +235,7 @@ def test_restoring_over_files_backs_them_up_first(world: World) -> None:
     world.pool.restore(world.record("a").id, backup=older.name)
     assert content_of(world.path("a")) == {"text": b"older"}
     saved = world.pool.backups.list(world.record("a").id)[0]
-    world.pool.backups.restore_to(saved, world.pool.root.layout.root / "elsewhere")
+    world.pool.backups.stored.restore_to(saved, world.pool.root.layout.root / "elsewhere")
     assert content_of(world.pool.root.layout.root / "elsewhere") == {"text": b"newer"}
 
 
@@ -243,11 +243,11 @@ def test_restoring_to_another_place_touches_no_volume(world: World, tmp_path: Pa
     world.use("a", text="x")
     backup = world.pool.back_up(world.record("a").id)
     before = world.record("a")
-    world.pool.backups.restore_to(backup, tmp_path / "copy")
+    world.pool.backups.stored.restore_to(backup, tmp_path / "copy")
     assert content_of(tmp_path / "copy") == {"text": b"x"}
     assert world.record("a") == before
     with pytest.raises(RestoreFailed, match="exists already"):
-        world.pool.backups.restore_to(backup, tmp_path / "copy")
+        world.pool.backups.stored.restore_to(backup, tmp_path / "copy")
 
 
 def test_a_restored_volume_is_not_pruned_again_at_the_next_sweep(world: World) -> None:
@@ -389,7 +389,7 @@ def test_backups_move_along_with_their_root(tmp_path: Path) -> None:
         moved = World(tmp_path / root)
         (backup,) = moved.pool.backups.list()
         assert backup.destination == str(tmp_path / root / "backups")
-        moved.pool.backups.verify(backup)
+        moved.pool.backups.stored.verify(backup)
         assert content_of(moved.acquire("a").path) == {"text": b"x"}
         if root == "there":  # what is deleted in the copy stays in the other
             moved.pool.backups.stored.drop(backup)

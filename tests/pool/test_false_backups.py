@@ -28,7 +28,7 @@ def test_backups_of_a_lost_root_never_pass_for_those_of_its_successor(tmp_path: 
     second.write(acquired, "text", b"new")
     second.pool.release(acquired)
     for backup in second.pool.backups.list():
-        second.pool.backups.verify(backup)
+        second.pool.backups.stored.verify(backup)
     with pytest.raises(NotBackedUp):
         second.pool.prune(acquired.record.id)
     second.clock.advance(days=30)
@@ -62,7 +62,7 @@ def test_a_backup_whose_disk_is_not_mounted_is_remembered_and_nothing_starts_emp
     world.pool.prune(world.record("a").id)
     disk.rename(tmp_path / "not mounted")
     with pytest.raises(BackupMissing, match=r"is its disk mounted\?"):
-        world.pool.backups.verify(backup)
+        world.pool.backups.stored.verify(backup)
     assert not world.record("a").is_backed_up
     with pytest.raises(BackupMissing, match=r"mounted\?\. There is no older backup"):
         world.acquire("a")

@@ -154,7 +154,7 @@ class Life(RuleBasedStateMachine):
             assert backup is not None
             if backup.name not in self.checked:
                 into = self.scratch / f"check-{next(self.serial)}"
-                self.world.pool.backups.restore_to(backup, into)
+                self.world.pool.backups.stored.restore_to(backup, into)
                 self.checked[backup.name] = content_of(into)
             assert self.checked[backup.name] == written
 

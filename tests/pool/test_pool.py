@@ -15,8 +15,7 @@ import pytest
 from provisioner.core.errors import Cancelled, PoolDisabled, PoolFull, RootUnusable, VolumeHeld
 from provisioner.core.event import Event, Kind
 from provisioner.core.record import State
-from provisioner.pool.pool import Pool
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import VolumePool
 from tests.support.pools import HOLDER, acquire, leftovers, refusal
 from tests.support.processes import kill, line_of, running, tell
@@ -46,7 +45,6 @@ def test_one_session_twice_is_one_volume(pool: Pool) -> None:
     second = acquire(pool, kernel="k2")
     assert second.path == first.path
     assert (second.path / "file").read_text() == "kept"
-    assert (first.is_new, second.is_new) == (True, False)
     assert len(pool.volumes()) == 1
     pool.release(second)
 
@@ -74,7 +72,7 @@ def test_capacity_is_kept_and_a_full_pool_names_what_could_be_freed(
     assert len(os.listdir(pool.root.layout.volumes)) == 3
     assert leftovers(pool) == []
     again = acquire(pool, "s2", "k2")
-    assert not again.is_new, "a full pool keeps nobody from the files that are there"
+    assert again.path == used[2].path, "a full pool keeps nobody from the files that are there"
     pool.root.registry.volumes.mark_pruned(again.record.id)
     assert pool.root.registry.volumes.slots_taken() == 2
     pool.close()

@@ -174,7 +174,7 @@ def test_a_rebuilt_volume_counts_as_changed_since_its_backup(world: World) -> No
     assert not again.is_backed_up
     backups = world.pool.backups.list(record.id)
     assert len(backups) == 1
-    world.pool.backups.verify(backups[0])
+    world.pool.backups.stored.verify(backups[0])
     assert not world.record("../../etc").is_backed_up
 
 

@@ -15,8 +15,7 @@ from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 from traitlets.config import Config
 
 from provisioner.core.record import Record, State
-from provisioner.pool.pool import Pool
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import load_settings
 from provisioner.system import lease
 

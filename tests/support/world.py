@@ -94,7 +94,7 @@ class World:
             return content_of(self.pool.path(record))
         backup = self.pool.backups.stored.newest(record)
         assert backup is not None, f"{session}: neither files nor a backup"
-        self.pool.backups.restore_to(backup, into, cancel=Event())
+        self.pool.backups.stored.restore_to(backup, into, cancel=Event())
         return content_of(into)
 
     def leftovers(self) -> list[str]:

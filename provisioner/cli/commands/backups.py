@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the backups, newest first; or one in detail."""
     pool = open_pool(args)
     if args.files is not None:
-        return _print_files(pool.backups.summary(pool.backups.named(args.files)))
+        return _print_files(pool.backups.stored.summary(pool.backups.named(args.files)))
     chosen = None if args.session is None else find_volume(pool, args.session).id
     backups = pool.backups.list(chosen)
     if args.json:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             path = pool.path(record)
         else:
             path = args.to.absolute()
-            pool.backups.restore_to(chosen, path, cancel=cancel, progress=progress)
+            pool.backups.stored.restore_to(chosen, path, cancel=cancel, progress=progress)
     if args.json:
         print_json({"session": record.session, "backup": chosen.name, "path": path})
     else:

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     def verify(backup: BackupRecord, cancel: Event) -> None:
         with byte_bar(f"verifying {backup.name}", args.json) as progress:
-            pool.backups.verify(backup, cancel=cancel, progress=progress)
+            pool.backups.stored.verify(backup, cancel=cancel, progress=progress)
 
     damaged = {backup.name: str(error) for backup, error in failures_of(verify, backups)}
     if args.json:

@@ -17,7 +17,7 @@ from provisioner.cli.doctor.storage import check_reflinks, check_root, check_spa
 from provisioner.cli.doctor.table import check_table
 from provisioner.cli.output.terminal import complain, print_json
 from provisioner.core.errors import VolumeError
-from provisioner.pool.pools import pool_of
+from provisioner.pool.pool import pool_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

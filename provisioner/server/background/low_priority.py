@@ -80,7 +80,7 @@ def sweep_in_child(pool: Pool, cancel: threading.Event) -> Report:
 def back_up_in_child(
     pool: Pool, volume_id: str, cancel: threading.Event, progress: Progress
 ) -> BackupRecord:
-    """Back up a volume; see `Pool.back_up`. Called in a thread.
+    """Back up a volume; see `Backups.back_up`. Called in a thread.
 
     Raises
     ------
