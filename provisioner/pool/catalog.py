@@ -51,15 +51,10 @@ class Catalog:
     def volumes(self) -> list[Record]:
         """Return all volumes, each in the state that its lease and the processes in it show."""
         records = self._root.registry.volumes.all()
-        if not any(map(self._is_unheld, records)):
-            return records
-        inhabited = volumes_with_processes()
-        return [
-            _as_stopped(record)
-            if self._is_unheld(record) and str(self.path(record)) not in inhabited
-            else record
-            for record in records
-        ]
+        unheld = {str(self.path(record)) for record in records if self._is_unheld(record)}
+        if unheld:
+            unheld -= volumes_with_processes().keys()
+        return [_as_stopped(r) if str(self.path(r)) in unheld else r for r in records]
 
     def observed(self, record: Record) -> Record:
         """Return a record with the state that the lease shows, which is the truth about "in use"."""

@@ -113,7 +113,6 @@ class Differences:
         lines = self._settle_all(found, cancel)
         if any(name.endswith(".backup") for name in staging):
             lines += self._backups.tidy_destinations(cancel)
-        self._files.trash.empty(cancel)
         return lines
 
     def settle_disk(self, cancel: threading.Event) -> list[str]:

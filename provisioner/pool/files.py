@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,15 +48,14 @@ class Files:
         return replace(record, state=State.PRUNED, bytes=None)
 
     def empty_trash(self, cancel: threading.Event | None = None) -> None:
-        """Put back what was changed after its backup, and delete everything else in the trash."""
-        for name in self.trash.changed():
+        """Delete everything in the trash but what was changed after its backup, which is put back."""
+        for name in self.trash.empty(cancel):
             try:
                 self._put_back(name)
             except (VolumeError, OSError) as error:
                 log.warning(
                     "What was changed after its backup stays in the trash for now: %s", error
                 )
-        self.trash.empty(cancel)
 
     def empty_trash_in_background(self) -> None:
         """Empty the trash in a thread that does not keep the process alive; the next sweep does what is left."""
@@ -73,51 +72,51 @@ class Files:
         own = volume_record.read(path)
         if own is not None and own.id == record.id:
             return False
-
-        def move(target: Path) -> bool:
-            layout.make(path)  # from now on it has what each volume has
-            path.rename(target)
-            return True
-
-        self._keep_beside(record, f"{record.id}.{record.generation}.stray", move)
+        layout.make(path)  # from now on it has what each volume has
+        self._keep_beside(record, f"{record.id}.{record.generation}.stray", path)
         return True
 
     # -- files that no backup has ----------------------------------------------------------------------------
 
     def _put_back(self, name: str) -> None:
         """Undo the pruning of a volume whose files were changed, without a lease, after their backup was made."""
-        volume_id = owner(name)
+        volume_id, source = owner(name), self._root.layout.trash / name
         record = self._catalog.get(volume_id)
         path = self._root.layout.volume(volume_id)
         if record is None:
             # Forgotten meanwhile: the next comparison of the disk with the table enters it anew.
-            self.trash.put_back(name, path)
+            with contextlib.suppress(FileNotFoundError):
+                source.rename(path)
             return
         if not path.exists():
             with self._leases.maintenance(volume_id, Purpose.PRUNE) as leased:
                 if not path.exists():
-                    self._keep(leased.record, lambda target: self.trash.put_back(name, target))
+                    self._keep(leased.record, source)
                     return
         # Brought back meanwhile. The name decides the id, so that a repetition means the same volume.
-        self._keep_beside(record, name, lambda target: self.trash.put_back(name, target))
+        self._keep_beside(record, name, source)
 
-    def _keep_beside(self, record: Record, name: str, move: Callable[[Path], bool]) -> None:
-        """Make what `move` brings a volume of its own, named after the volume that it comes from."""
-        beside = replace(record, id=layout.id_for(name), spare=None, pinned=False)
-        self._root.registry.volumes.adopt(replace(beside, state=State.PRUNED))
+    def _keep_beside(self, record: Record, name: str, source: Path) -> None:
+        """Make the directory `source` a volume of its own, named after the volume that it comes from."""
+        beside = replace(
+            record, id=layout.id_for(name), state=State.PRUNED, spare=None, pinned=False
+        )
+        self._root.registry.volumes.adopt(beside)
         with self._leases.maintenance(beside.id, Purpose.PRUNE) as leased:
-            self._keep(leased.record, move)
+            self._keep(leased.record, source)
             gone = not self._root.layout.volume(beside.id).exists()
             if gone and not self._root.registry.backups.all(beside.id):
                 self.mark_gone(leased.record, leased.lease)
 
-    def _keep(self, record: Record, move: Callable[[Path], bool]) -> None:
+    def _keep(self, record: Record, source: Path) -> None:
         volumes, now = self._root.registry.volumes, self._root.clock()
         # First, so that no backup passes for these files.
         volumes.set_generation(record.id, record.generation + 1, now)
         self._root.on_step("put-back:counted")
-        if not move(self._root.layout.volume(record.id)):
-            return
+        try:
+            source.rename(self._root.layout.volume(record.id))
+        except FileNotFoundError:
+            return  # another process has put it back or is deleting it
         self._root.on_step("put-back:renamed")
         volumes.take_slot(record.id, now, sys.maxsize)
         noted = volumes.set_note(record.id, "changed after its backup, so not pruned")

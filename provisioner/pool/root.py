@@ -139,4 +139,7 @@ class Root:
 
 def _make_room(layout: Layout) -> bool:
     """Make room for the table on a full disk: empty the trash, then give up the reserve; return whether that helped."""
-    return Trash(layout.trash).empty() > 0 or Reserve(layout.root).spend()
+    trash = Trash(layout.trash)
+    before = len(trash.waiting())
+    trash.empty()
+    return len(trash.waiting()) < before or Reserve(layout.root).spend()

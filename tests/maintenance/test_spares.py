@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,6 @@ from provisioner.maintenance.spares import warm
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
-from provisioner.server.background.warming import Warming
 from provisioner.settings.pool import VolumePool
 
 NAME = "with-bootstrap"
@@ -152,7 +149,6 @@ MAKER = """
 import sys, threading
 from provisioner.settings.pool import load_settings
 from provisioner.pool.pool import Pool
-from provisioner.server.background.warming import Warming
 from provisioner.maintenance.spares import warm
 warm(Pool(load_settings()), sys.argv[1], 2, progress=lambda *a: None, cancel=threading.Event())
 """
@@ -192,28 +188,3 @@ def test_a_spare_whose_maker_was_killed_is_neither_claimed_nor_left(
     assert pool.catalog.spares(NAME) == []
     assert not pool.path(half[0]).exists()
     assert [r.state for r in pool.volumes()] == [State.ACTIVE]
-
-
-@pytest.mark.usefixtures("kernelspec")
-def test_a_server_makes_spares_and_makes_anew_what_was_claimed(tmp_path: Path) -> None:
-    pool = pool_at(tmp_path, spares={NAME: 1})
-    log = logging.getLogger("test")
-    warming = Warming(pool, lambda: pool.settings, log, after=timedelta(milliseconds=1))
-    warming.start()
-    try:
-        first = wait_for_spare(pool, "")
-        claimed = pool.acquire("mine", NAME, kernel="k")
-        assert claimed.record.id == first
-        assert wait_for_spare(pool, first) != first
-    finally:
-        assert warming.stop(30)
-
-
-def wait_for_spare(pool: Pool, other_than: str) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for record in pool.catalog.spares(NAME):
-            if record.spare is Spare.READY and record.id != other_than:
-                return record.id
-        time.sleep(0.05)
-    raise AssertionError("no spare was made")

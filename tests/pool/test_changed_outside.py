@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,17 +13,21 @@ import pytest
 from provisioner.core.errors import NotBackedUp, VolumeHeld
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
-from provisioner.pool import fingerprint
+from provisioner.pool import fingerprint, trash
 from provisioner.pool.fingerprint import has_changed
-from provisioner.pool.pool import Pool
 from provisioner.system.layout import state_directory
 from provisioner.system.processes import processes_working_in
+from tests.support.pools import raising_at
+from tests.support.processes import line_of, running
 from tests.support.world import World, content_of
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "root")
+
+
+WORKING_IN = "import os, sys; os.chdir(sys.argv[1]); print(flush=True); input()"
 
 
 def backed_up(world: World) -> Path:
@@ -193,16 +195,8 @@ def test_killed_while_putting_back_nothing_is_lost(world: World, step: str) -> N
     path = backed_up(world)
     change(path)
     put_away(world)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == step:
-            raise Killed
-
-    with pytest.raises(Killed):
-        world.new_pool(kill).files.empty_trash()
+    with pytest.raises(SystemExit):
+        world.new_pool(raising_at(step, SystemExit())).files.empty_trash()
     sweep(world.new_pool(), deep=True)
     assert content_of(path) == {"text": b"2"}
     record = world.record("a")
@@ -210,18 +204,25 @@ def test_killed_while_putting_back_nothing_is_lost(world: World, step: str) -> N
     assert not record.is_backed_up
 
 
-def test_half_deleted_files_are_not_taken_for_changed_ones(world: World) -> None:
+def test_half_deleted_files_are_not_taken_for_changed_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = backed_up(world)
     (path / "more").write_text("x")
     world.pool.back_up(world.record("a").id)
-    trash = world.pool.files.trash
     put_away(world)
-    (name,) = trash.waiting()
-    doomed = trash._doom(name)
-    assert doomed is not None
-    (doomed / "text").unlink()
-    assert trash.changed() == []
+
+    def delete_half(path: Path) -> None:
+        (path / "text").unlink()
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trash, "remove", delete_half)
+        with pytest.raises(SystemExit):
+            world.pool.files.empty_trash()
+    assert world.leftovers() != []
     world.new_pool().files.empty_trash()
+    assert not world.is_on_disk("a")
     assert world.leftovers() == []
 
 
@@ -279,7 +280,7 @@ def test_whatever_is_put_in_the_seals_place_backups_and_prunes_go_on(
     world.clock.advance(days=30)
     sweep(world.pool)
     assert not path.exists()
-    assert not world.pool.files.trash.changed()
+    assert world.pool.files.trash.empty() == []
 
 
 def test_what_a_backup_leaves_out_may_change(tmp_path: Path) -> None:
@@ -324,17 +325,9 @@ def test_killed_again_and_again_beside_there_is_one_volume_beside(world: World) 
     waiting = world.pool.root.layout.trash / f"{path.name}.0123abcd"
     shutil.copytree(path, waiting)
     change(waiting)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(name: str) -> None:
-        if name == "put-back:counted":
-            raise Killed
-
     for _ in range(3):
-        with pytest.raises(Killed):
-            world.new_pool(kill).files.empty_trash()
+        with pytest.raises(SystemExit):
+            world.new_pool(raising_at("put-back:counted", SystemExit())).files.empty_trash()
     world.new_pool().files.empty_trash()
     world.new_pool().files.empty_trash()
     assert {record.session for record in world.pool.volumes()} == {"a", "a (2)"}
@@ -361,16 +354,9 @@ def test_somebody_who_came_through_a_link_is_seen_working_there(tmp_path: Path) 
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "volume").mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", "print(flush=True); input()"],
-        cwd=tmp_path / "link" / "volume",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with running(WORKING_IN, str(tmp_path / "link" / "volume")) as process:
+        line_of(process)
         assert processes_working_in(tmp_path / "link" / "volume") == [process.pid]
-        process.communicate(b"\n")
 
 
 def test_pinning_and_renaming_are_no_changes(world: World) -> None:
@@ -382,15 +368,10 @@ def test_pinning_and_renaming_are_no_changes(world: World) -> None:
 
 def test_a_volume_in_whose_directory_somebody_works_is_not_pruned(world: World) -> None:
     path = backed_up(world)
-    code = "print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with running(WORKING_IN, str(path)) as process:
+        line_of(process)
         with pytest.raises(VolumeHeld, match=f"process {process.pid} works in its directory"):
             world.pool.prune(world.record("a").id)
-        process.communicate(b"\n")
     world.pool.prune(world.record("a").id)
     assert not world.is_on_disk("a")
 
@@ -406,6 +387,5 @@ def test_whoever_insists_deletes_changed_files_too(world: World) -> None:
 def test_a_pool_that_holds_no_changed_files_is_swept_without_looking(world: World) -> None:
     backed_up(world)
     looked: list[str] = []
-    before = Pool(world.settings, world.clock, looked.append)
-    sweep(before)
+    sweep(world.new_pool(looked.append))
     assert not [step for step in looked if step.startswith(("backup", "put-back"))]

@@ -14,22 +14,17 @@ from provisioner.core.record import State
 from provisioner.pool.pool import Pool
 from provisioner.registry.registry import FILE_NAME
 from provisioner.settings.pool import VolumePool
+from provisioner.system.lease import Purpose
 from tests.support.disks import SmallDisk
-from tests.support.pools import acquire, leftovers, refusal
+from tests.support.pools import acquire, leftovers, raising_at, refusal
 from tests.support.world import Clock
-
-# -- what fails gives back what it took ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", ["enter", "lease", "leased", "files", "activate", "record"])
 def test_an_acquire_that_fails_at_any_step_has_given_everything_back(
     root: Path, clock: Clock, step: str
 ) -> None:
-    def fail(name: str) -> None:
-        if name == step:
-            raise MemoryError(name)
-
-    failing = Pool(VolumePool(root=str(root)), clock, on_step=fail)
+    failing = Pool(VolumePool(root=str(root)), clock, raising_at(step, MemoryError()))
     with pytest.raises(MemoryError):
         acquire(failing)
     pool = Pool(failing.settings, clock)
@@ -46,40 +41,23 @@ def test_an_acquire_that_fails_at_any_step_has_given_everything_back(
 
 
 def test_a_failed_acquire_of_an_existing_volume_leaves_its_files_alone(
-    root: Path, clock: Clock
+    pool: Pool,
 ) -> None:
-    pool = Pool(VolumePool(root=str(root)), clock)
     acquired = acquire(pool)
     (acquired.path / "file").write_text("kept")
     pool.release(acquired)
-
     for step in ("lease", "leased", "files", "activate", "record"):
-
-        def fail(name: str, step: str = step) -> None:
-            if name == step:
-                raise MemoryError(name)
-
-        failing = Pool(pool.settings, clock, on_step=fail)
+        failing = Pool(pool.settings, pool.clock, raising_at(step, MemoryError()))
         with pytest.raises(MemoryError):
             acquire(failing)
         failing.close()
         assert not pool.leases.is_held(acquired.record)
         assert (acquired.path / "file").read_text() == "kept"
-    pool.close()
 
 
-def test_a_failed_acquire_of_a_shared_volume_keeps_it_for_the_others(
-    root: Path, clock: Clock
-) -> None:
-    fails = threading.Event()
-
-    def fail(name: str) -> None:
-        if fails.is_set() and name == "activate":
-            raise MemoryError(name)
-
-    pool = Pool(VolumePool(root=str(root)), clock, on_step=fail)
+def test_a_failed_acquire_of_a_shared_volume_keeps_it_for_the_others(pool: Pool) -> None:
     first = acquire(pool)
-    fails.set()
+    pool.root.on_step = raising_at("activate", MemoryError())
     with pytest.raises(MemoryError):
         acquire(pool, kernel="k2")
     assert pool.leases.is_held(first.record)
@@ -88,7 +66,26 @@ def test_a_failed_acquire_of_a_shared_volume_keeps_it_for_the_others(
     assert holder.kernels == ("k1",)
     pool.release(first)
     assert not pool.leases.is_held(first.record)
-    pool.close()
+
+
+def test_a_lease_is_given_back_if_maintenance_cannot_begin(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquired = acquire(pool)
+    pool.release(acquired)
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with (
+            pytest.raises(RuntimeError, match="new thread"),
+            pool.leases.maintenance(acquired.record.id, Purpose.BACKUP),
+        ):
+            pass
+    assert not pool.leases.is_held(acquired.record)
+    pool.release(acquire(pool))
 
 
 def test_something_in_the_way_of_a_volumes_directories_is_told(pool: Pool) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +12,8 @@ from provisioner.core.errors import PoolFull
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
-from tests.support.world import World, kill_at, steps_of
-
-Work = Callable[[World, Pool], object]
+from tests.support.pools import leftovers
+from tests.support.world import Work, World, as_another_process, kill_at, steps_of
 
 
 def nothing(world: World) -> None:
@@ -68,27 +65,10 @@ WAYS: dict[str, tuple[Callable[[World], None], Work]] = {
 def assert_no_strays(pool: Pool, step: str) -> None:
     """Fail if something stays that belongs to no volume; a thread of the acquire may still be deleting."""
     deadline = time.monotonic() + 30
-    while (left := strays(pool)) and time.monotonic() < deadline:
+    while (left := leftovers(pool)) and time.monotonic() < deadline:
+        pool.files.trash.empty()
         time.sleep(0.02)
     assert left == [], step
-
-
-def strays(pool: Pool) -> list[str]:
-    """Return what lies under the root although no volume needs it."""
-    layout = pool.root.layout
-    known = {record.id for record in pool.root.registry.volumes.all()}
-    pool.files.trash.empty()
-    return sorted(
-        f"{directory.name}/{name}"
-        for directory in layout.directories
-        for name in os.listdir(directory)
-        if name not in known
-    )
-
-
-def run(world: World, work: Work, on_step: Callable[[str], None]) -> None:
-    """Do work as another process would."""
-    work(world, world.new_pool(on_step))
 
 
 def worlds_killed(way: str, tmp_path: Path, **settings: object) -> list[tuple[str, World]]:
@@ -96,13 +76,13 @@ def worlds_killed(way: str, tmp_path: Path, **settings: object) -> list[tuple[st
     prepare, work = WAYS[way]
     trial = World(tmp_path / "trial", **settings)
     prepare(trial)
-    steps = steps_of(partial(run, trial, work))
+    steps = steps_of(as_another_process(work, trial))
     killed = []
     for number, step in enumerate(steps):
         world = World(tmp_path / str(number), **settings)
         prepare(world)
         world.pool.close()
-        died = kill_at(number, partial(run, world, work))
+        died = kill_at(number, as_another_process(work, world))
         assert died, f"not killed at {step}"
         killed.append((step, world))
     assert len(killed) >= 5, "the work names too few steps at which it could be stopped"

@@ -45,28 +45,6 @@ def test_a_new_notebook_under_a_former_name_has_a_volume_of_its_own(pool: Pool) 
     pool.release(second)
 
 
-def test_a_copied_notebook_has_a_volume_of_its_own(pool: Pool) -> None:
-    original = acquire(pool, "a.ipynb")
-    (original.path / "file").touch()
-    copy = acquire(pool, "a-Copy1.ipynb", "k2")
-    assert os.listdir(copy.path) == [".volume"]
-    pool.release(original)
-    pool.release(copy)
-
-
-def test_a_stopped_volume_under_the_new_name_is_moved_aside_not_lost(pool: Pool) -> None:
-    for number, session in enumerate(("a.ipynb", "b.ipynb")):
-        acquired = acquire(pool, session, f"k{number}")
-        (acquired.path / "file").write_text(session)
-        pool.release(acquired)
-    moved = pool.rename("a.ipynb", "b.ipynb")
-    assert moved is not None
-    assert (pool.path(moved) / "file").read_text() == "a.ipynb"
-    aside = pool.find("b.ipynb (2)")
-    assert (pool.path(aside) / "file").read_text() == "b.ipynb"
-    assert pool.find("b.ipynb").id == moved.id
-
-
 def test_a_name_in_use_is_not_taken_away(pool: Pool) -> None:
     first, second = acquire(pool, "a"), acquire(pool, "b", "k2")
     assert pool.rename("a", "b") is None
@@ -81,6 +59,21 @@ def two_stopped(pool: Pool) -> None:
         acquired = acquire(pool, session, session)
         (acquired.path / "file").write_text(session)
         pool.release(acquired)
+
+
+def test_a_stopped_volume_under_the_new_name_is_moved_aside_as_often_as_it_takes(
+    pool: Pool,
+) -> None:
+    def text(session: str) -> str:
+        return (pool.path(pool.find(session)) / "file").read_text()
+
+    two_stopped(pool)
+    moved = pool.rename("a.ipynb", "b.ipynb")
+    assert moved is not None
+    assert pool.find("b.ipynb").id == moved.id
+    assert (text("b.ipynb"), text("b.ipynb (2)")) == ("a.ipynb", "b.ipynb")
+    assert pool.rename("b.ipynb (2)", "b.ipynb") is not None
+    assert (text("b.ipynb"), text("b.ipynb (3)")) == ("b.ipynb", "a.ipynb")
 
 
 def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_of_that_name(
@@ -158,16 +151,6 @@ def test_a_rename_that_is_killed_has_been_made_or_not(
     acquired = acquire(pool, "b.ipynb (2)" if "b.ipynb (2)" in names else "b.ipynb")
     assert (acquired.path / "file").read_text() == "b.ipynb"
     pool.release(acquired)
-
-
-def test_a_volume_moved_aside_is_renamed_onto_its_name_again_without_losing_the_other(
-    pool: Pool,
-) -> None:
-    two_stopped(pool)
-    pool.rename("a.ipynb", "b.ipynb")
-    assert pool.rename("b.ipynb (2)", "b.ipynb") is not None
-    assert (pool.path(pool.find("b.ipynb")) / "file").read_text() == "b.ipynb"
-    assert (pool.path(pool.find("b.ipynb (3)")) / "file").read_text() == "a.ipynb"
 
 
 def test_a_name_whose_volume_is_deleted_in_the_midst_of_a_rename_is_free(

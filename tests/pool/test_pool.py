@@ -66,8 +66,15 @@ def test_capacity_is_kept_and_a_full_pool_names_what_could_be_freed(
     pool.release(used[2])
     pool.catalog.pin(used[2].record.id, True)
     said = refusal(PoolFull, lambda: acquire(pool, "one more", "k9"))
-    for part in ("All 3 slots", "'one more'", "2 in use", "1 pinned", "unpin", "max_volumes"):
+    for part in (
+        "All 3 slots",
+        "'one more'",
+        "2 in use, 1 pinned, 0 stopped",
+        "unpin",
+        "max_volumes",
+    ):
         assert part in said
+    assert pool.root.registry.names.find("one more") is None
     assert pool.root.registry.volumes.slots_taken() == 3
     assert len(os.listdir(pool.root.layout.volumes)) == 3
     assert leftovers(pool) == []

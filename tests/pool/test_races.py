@@ -8,8 +8,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from provisioner.core.record import State
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import VolumePool
@@ -71,16 +69,10 @@ class Race:
         assert line_of(racer) == "released"
 
 
-@pytest.fixture
-def path(root: Path) -> Path:
-    """The root of a race."""
-    return root
-
-
 def test_of_many_processes_that_ask_for_one_session_one_gets_it_and_all_others_are_told(
-    path: Path,
+    root: Path,
 ) -> None:
-    with Race(path, ["a"] * PROCESSES, 500) as race:
+    with Race(root, ["a"] * PROCESSES, 500) as race:
         for generation in (1, 2):
             said = race.run()
             assert collections.Counter(word for word, _ in said) == {
@@ -101,9 +93,9 @@ def test_of_many_processes_that_ask_for_one_session_one_gets_it_and_all_others_a
         assert not race.pool.leases.is_held(records[0])
 
 
-def test_of_many_processes_that_ask_for_few_places_just_as_many_get_one(path: Path) -> None:
+def test_of_many_processes_that_ask_for_few_places_just_as_many_get_one(root: Path) -> None:
     places = 8
-    with Race(path, [f"session {number}" for number in range(PROCESSES)], places) as race:
+    with Race(root, [f"session {number}" for number in range(PROCESSES)], places) as race:
         said = race.run()
         assert collections.Counter(word for word, _ in said) == {
             "acquired": places,

@@ -40,6 +40,16 @@ def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:
     return said
 
 
+def raising_at(step: str, error: BaseException) -> Callable[[str], None]:
+    """Return what stops a pool at a step, as a process that is killed there."""
+
+    def on_step(name: str) -> None:
+        if name == step:
+            raise error
+
+    return on_step
+
+
 def leftovers(pool: Pool) -> list[str]:
     """Return what lies under the root and belongs to no volume."""
     layout = pool.root.layout

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from provisioner.core.record import Record
@@ -15,8 +14,12 @@ from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import VolumePool
 from provisioner.system.layout import STATE_DIRECTORY
+from tests.support.children import Child
+from tests.support.pools import leftovers
 
 Content = dict[str, bytes]
+Steps = Callable[[str], None]
+"""Called with the name of each step."""
 
 
 class Clock:
@@ -49,7 +52,7 @@ class World:
         self.written: dict[str, Content] = {}
         self._serial = 0
 
-    def new_pool(self, on_step: Callable[[str], None] = lambda step: None) -> Pool:
+    def new_pool(self, on_step: Steps = lambda step: None) -> Pool:
         """Return a second pool over the root, as another process would open it."""
         return Pool(self.settings, self.clock, on_step)
 
@@ -94,22 +97,22 @@ class World:
             return content_of(self.pool.path(record))
         backup = self.pool.backups.stored.newest(record)
         assert backup is not None, f"{session}: neither files nor a backup"
-        self.pool.backups.stored.restore_to(backup, into, cancel=Event())
+        self.pool.backups.stored.restore_to(backup, into)
         return content_of(into)
 
     def leftovers(self) -> list[str]:
         """Return what lies under the root and belongs to no volume or backup."""
-        layout = self.pool.root.layout
-        left = [f"staging/{name}" for name in os.listdir(layout.staging)]
-        left += [f"trash/{name}" for name in os.listdir(layout.trash)]
-        left += [f"leases/{n}" for n in os.listdir(layout.leases) if n.endswith(".wanted")]
         known = {backup.name for backup in self.pool.backups.list()}
-        destination = Path(self.settings.destination)
-        if destination.is_dir():
-            left += [f"backups/{name}" for name in os.listdir(destination) if name not in known]
-        records = {record.id for record in self.pool.root.registry.volumes.all()}
-        left += [f"volumes/{n}" for n in os.listdir(layout.volumes) if n not in records]
-        return left
+        made = [path.name for path in Path(self.settings.destination).glob("*")]
+        return [*leftovers(self.pool), *(f"backups/{name}" for name in made if name not in known)]
+
+
+Work = Callable[[World, Pool], object]
+
+
+def as_another_process(work: Work, world: World) -> Callable[[Steps], object]:
+    """Return the work as another process would do it, given what is told its steps."""
+    return lambda on_step: work(world, world.new_pool(on_step))
 
 
 def content_of(directory: Path) -> Content:
@@ -121,45 +124,33 @@ def content_of(directory: Path) -> Content:
     }
 
 
-def steps_of(work: Callable[[Callable[[str], None]], object]) -> list[str]:
+def steps_of(work: Callable[[Steps], object]) -> list[str]:
     """Return the names of the steps of `work`, which is done in a forked child."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(read)
-            work(lambda step: _tell(write, step))
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        names = stream.read().decode().splitlines()
-    assert os.waitpid(child, 0)[1] == 0, f"the work failed after {names}"
+
+    def name_steps() -> str:
+        names: list[str] = []
+        work(names.append)
+        return "\n".join([*names, "done"])
+
+    with Child(name_steps) as child:
+        *names, end = child.said().splitlines()
+    assert end == "done", f"the work failed: {end}"
     return names
 
 
-def kill_at(number: int, work: Callable[[Callable[[str], None]], object]) -> bool:
+def kill_at(number: int, work: Callable[[Steps], object]) -> bool:
     """Do `work` in a forked child that is killed (SIGKILL) before its step `number`; return whether it was."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            count = iter(range(number + 1))
+    count = iter(range(number + 1))
 
-            def die(step: str) -> None:
-                if next(count) == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
+    def die(step: str) -> None:
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-            work(die)
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    assert status == 0 or os.WIFSIGNALED(status), "the work failed instead of being killed"
-    return os.WIFSIGNALED(status)
+    def do() -> str:
+        work(die)
+        return "done"
 
-
-def _tell(fd: int, step: str) -> None:
-    os.write(fd, f"{step}\n".encode())
+    with Child(do) as child:
+        said = child.said()
+    assert said in {"", "done"}, f"the work failed instead of being killed: {said}"
+    return not said

@@ -168,6 +168,15 @@ def test_the_name_of_a_kernelspec_is_matched_in_lower_case(volumes: Pool, warmin
     volumes.release(acquired)
 
 
+def test_a_spare_that_was_claimed_is_made_anew(volumes: Pool, warming: Looked) -> None:
+    install(NAME, kernel_provisioner={"provisioner_name": PROVISIONER})
+    begin(warming, volumes, mute=1)
+    claimed = volumes.acquire("a", NAME, kernel="k")
+    assert warming.has_looked.acquire(timeout=60)
+    assert [spare.id == claimed.record.id for spare in volumes.catalog.spares()] == [False]
+    volumes.release(claimed)
+
+
 def test_the_default_provisioner_gives_volumes_to_kernelspecs_that_name_none(
     volumes: Pool, warming: Looked, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
