@@ -4,82 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import os
-from types import TracebackType
 
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-KEPT = 64
-"""Levels whose descriptors stay open. Deeper ones are opened anew, so that no tree uses all descriptors up."""
+OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Opens a directory and follows no link."""
 
 
 class Descent:
     """Opens directories below a root, name by name.
 
-    Each step opens one name relative to the descriptor before it. A link that somebody puts in the place of a
-    directory meanwhile is therefore not followed out of the tree.
-
-    Parameters
-    ----------
-    root
-        The descriptor of the top directory; the caller closes it.
+    Each step opens one name relative to the directory before it. A link that somebody puts in the place of a
+    directory meanwhile is therefore not followed out of the tree. Two descriptors are enough for a tree of any depth:
+    the way up is `..`, if that is still the directory from which the way led down, and else begins at the root again.
+    The caller closes the descriptor of the root.
     """
 
     def __init__(self, root: int) -> None:
         self._root = root
-        self._names: list[bytes] = []
-        self._descriptors: list[int] = []
-        self._deep: int | None = None
+        self._here = root
+        self._path = b""
+        self._above: list[os.stat_result] = []
 
     def __enter__(self) -> Descent:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._leave_deep()
-        self._keep(0)
+    def __exit__(self, *error: object) -> None:
+        self._begin_again()
 
     def open(self, path: bytes) -> int:
         """Return the descriptor of the directory at a relative path (``b""`` is the root).
 
         It belongs to this object and is valid until the next call.
 
-        Raises
-        ------
-        OSError
-            If a name on the way does not exist or is not a directory (a link is not one).
+        Raises `OSError` if a name on the way does not exist or is not a directory (a link is not one).
         """
-        names = path.split(b"/") if path else []
-        self._leave_deep()
-        common = 0
-        for ours, theirs in zip(self._names, names, strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        self._keep(common)
-        for name in names[common:KEPT]:
-            self._descriptors.append(os.open(name, _OPEN, dir_fd=self._last()))
-            self._names.append(name)
-        for name in names[KEPT:]:
-            parent = self._last() if self._deep is None else self._deep
-            below = os.open(name, _OPEN, dir_fd=parent)
-            self._leave_deep()
-            self._deep = below
-        return self._last() if self._deep is None else self._deep
+        wanted = path + b"/" if path else b""
+        while not wanted.startswith(self._path):
+            self._climb()
+        for name in wanted[len(self._path) :].split(b"/")[:-1]:
+            below = os.open(name, OPEN, dir_fd=self._here)
+            self._above.append(os.fstat(self._here))
+            self._path += name + b"/"
+            self._move(below)
+        return self._here
 
-    def _last(self) -> int:
-        return self._descriptors[-1] if self._descriptors else self._root
+    def _climb(self) -> None:
+        try:
+            parent = os.open(b"..", OPEN, dir_fd=self._here)
+        except OSError:  # the directory was deleted, or may not be searched
+            self._begin_again()
+            return
+        self._move(parent)
+        self._path = self._path[: self._path.rfind(b"/", 0, -1) + 1]
+        if not os.path.samestat(os.fstat(parent), self._above.pop()):
+            self._begin_again()
 
-    def _keep(self, levels: int) -> None:
-        while len(self._descriptors) > levels:
-            self._names.pop()
-            os.close(self._descriptors.pop())
+    def _begin_again(self) -> None:
+        self._move(self._root)
+        self._path, self._above = b"", []
 
-    def _leave_deep(self) -> None:
-        if self._deep is not None:
-            deep, self._deep = self._deep, None
+    def _move(self, descriptor: int) -> None:
+        left, self._here = self._here, descriptor
+        if left != self._root:
             with contextlib.suppress(OSError):
-                os.close(deep)
+                os.close(left)

@@ -7,9 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from provisioner.system.descent import Descent
-
-_TOP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from provisioner.system.descent import OPEN, Descent
 
 
 def remove(path: Path) -> None:
@@ -30,15 +28,13 @@ def remove_tree(top: Path) -> None:
 
     ``shutil.rmtree`` fails in read-only directories and in trees deeper than Python's stack.
 
-    Raises
-    ------
-    OSError
-        If something cannot be deleted, such as a file of another user.
+    Raises `OSError` if something cannot be deleted, such as a file of another user.
     """
     try:
-        if _is_locked(top):
+        mode = top.lstat().st_mode
+        if stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
             top.chmod(0o700)
-        root = os.open(top, _TOP)
+        root = os.open(top, OPEN)
     except FileNotFoundError:
         return
     try:
@@ -80,8 +76,3 @@ def _unlink_files(directory: int) -> list[bytes]:
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod(child, 0o700, dir_fd=directory)
     return children
-
-
-def _is_locked(top: Path) -> bool:
-    mode = top.lstat().st_mode
-    return stat.S_ISDIR(mode) and mode & stat.S_IRWXU != stat.S_IRWXU

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.system.descent import OPEN, Descent
 from provisioner.system.removal import remove, remove_tree
 
 WAYS: list[Callable[[Path], None]] = [remove, remove_tree]
@@ -53,3 +54,17 @@ def test_files_and_links_are_deleted_and_missing_paths_ignored(tmp_path: Path) -
     for path in (file, link, tmp_path / "missing", file / "below"):
         remove(path)
     assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_the_way_up_from_a_directory_that_was_moved_away_leads_to_where_it_came_from(
+    tmp_path: Path,
+) -> None:
+    top, elsewhere = tmp_path / "top", tmp_path / "elsewhere"
+    (top / "a" / "b").mkdir(parents=True)
+    elsewhere.mkdir()
+    root = os.open(top, OPEN)
+    with Descent(root) as descent:
+        descent.open(b"a/b")
+        (top / "a" / "b").rename(elsewhere / "b")
+        assert os.path.samestat(os.fstat(descent.open(b"a")), (top / "a").stat())
+    os.close(root)
