@@ -10,7 +10,7 @@ from typing import Any
 from provisioner.core.event import Event, Kind
 from provisioner.core.record import Record
 from provisioner.pool.trash import Trash
-from provisioner.registry import rebuild
+from provisioner.registry.rebuild import Rebuilder
 from provisioner.registry.registry import Registry
 from provisioner.settings.log import log
 from provisioner.settings.pool import VolumePool
@@ -97,14 +97,7 @@ class Root:
     def rebuild_if_damaged(self) -> None:
         """Check every page of the table, and rebuild it from what lies on disk if one is damaged."""
         self.close()
-        layout = self._prepare()
-        rebuild.ensure_registry(
-            layout,
-            self.clock(),
-            self._find_backups,
-            lambda: _make_room(layout),
-            thorough=True,
-        )
+        self._rebuilder(self._prepare()).ensure(thorough=True)
 
     def after_fork_in_child(self) -> None:
         """Replace the lock: another thread may have held it."""
@@ -114,16 +107,16 @@ class Root:
         with self._guard:
             if self._opened is None:
                 layout = self._prepare()
-                registry = rebuild.open_registry(
-                    layout, self.clock, self._find_backups, lambda: _make_room(layout)
-                )
-                self._opened = (layout, registry)
+                self._opened = (layout, self._rebuilder(layout).open())
                 Reserve(layout.root).fill()
             return self._opened
 
     def _prepare(self) -> Layout:
         settings = self.settings
         return prepare(settings.root_path, allow_network=settings.allow_network_root)
+
+    def _rebuilder(self, layout: Layout) -> Rebuilder:
+        return Rebuilder(layout, self.clock, self._find_backups, lambda: _make_room(layout))
 
     def _find_backups(self, registry: Registry) -> None:
         """Enter the backups into a table that is being rebuilt; one destination out of reach does not prevent it."""

@@ -2,13 +2,19 @@
 
 WAL mode with `synchronous=FULL`: what a call has written survives a power failure. This module waits for another writer
 with short, jittered pauses; SQLite's own busy handler was measured to starve single writers for seconds.
-Forks are described in `sqlite_forks`.
+
+SQLite's locks belong to the process. A forked child that used the parent's connection, or a connection of its own
+beside it, would believe that it held locks that the parent holds, and lose what it writes
+(https://sqlite.org/howtocorrupt.html, 2.6). So all connections are closed before a fork, and each side opens its own.
+
+A fork waits up to a second for a thread that is in the midst of a transaction. If it waits in vain, or the forking
+thread itself is in the midst of one, the child is torn: it must never touch SQLite again, whose own mutexes are as the
+parent's threads left them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import sqlite3
 import threading
@@ -19,7 +25,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioner.core.errors import RegistryUnusable
-from provisioner.registry import sqlite_forks
+from provisioner.core.record import Record
+from provisioner.registry.faults import is_busy, is_damage, is_full, unusable
+from provisioner.registry.schema import MIGRATIONS, to_record
+from provisioner.system.forks import Gate
 
 T = TypeVar("T")
 
@@ -29,55 +38,50 @@ Recover = Callable[[bool], None]
 PATIENCE = timedelta(seconds=10)
 """How long a call waits for a file that another process keeps locked."""
 
+_sqlite = Gate(before_fork=lambda database: database.disconnect())
+"""Closed by the thread that uses SQLite."""
+
+_inherited: list[sqlite3.Connection] = []
+"""The parent's connections in a forked child, kept so that nothing closes them."""
+
 
 class Database:
     """One file; an instance serves all threads of a process, and its forks.
+
+    Raises `RegistryUnusable` if the file cannot be opened, is damaged, or was written by a newer version.
 
     Parameters
     ----------
     path
         The file.
-    migrations
-        The script that leads from each schema version to the next; `PRAGMA user_version` counts those applied.
     recover
         Called when the file is missing, was replaced, or is found damaged. Without it, that is an error.
-    patience
-        How long to wait for another process.
     create
         Whether to make the file if it does not exist. Never where another process may open it: it would be empty.
     relieve
         Called when the disk is full, until there is room; makes some room, and returns whether it could.
-
-    Raises
-    ------
-    RegistryUnusable
-        If the file cannot be opened, is damaged, or was written by a newer version.
     """
 
     def __init__(
         self,
         path: Path,
-        migrations: Sequence[str],
         recover: Recover | None = None,
-        patience: timedelta = PATIENCE,
         create: bool = False,
         relieve: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
-        self._migrations = migrations
         self._recover = recover
-        self._patience = patience
         self._relieve = relieve
         self._mode = "rwc" if create else "rw"
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        sqlite_forks.register(self)
+        _sqlite.register(self)
         self._patiently(lambda connection: None)
 
     def close(self) -> None:
         """Close the file; the next call opens it again. Calling it twice is harmless."""
-        with self._guard, sqlite_forks.in_sqlite():
+        with self._guard, _sqlite.closed():
             self.disconnect()
 
     def read(
@@ -85,10 +89,7 @@ class Database:
     ) -> list[T]:
         """Return what `make` makes of each row that a query gives.
 
-        Raises
-        ------
-        RegistryUnusable
-            Saying why and what to do.
+        Raises `RegistryUnusable`, saying why and what to do.
         """
         try:
             return self._patiently(
@@ -98,62 +99,85 @@ class Database:
             # The query has half a character (a lone surrogate), which no row can hold.
             return []
 
+    def volumes(self, query: str, *values: object) -> list[Record]:
+        """Return the volumes that a query gives."""
+        return self.read(query, values, to_record)
+
+    def volume(self, query: str, *values: object) -> Record | None:
+        """Return the first volume that a query gives; None if it gives none."""
+        return next(iter(self.volumes(query, *values)), None)
+
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction, again from the start while another process is writing.
 
-        Raises
-        ------
-        RegistryUnusable
-            Saying why and what to do; nothing was written.
+        Raises `RegistryUnusable`, saying why and what to do; nothing was written.
         """
 
-        def transaction(connection: sqlite3.Connection) -> tuple[T, bool]:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+        def written(connection: sqlite3.Connection) -> tuple[T, bool]:
+            with _transaction(connection):
                 result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
             return result, self._is_current()
 
-        result, is_current = self._patiently(transaction)
+        result, is_current = self._patiently(written)
         if not is_current:
             # Another process had just set this file aside as damaged: write again, to the new file.
-            result, _ = self._patiently(transaction)
+            result, _ = self._patiently(written)
         return result
+
+    def change(self, volume_id: str, assignments: str, *values: object) -> Record:
+        """Change one volume by the assignments of an SQL `UPDATE`; return its new record.
+
+        Raises `RegistryUnusable` as `write`, and if there is no such volume.
+        """
+
+        def work(connection: sqlite3.Connection) -> Record:
+            connection.execute(
+                f"UPDATE volumes SET {assignments} WHERE id = ?",  # noqa: S608 - texts of the registry
+                (*values, volume_id),
+            )
+            record = of_id(connection, volume_id)
+            if record is None:
+                raise RegistryUnusable(
+                    f"The volume {volume_id} has disappeared from {self.path}; "
+                    "run `jupyter volumes doctor`."
+                )
+            return record
+
+        return self.write(work)
 
     # -- waiting and following -------------------------------------------------------------------------------
 
     def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        deadline = time.monotonic() + self._patience.total_seconds()
+        deadline = time.monotonic() + PATIENCE.total_seconds()
         pause = 0.001
         recovered = False
         with self._guard:
             while True:
                 try:
                     self._follow()
-                    with self._at_work() as connection:
-                        return work(connection)
+                    with _sqlite.closed():
+                        if self._connection is None:
+                            self._connection = self._open()
+                        return work(self._connection)
                 except sqlite3.DatabaseError as error:
                     # Everything slow happens here, where no fork waits for it.
                     if is_busy(error) and time.monotonic() < deadline:
                         time.sleep(pause * random.uniform(0.5, 1.5))
                         pause = min(pause * 1.5, 0.05)
-                    elif self._recover is not None and not recovered and _is_damage(error):
+                    elif self._recover is not None and not recovered and is_damage(error):
                         recovered = True
                         self.close()
                         self._recover(True)
-                    elif not self._makes_room(error):
-                        raise self._unusable(error) from error
-
-    def _makes_room(self, error: sqlite3.Error) -> bool:
-        return self._relieve is not None and self._is_full(error) and self._relieve()
+                    elif not (self._relieve and is_full(error, self.path) and self._relieve()):
+                        raise unusable(error, self.path, PATIENCE.total_seconds()) from error
 
     def _follow(self) -> None:
         """Close a file that was replaced or lost, and rebuild a lost one."""
-        self._require_whole()
+        if _sqlite.is_torn:
+            raise RegistryUnusable(
+                f"{self.path} cannot be used by this process, which was forked in the midst of a write by another "
+                "thread; start a new one instead (`subprocess`, or `multiprocessing` with the start method 'spawn')."
+            )
         if not self._is_current():
             self.close()
             if self._recover is not None:
@@ -161,15 +185,6 @@ class Database:
 
     def _is_current(self) -> bool:
         return self._connection is not None and self._identity == _identity(self.path)
-
-    @contextlib.contextmanager
-    def _at_work(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection, opened if need be; forks wait until the block ends."""
-        with sqlite_forks.in_sqlite():
-            self._require_whole()
-            if self._connection is None:
-                self._connection = self._open()
-            yield self._connection
 
     def _open(self) -> sqlite3.Connection:
         # Taken before the opening: if the file is replaced meanwhile, the next call notices.
@@ -194,37 +209,26 @@ class Database:
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        if self._version(connection) == len(self._migrations):
+        if self._version(connection) == len(MIGRATIONS):
             return
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for version in range(self._version(connection), len(self._migrations)):
-                for statement in self._migrations[version].split(";\n"):
+        with _transaction(connection):
+            for version in range(self._version(connection), len(MIGRATIONS)):
+                for statement in MIGRATIONS[version].split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
 
     def _version(self, connection: sqlite3.Connection) -> int:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version < 0:
             raise sqlite3.DatabaseError(f"malformed schema version {version}")
-        if version > len(self._migrations):
+        if version > len(MIGRATIONS):
             raise RegistryUnusable(
                 f"{self.path} was written by a newer version of jupyter-volumes (schema {version}; this one "
-                f"knows {len(self._migrations)}); upgrade with `pip install -U jupyter-volumes`."
+                f"knows {len(MIGRATIONS)}); upgrade with `pip install -U jupyter-volumes`."
             )
         return version
 
     # -- forks -----------------------------------------------------------------------------------------------
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether this process has a connection."""
-        return self._connection is not None
 
     def disconnect(self) -> None:
         """Close the connection, if there is one. Called before a fork, and by `close`."""
@@ -236,84 +240,27 @@ class Database:
         """Make the lock anew, and drop a connection of the parent: closing it would undo what the parent writes."""
         self._guard = threading.RLock()
         if self._connection is not None:
+            _sqlite.is_torn = True
             _inherited.append(self._connection)
             self._connection = None
 
-    def _require_whole(self) -> None:
-        if sqlite_forks.is_torn():
-            raise RegistryUnusable(
-                f"{self.path} cannot be used by this process, which was forked in the midst of a write by another "
-                "thread; start a new one instead (`subprocess`, or `multiprocessing` with the start method 'spawn')."
-            )
 
-    # -- error messages --------------------------------------------------------------------------------------
-
-    def _is_full(self, error: sqlite3.Error) -> bool:
-        return "full" in str(error) or _is_on_full_disk(self.path)
-
-    def _unusable(self, error: sqlite3.Error) -> RegistryUnusable:
-        return RegistryUnusable(f"{self.path} {self._diagnosis(error)}")
-
-    def _diagnosis(self, error: sqlite3.Error) -> str:
-        said = str(error)
-        if is_busy(error):
-            return (
-                f"has been locked by another process for {self._patience.total_seconds():.0f} s; find it with "
-                "`fuser` on that file and end it, or try again."
-            )
-        if "readonly" in said or "read-only" in said or _is_unwritable(self.path):
-            return "cannot be written (read-only); make it and its directory writable for you."
-        if _is_damage(error):
-            return f"is damaged ({said}); `jupyter volumes doctor --repair` rebuilds it from the volumes on disk."
-        if self._is_full(error):
-            return "cannot grow (disk full); free some space and try again."
-        if "unable to open" in said:
-            return (
-                "cannot be opened; check that it exists, and that it and its directory are yours."
-            )
-        return f"failed ({said}); run `jupyter volumes doctor`."
+def of_id(connection: sqlite3.Connection, volume_id: str) -> Record | None:
+    """Return the volume with this id, within a transaction."""
+    row = connection.execute("SELECT * FROM volumes WHERE id = ?", (volume_id,)).fetchone()
+    return None if row is None else to_record(row)
 
 
-def is_damage(error: BaseException) -> bool:
-    """Whether a `RegistryUnusable` means that the file is damaged and may be rebuilt from what lies on disk."""
-    return error.__cause__ is not None and _is_damage(error.__cause__)
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process keeps the file locked."""
-    return isinstance(error, sqlite3.OperationalError) and (
-        "locked" in str(error) or "busy" in str(error)
-    )
-
-
-_DAMAGE = (
-    "malformed",
-    "not a database",
-    "corrupt",
-    "no such table",
-    "no such column",
-    "already exists",  # the schema is there, the version that says so is not
-    "unsupported file format",
-    "decode to UTF-8",
-)
-
-
-def _is_damage(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _DAMAGE)
-
-
-def _is_unwritable(path: Path) -> bool:
-    """Whether SQLite cannot make its files beside the database: then it says "unable to open" of an existing file."""
-    return path.exists() and not os.access(path.parent, os.W_OK)
-
-
-def _is_on_full_disk(path: Path) -> bool:
-    """Whether the disk is full: SQLite then says "disk I/O error" or "unable to open", since its files need room."""
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        status = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < 64 * 1024
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -322,7 +269,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return (status.st_dev, status.st_ino)
-
-
-_inherited: list[sqlite3.Connection] = []
-"""The parent's connections in a forked child, kept so that nothing closes them."""

@@ -6,36 +6,29 @@ import sqlite3
 from datetime import datetime
 
 from provisioner.core.record import Record
-from provisioner.registry.rows import Rows, of_id
-from provisioner.registry.schema import number
+from provisioner.registry.database import Database, of_id
+from provisioner.registry.schema import stored
 
 
 class Names:
-    """Finds volumes by their present and their former names.
+    """Finds volumes by their present and their former names."""
 
-    Parameters
-    ----------
-    rows
-        The table.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def find(self, session: str) -> Record | None:
         """Return the volume that has this name now."""
-        return self._rows.one("SELECT * FROM volumes WHERE session = ?", (session,))
+        return self._database.volume("SELECT * FROM volumes WHERE session = ?", session)
 
     def find_former(self, session: str) -> Record | None:
         """Return the volume that was last renamed away from this name."""
-        return self._rows.one(
-            "SELECT v.* FROM volumes v JOIN former_names f USING (id) WHERE f.session = ?",
-            (session,),
+        return self._database.volume(
+            "SELECT v.* FROM volumes v JOIN former_names f USING (id) WHERE f.session = ?", session
         )
 
     def of(self, volume_id: str) -> list[str]:
         """Return the name of the volume with this id, and the names it was last renamed away from."""
-        return self._rows.read(
+        return self._database.read(
             "SELECT session FROM volumes WHERE id = ? UNION SELECT session FROM former_names WHERE id = ?",
             (volume_id, volume_id),
             lambda row: str(row[0]),
@@ -46,22 +39,13 @@ class Names:
     ) -> Record | None:
         """Give a volume a new name and remember the old one; atomic.
 
-        Parameters
-        ----------
-        volume_id, session
-            The volume and its new name.
-        now
-            The time.
-        aside
-            The volume that has the new name now and is to be named `<session> (2)`, or the next number that is
-            free; the caller holds its lease.
-
-        Returns
-        -------
-        The new record; None if there is no such volume, or another volume than `aside` has the name.
+        The volume `aside`, whose lease the caller holds, may have the new name until now: it is renamed
+        `<session> (2)`, or the next number that is free. Returns the new record; None if there is no such volume, or
+        another volume has the name.
         """
 
         def work(connection: sqlite3.Connection) -> Record | None:
+            rename = "UPDATE volumes SET session = ? WHERE id = ?"
             row = connection.execute("SELECT session FROM volumes WHERE id = ?", (volume_id,))
             old = row.fetchone()
             taken = connection.execute(
@@ -72,19 +56,15 @@ class Names:
             if taken:
                 free = free_name(connection, session)
                 forget_former(connection, free)
-                connection.execute("UPDATE volumes SET session = ? WHERE id = ?", (free, aside))
+                connection.execute(rename, (free, aside))
             if old[0] != session:
-                connection.execute(
-                    "INSERT OR REPLACE INTO former_names VALUES (?, ?, ?)",
-                    (old[0], volume_id, number(now)),
-                )
+                statement = "INSERT OR REPLACE INTO former_names VALUES (?, ?, ?)"
+                connection.execute(statement, (old[0], volume_id, stored(now)))
                 forget_former(connection, session)
-                connection.execute(
-                    "UPDATE volumes SET session = ? WHERE id = ?", (session, volume_id)
-                )
+                connection.execute(rename, (session, volume_id))
             return of_id(connection, volume_id)
 
-        return self._rows.write(work)
+        return self._database.write(work)
 
 
 def free_name(connection: sqlite3.Connection, session: str, volume_id: str = "") -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provisioner.core.errors import RegistryUnusable
 from provisioner.core.record import Record, State
-from provisioner.registry.database import is_damage
+from provisioner.registry.faults import is_damage
 from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.settings.log import log
 from provisioner.system import lease, locks, volume_record
@@ -22,148 +22,103 @@ _REBUILD_SECONDS = 300.0
 """How long to wait for another process that rebuilds the table; reading 10,000 backups takes a minute."""
 
 
-def open_registry(
-    layout: Layout,
-    clock: Callable[[], datetime],
-    find_more: Callable[[Registry], None],
-    relieve: Callable[[], bool],
-) -> Registry:
-    """Open the table of a root; rebuild it first if it is missing though there are volumes, or is damaged.
+class Rebuilder:
+    """Opens the table of a root, and rebuilds it if it is missing though there are volumes, or is damaged.
 
     A damaged table is kept beside the new one, as `registry.sqlite3.damaged-<time>`.
 
     Parameters
     ----------
-    layout
-        Where things lie.
-    clock
-        Returns the time (UTC).
     find_more
         Enters what lies elsewhere than under the root: the backups.
     relieve
         Makes room on a full disk; returns whether it could.
-
-    Raises
-    ------
-    RegistryUnusable
-        If the table is locked, read-only or of a newer version: nothing that rebuilding would cure.
     """
-    path = layout.root / FILE_NAME
 
-    def ensure(thorough: bool) -> None:
-        ensure_registry(layout, clock(), find_more, relieve, thorough=thorough)
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Callable[[], datetime],
+        find_more: Callable[[Registry], None],
+        relieve: Callable[[], bool],
+    ) -> None:
+        self._layout = layout
+        self._path = layout.root / FILE_NAME
+        self._clock = clock
+        self._find_more = find_more
+        self._relieve = relieve
 
-    return Registry(path, recover=ensure, relieve=relieve)
+    def open(self) -> Registry:
+        """Return the table, rebuilt if need be, now and whenever it is found lost or damaged later.
 
+        Raises `RegistryUnusable` if the table is locked, read-only or of a newer version: nothing that rebuilding would
+        cure.
+        """
+        return Registry(self._path, recover=self.ensure, relieve=self._relieve)
 
-def ensure_registry(
-    layout: Layout,
-    now: datetime,
-    find_more: Callable[[Registry], None],
-    relieve: Callable[[], bool] | None = None,
-    *,
-    thorough: bool = False,
-) -> None:
-    """Rebuild the table if it is missing or damaged; do nothing if it is whole. One process at a time rebuilds.
+    def ensure(self, thorough: bool) -> None:
+        """Rebuild the table unless it is whole; with `thorough`, every page is read to find out.
 
-    Parameters
-    ----------
-    layout, find_more, relieve
-        As for `open_registry`.
-    now
-        The time.
-    thorough
-        Whether to read every page.
+        One process at a time rebuilds.
 
-    Raises
-    ------
-    RegistryUnusable
-        As `open_registry`.
-    """
-    path = layout.root / FILE_NAME
-    if _is_whole(path, relieve, thorough):
-        return
-    with _rebuilding(layout.root / "rebuild.lock"):
-        # Another process may have been here first.
-        if not _is_whole(path, relieve, thorough):
-            _set_aside(path, now)
-            _rebuild(layout, path, now, find_more, relieve)
+        Raises `RegistryUnusable` as `open`.
+        """
+        if self._is_whole(thorough):
+            return
+        with _rebuilding(self._layout.root / "rebuild.lock"):
+            # Another process may have been here first.
+            if not self._is_whole(thorough):
+                set_aside(self._path, self._clock())
+                self._rebuild()
 
-
-def _is_whole(path: Path, relieve: Callable[[], bool] | None, thorough: bool) -> bool:
-    # That it can be opened proves nothing: SQLite takes an empty file for a new table.
-    if _is_missing_or_empty(path):
-        return False
-    try:
-        opened = Registry(path, relieve=relieve)
+    def _is_whole(self, thorough: bool) -> bool:
         try:
-            opened.check()
-            wrong = opened.check_all() if thorough else []
+            # That it can be opened proves nothing: SQLite takes an empty file for a new table.
+            if not self._path.stat().st_size:
+                return False
+            with contextlib.closing(Registry(self._path, relieve=self._relieve)) as opened:
+                opened.check()
+                wrong = opened.check_all() if thorough else []
+        except FileNotFoundError:
+            return False
+        except RegistryUnusable as error:
+            if self._path.exists() and not is_damage(error):
+                raise
+            wrong = [str(error)]
+        for line in wrong:
+            log.warning("%s", line)
+        return not wrong
+
+    def _rebuild(self) -> None:
+        # A process that left such a file was killed: only one process at a time comes here.
+        self._remove_unfinished()
+        aside = self._layout.staging / f"registry.{os.getpid()}"
+        try:
+            found = self._fill(aside)
+            aside.replace(self._path)
         finally:
-            opened.close()
-    except RegistryUnusable as error:
-        if path.exists() and not is_damage(error):
-            raise
-        wrong = [str(error)]
-    for line in wrong:
-        log.warning("%s", line)
-    return not wrong
+            self._remove_unfinished()
+        if found:
+            log.warning("Rebuilt %s from %d volumes on disk.", self._path, found)
 
+    def _remove_unfinished(self) -> None:
+        for left in self._layout.staging.glob("registry.*"):
+            left.unlink(missing_ok=True)
 
-def _is_missing_or_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except FileNotFoundError:
-        return True
-
-
-def _rebuild(
-    layout: Layout,
-    path: Path,
-    now: datetime,
-    find_more: Callable[[Registry], None],
-    relieve: Callable[[], bool] | None,
-) -> None:
-    # A process that left such a file was killed: only one process at a time comes here.
-    _remove_unfinished(layout)
-    aside = layout.staging / f"registry.{os.getpid()}"
-    try:
-        found = _fill(aside, layout, now, find_more, relieve)
-    except BaseException:
-        _remove_unfinished(layout)
-        raise
-    aside.replace(path)
-    if found:
-        log.warning("Rebuilt %s from %d volumes on disk.", path, found)
-
-
-def _fill(
-    aside: Path,
-    layout: Layout,
-    now: datetime,
-    find_more: Callable[[Registry], None],
-    relieve: Callable[[], bool] | None,
-) -> int:
-    """Enter everything that is found into a new table; return how many volumes lie on disk."""
-    fresh = Registry(aside, create=True, relieve=relieve, root=layout.root)
-    found = 0
-    try:
-        for directory in volume_directories(layout):
-            record = found_record(layout, directory, now)
-            # Checked again: of a volume that was pruned meanwhile, only its backups know the name.
-            if directory.exists():
-                fresh.volumes.adopt(record)
-                found += 1
-        find_more(fresh)
-    finally:
+    def _fill(self, aside: Path) -> int:
+        """Enter everything that is found into a new table; return how many volumes lie on disk."""
+        found = 0
+        fresh = Registry(aside, create=True, relieve=self._relieve, root=self._layout.root)
         # Closing the last connection folds the write-ahead log into the file, which then can be moved alone.
-        fresh.close()
-    return found
-
-
-def _remove_unfinished(layout: Layout) -> None:
-    for left in layout.staging.glob("registry.*"):
-        left.unlink(missing_ok=True)
+        with contextlib.closing(fresh):
+            for directory in volume_directories(self._layout):
+                record = found_record(self._layout, directory, self._clock())
+                # Checked again: of a volume that was pruned meanwhile, only its backups know the name.
+                if directory.exists():
+                    fresh.volumes.adopt(record)
+                    found += 1
+            self._find_more(fresh)
+        return found
 
 
 def volume_directories(layout: Layout) -> list[Path]:
@@ -191,33 +146,26 @@ def found_record(layout: Layout, directory: Path, now: datetime) -> Record:
     Its generation is one more than its own record says: a process killed before it wrote that record, or a machine
     that lost power, may have changed files since, and no older backup may count as a backup of those files.
     """
-    own = volume_record.read(directory)
-    held = lease.is_held(layout.lease(directory.name))
-    state = State.ACTIVE if held else State.STOPPED
+    note, own = "", volume_record.read(directory)
     if own is None or own.id != directory.name:
-        return Record(
-            directory.name,
-            f"recovered:{directory.name}",
-            "",
-            state,
-            1,
-            now,
-            stopped=None if held else now,
-            note="its record was lost",
-        )
+        note, name = "its record was lost", f"recovered:{directory.name}"
+        own = volume_record.VolumeRecord(directory.name, name, "", 0, now)
+    held = lease.is_held(layout.lease(directory.name))
     return Record(
         own.id,
         own.session,
         own.kernelspec,
-        state,
+        State.ACTIVE if held else State.STOPPED,
         own.generation + 1,
         own.created,
         stopped=None if held else now,
         pinned=own.pinned,
+        note=note,
     )
 
 
-def _set_aside(path: Path, now: datetime) -> None:
+def set_aside(path: Path, now: datetime) -> None:
+    """Rename a damaged table and SQLite's files beside it."""
     stamp = f"{now:%Y%m%dT%H%M%SZ}.{secrets.token_hex(4)}"
     for suffix in ("", "-wal", "-shm"):
         part = path.with_name(path.name + suffix)

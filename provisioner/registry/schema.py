@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timezone
 from enum import Enum
+from typing import Any, TypeVar
 
 from provisioner.core.record import BackupRecord, Record, Spare, State
+
+T = TypeVar("T", Record, BackupRecord)
 
 _VERSION_1 = """
 CREATE TABLE volumes (
@@ -76,73 +79,49 @@ _NONSENSE = (ValueError, TypeError, OverflowError, OSError)
 
 def to_backup(row: sqlite3.Row) -> BackupRecord:
     """Return a row of `backups` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
-    try:
-        return BackupRecord(
-            name=row["name"],
-            destination=row["destination"],
-            id=row["id"],
-            generation=int(row["generation"]),
-            created=_moment(row["created"]),
-            size=int(row["size"]),
-            files=int(row["files"]),
-            bytes=int(row["bytes"]),
-            partial=bool(row["partial"]),
-            verified=_time(row["verified"]),
-        )
-    except _NONSENSE as error:
-        raise sqlite3.DatabaseError(f"malformed record of a backup: {error}") from error
+    return _made(BackupRecord, row)
 
 
 def to_record(row: sqlite3.Row) -> Record:
     """Return a row of `volumes` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
-    try:
-        return Record(
-            id=row["id"],
-            session=row["session"],
-            kernelspec=row["kernelspec"],
-            state=State(row["state"]),
-            generation=int(row["generation"]),
-            created=_moment(row["created"]),
-            backed_up=int(row["backed_up"]),
-            acquired=_time(row["acquired"]),
-            stopped=_time(row["stopped"]),
-            pinned=bool(row["pinned"]),
-            bytes=row["bytes"],
-            note=row["note"],
-            retry=_time(row["retry"]),
-            failures=int(row["failures"]),
-            spare=None if row["spare"] is None else Spare(row["spare"]),
-        )
-    except _NONSENSE as error:
-        raise sqlite3.DatabaseError(f"malformed record of a volume: {error}") from error
+    return _made(Record, row)
 
 
-def to_row(record: Record) -> dict[str, object]:
-    """Return a record as a row of `volumes`, by column."""
+def to_row(record: Record | BackupRecord) -> dict[str, object]:
+    """Return a record as a row, by column."""
     return {field.name: stored(getattr(record, field.name)) for field in fields(record)}
 
 
 def stored(value: object) -> object:
-    """Return a value of a record as a row stores it."""
+    """Return a value of a record as a row stores it: a time in seconds since 1970, UTC."""
     if isinstance(value, Enum):
         return value.value
-    return number(value) if isinstance(value, datetime) else value
-
-
-def first(cursor: sqlite3.Cursor) -> Record | None:
-    """Return the first volume that a query gave; None if it gave none."""
-    row = cursor.fetchone()
-    return None if row is None else to_record(row)
-
-
-def number(moment: datetime) -> float:
-    """Return a moment as a row stores it: seconds since 1970, UTC."""
-    return moment.timestamp()
+    return value.timestamp() if isinstance(value, datetime) else value
 
 
 def _moment(number: float) -> datetime:
     return datetime.fromtimestamp(number, timezone.utc)
 
 
-def _time(number: float | None) -> datetime | None:
-    return None if number is None else _moment(number)
+_READ: Mapping[str, Callable[[Any], object]] = {
+    "state": State,
+    "spare": Spare,
+    "pinned": bool,
+    "partial": bool,
+    **dict.fromkeys(("created", "acquired", "stopped", "retry", "verified"), _moment),
+    **dict.fromkeys(("generation", "backed_up", "failures", "size", "files", "bytes"), int),
+}
+"""What makes the value of a record from that of a column, where they differ."""
+
+_OPTIONAL = frozenset({"bytes", "acquired", "stopped", "retry", "spare", "verified"})
+
+
+def _made(kind: type[T], row: sqlite3.Row) -> T:
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(kind)}
+    try:
+        for name, read in _READ.items():
+            if name in values and (values[name] is not None or name not in _OPTIONAL):
+                values[name] = read(values[name])
+        return kind(**values)
+    except _NONSENSE as error:
+        raise sqlite3.DatabaseError(f"malformed record: {error}") from error

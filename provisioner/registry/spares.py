@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from datetime import datetime
 
 from provisioner.core.record import Record, Spare, State
+from provisioner.registry.database import Database, of_id
 from provisioner.registry.names import forget_former
-from provisioner.registry.rows import Rows, of_id
-from provisioner.registry.schema import number
+from provisioner.registry.schema import stored
 from provisioner.registry.volumes import insert, require_slot
 
 
 class Spares:
-    """The volumes that no session has claimed yet.
+    """The volumes that no session has claimed yet."""
 
-    Parameters
-    ----------
-    rows
-        The table.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def create(
         self, volume_id: str, kernelspec: str, now: datetime, wanted: int, capacity: int
     ) -> Record | None:
         """Enter a spare that is being made; None if the kernelspec has as many as wanted; atomic among processes.
 
-        Raises
-        ------
-        PoolFull
-            If all `capacity` slots are taken.
+        Raises `PoolFull` if all `capacity` slots are taken.
         """
 
         def work(connection: sqlite3.Connection) -> Record | None:
@@ -44,25 +34,25 @@ class Spares:
             if present >= wanted:
                 return None
             require_slot(connection, capacity)
-            name = f"spare:{volume_id}"
-            born = Record(volume_id, name, kernelspec, State.STOPPED, 0, now, stopped=now)
-            spare = replace(born, spare=Spare.MAKING)
-            insert(connection, spare)
-            return spare
+            name, stopped = f"spare:{volume_id}", State.STOPPED
+            born = Record(
+                volume_id, name, kernelspec, stopped, 0, now, stopped=now, spare=Spare.MAKING
+            )
+            insert(connection, born)
+            return born
 
-        return self._rows.write(work)
+        return self._database.write(work)
 
     def set(self, volume_id: str, spare: Spare) -> Record:
         """Record how far a spare is."""
-        return self._rows.change(volume_id, "spare = ?", spare.value)
+        return self._database.change(volume_id, "spare = ?", spare.value)
 
     def all(self, kernelspec: str | None = None) -> list[Record]:
         """Return the spares of one kernelspec, or all."""
-        if kernelspec is None:
-            return self._rows.many("SELECT * FROM volumes WHERE spare IS NOT NULL ORDER BY created")
-        return self._rows.many(
-            "SELECT * FROM volumes WHERE spare IS NOT NULL AND kernelspec = ? ORDER BY created",
-            (kernelspec,),
+        return self._database.volumes(
+            "SELECT * FROM volumes WHERE spare IS NOT NULL AND kernelspec = ifnull(?, kernelspec) "
+            "ORDER BY created",
+            kernelspec,
         )
 
     def claim(self, session: str, kernelspec: str, now: datetime) -> Record | None:
@@ -79,9 +69,9 @@ class Spares:
                 return None
             connection.execute(
                 "UPDATE volumes SET session = ?, spare = NULL, created = ?, stopped = ? WHERE id = ?",
-                (session, number(now), number(now), found[0]),
+                (session, stored(now), stored(now), found[0]),
             )
             forget_former(connection, session)
             return of_id(connection, found[0])
 
-        return self._rows.write(work)
+        return self._database.write(work)

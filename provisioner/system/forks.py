@@ -8,12 +8,7 @@ A fork copies all memory, all open files and one thread. Two things must not cro
 - **Locks of Python.** What another thread holds is never released in the child. So each object that has such locks
   makes them anew there: see `register`.
 
-One lock is held across each fork, as `logging` and `concurrent.futures` hold theirs. It guards what lies between the
-opening of a file and the note that the file is open, so that no fork falls in between. No thread keeps it for longer
-than one system call that does not block, and no thread takes another lock while it has it. A fork therefore waits
-for microseconds and takes part in no deadlock; should a system call hang, the fork goes on after a second.
-
-SQLite needs more than this, since its connections must not cross a fork either: see `registry.database`.
+Connections of SQLite are a third: see `registry.database`.
 """
 
 from __future__ import annotations
@@ -22,12 +17,11 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 _PATIENCE_SECONDS = 1.0
-
-_lock = threading.RLock()
+"""How long a fork waits for a `Gate`; then the fork is made all the same."""
 
 
 class ForkAware(Protocol):
@@ -37,36 +31,86 @@ class ForkAware(Protocol):
         """Let go of what is the parent's, and make locks anew. Must neither wait nor raise."""
 
 
-_registered: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+class Gate:
+    """A lock that is held across each fork, as `logging` and `concurrent.futures` hold theirs.
+
+    `before_fork` is called with each registered object before a fork, unless a thread is in a block of `closed`.
+    """
+
+    def __init__(self, before_fork: Callable[[Any], object] = lambda _: None) -> None:
+        self.is_torn = False
+        """Whether this process, or one that it descends from, was forked while a thread was in a block of `closed`."""
+        self._before_fork = before_fork
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._registered: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+        os.register_at_fork(
+            before=self._before,
+            after_in_parent=self._after_in_parent,
+            after_in_child=self._after_in_child,
+        )
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Let no fork and no other thread in between; the block must be brief, as forks wait for its end."""
+        with self._lock:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+    def register(self, aware: ForkAware) -> None:
+        """Call `after_fork_in_child` of an object in each forked child, for as long as the object lives."""
+        with self._lock:
+            self._registered.add(aware)
+
+    def _before(self) -> None:
+        if self._lock.acquire(timeout=_PATIENCE_SECONDS) and not self._depth:
+            for aware in list(self._registered):
+                self._before_fork(aware)
+
+    def _after_in_parent(self) -> None:
+        # Not held if `_before` waited in vain or was interrupted: the fork is made all the same.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def _after_in_child(self) -> None:
+        # This succeeds unless another thread of the parent held the lock.
+        if not self._lock.acquire(blocking=False) or self._depth:
+            self.is_torn = True
+        self._lock, self._depth = threading.RLock(), 0
+        for aware in list(self._registered):
+            aware.after_fork_in_child()
 
 
-def register(aware: ForkAware) -> None:
-    """Call `after_fork_in_child` of an object in each forked child, for as long as the object lives."""
-    with _lock:
-        _registered.add(aware)
+_descriptors = Gate()
+"""Closed by a thread that opens a file, until the file is registered: for one system call that does not block.
+
+No thread takes another lock meanwhile. A fork therefore waits for microseconds and takes part in no deadlock.
+"""
+
+register = _descriptors.register
+"""Calls `after_fork_in_child` of an object in each forked child, for as long as the object lives."""
 
 
 class Descriptor:
     """An open file of this process alone, closed at the end of the block and in forked children.
 
     A process that is started (`subprocess`) shares the file if it is passed the descriptor, as with any open file.
+    Python starts a process by an ordinary fork where it has to call something in the child (`preexec_fn`). With
+    `is_passed_on`, a child that this thread forks keeps its copy.
 
-    Parameters
-    ----------
-    opened
-        Opens the file and returns its descriptor. Must not block: forks wait meanwhile.
-    is_passed_on
-        Whether a process that this thread starts is to have it. Python starts a process by an ordinary fork where it
-        has to call something in the child (`preexec_fn`); that child then keeps its copy.
+    `opened` opens the file and returns its descriptor. It must not block: forks wait meanwhile.
     """
 
     def __init__(self, opened: Callable[[], int], *, is_passed_on: bool = False) -> None:
         self.number = -1
         """The operating system's number for it; -1 once it is closed."""
         self._keeper = threading.get_ident() if is_passed_on else None
-        with _lock:
+        with _descriptors.closed():
             self.number = opened()
-            _registered.add(self)
+            register(self)
 
     def __enter__(self) -> int:
         return self.number
@@ -76,7 +120,7 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it; calling this twice is harmless."""
-        with _lock:
+        with _descriptors.closed():
             number, self.number = self.number, -1
             if number >= 0:
                 os.close(number)
@@ -85,25 +129,3 @@ class Descriptor:
         """Close the child's copy."""
         if self._keeper != threading.get_ident():
             self.close()
-
-
-def _before() -> None:
-    _lock.acquire(timeout=_PATIENCE_SECONDS)
-
-
-def _after_in_parent() -> None:
-    # Not held if `_before` waited in vain or was interrupted: the fork is made all the same.
-    with contextlib.suppress(RuntimeError):
-        _lock.release()
-
-
-def _after_in_child() -> None:
-    global _lock
-    _lock = threading.RLock()
-    for aware in list(_registered):
-        aware.after_fork_in_child()
-
-
-os.register_at_fork(
-    before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-)

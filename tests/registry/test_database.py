@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provisioner.core.errors import RegistryUnusable
-from provisioner.registry.database import is_damage
-from provisioner.registry.rebuild import _set_aside
+from provisioner.registry import database
+from provisioner.registry.faults import is_damage
+from provisioner.registry.rebuild import set_aside
 from provisioner.registry.registry import Registry
 from provisioner.registry.schema import MIGRATIONS
 from tests.support.children import Child
 from tests.support.disks import SmallDisk
 from tests.support.processes import line_of, running, tell
-from tests.support.tables import NOW, backup_of
-
-SHORT = timedelta(milliseconds=100)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The table's file."""
-    return tmp_path / "registry.sqlite3"
-
-
-@pytest.fixture
-def registry(path: Path) -> Iterator[Registry]:
-    """A new table."""
-    registry = Registry(path, create=True)
-    yield registry
-    registry.close()
+from tests.support.tables import NOW
+from tests.support.threads import at_once
 
 
 def refusal(path: Path, create: bool = False) -> str:
     """Return the one line with which a file is refused as a table."""
     with pytest.raises(RegistryUnusable) as caught:
-        Registry(path, patience=SHORT, create=create).check()
+        Registry(path, create=create).check()
     said = str(caught.value)
     assert "\n" not in said
     assert str(path) in said
@@ -58,7 +43,7 @@ def test_the_file_is_in_wal_mode_and_fully_synchronous(registry: Registry, path:
     other = sqlite3.connect(path)
     assert other.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     other.close()
-    modes = registry._rows.read("PRAGMA synchronous", (), tuple)
+    modes = registry.database.read("PRAGMA synchronous", (), tuple)
     assert modes[0][0] == 2
 
 
@@ -69,11 +54,7 @@ def test_threads_share_one_table(registry: Registry) -> None:
             registry.volumes.create(volume_id, volume_id, "python3", NOW, 1000)
             registry.volumes.activate(volume_id, "python3", NOW)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(work, number) for number in range(8)])
     assert [r.generation for r in registry.volumes.all()] == [1] * 160
 
 
@@ -88,21 +69,21 @@ connection.execute("COMMIT")
 
 
 def test_a_table_that_another_process_keeps_locked_is_told_plainly(
-    registry: Registry, path: Path
+    registry: Registry, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient = Registry(path, patience=SHORT)
     with running(LOCK, str(path)) as other:
         assert line_of(other) == "locked"
-        assert impatient.volumes.all() == [], "reading must not wait for a writer"
+        assert registry.volumes.all() == [], "reading must not wait for a writer"
+        monkeypatch.setattr(database, "PATIENCE", timedelta(milliseconds=100))
         with pytest.raises(RegistryUnusable, match="locked by another process for 0 s") as caught:
-            impatient.volumes.create("v1-0", "a", "python3", NOW, 5)
+            registry.volumes.create("v1-0", "a", "python3", NOW, 5)
+        monkeypatch.undo()
         assert not is_damage(caught.value)
         assert "fuser" in str(caught.value)
         timer = threading.Timer(0.1, tell, (other,))
         timer.start()
         registry.volumes.create("v1-0", "a", "python3", NOW, 5)
         timer.join()
-    impatient.close()
 
 
 def test_a_fork_opens_the_table_for_itself_and_loses_nothing_when_its_parent_goes(
@@ -155,11 +136,11 @@ def test_an_older_table_is_led_to_this_version_with_its_records(
     made = registry.volumes.create("v1-0", "a", "python3", NOW, 5)
     registry.close()
     step = "ALTER TABLE volumes ADD COLUMN colour TEXT DEFAULT 'red';\nCREATE INDEX c ON volumes (colour);\n"
-    monkeypatch.setattr("provisioner.registry.registry.MIGRATIONS", (*MIGRATIONS, step))
+    monkeypatch.setattr("provisioner.registry.database.MIGRATIONS", (*MIGRATIONS, step))
     newer = Registry(path)
     assert newer.names.find("a") == made
-    assert newer._rows.read("SELECT colour FROM volumes", (), tuple)[0][0] == "red"
-    assert newer._rows.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS) + 1
+    assert newer.database.read("SELECT colour FROM volumes", (), tuple)[0][0] == "red"
+    assert newer.database.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS) + 1
     newer.close()
 
 
@@ -170,40 +151,31 @@ def test_a_migration_that_fails_leaves_the_older_table_whole(
     registry.close()
     with monkeypatch.context() as patch:
         step = "ALTER TABLE volumes ADD COLUMN colour TEXT;\nNONSENSE"
-        patch.setattr("provisioner.registry.registry.MIGRATIONS", (*MIGRATIONS, step))
+        patch.setattr("provisioner.registry.database.MIGRATIONS", (*MIGRATIONS, step))
         assert "failed" in refusal(path)
     again = Registry(path)
     assert again.names.find("a") == made
-    assert again._rows.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS)
+    assert again.database.read("PRAGMA user_version", (), tuple)[0][0] == len(MIGRATIONS)
     again.close()
 
 
 # -- what is wrong with the file -----------------------------------------------------------------------------------
 
 
-def test_a_missing_file_is_told_and_not_made(path: Path) -> None:
+def test_a_missing_file_or_a_directory_in_its_place_is_told_and_not_made(path: Path) -> None:
     assert "cannot be opened" in refusal(path)
     assert not path.exists()
     assert "cannot be opened" in refusal(path.parent / "none" / "registry.sqlite3", create=True)
-
-
-def test_a_directory_in_its_place_is_told(path: Path) -> None:
     path.mkdir()
     assert "cannot be opened" in refusal(path)
 
 
 def test_a_read_only_file_system_is_told(tmp_path: Path) -> None:
-    disk = SmallDisk(tmp_path / "disk", 1 << 20)
-    disk.mount()
-    try:
+    with SmallDisk(tmp_path / "disk", 1 << 20) as disk:
         path = disk.path / "registry.sqlite3"
-        registry = Registry(path, create=True)
-        registry.volumes.create("v1-0", "a", "python3", NOW, 5)
-        registry.close()
+        Registry(path, create=True).close()
         subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
         assert "read-only" in refusal(path)
-    finally:
-        disk.unmount()
 
 
 def enter_many(registry: Registry) -> None:
@@ -213,9 +185,7 @@ def enter_many(registry: Registry) -> None:
 
 
 def test_a_full_disk_is_told_and_nothing_half_written(tmp_path: Path) -> None:
-    disk = SmallDisk(tmp_path / "disk", 1 << 20)
-    disk.mount()
-    try:
+    with SmallDisk(tmp_path / "disk", 1 << 20) as disk:
         path = disk.path / "registry.sqlite3"
         registry = Registry(path, create=True)
         registry.volumes.create("v1-0", "a", "python3", NOW, 5)
@@ -229,16 +199,12 @@ def test_a_full_disk_is_told_and_nothing_half_written(tmp_path: Path) -> None:
         assert again.names.find("a") is not None
         assert again.check_all() == []
         again.close()
-    finally:
-        disk.unmount()
 
 
 def test_a_full_disk_is_relieved_for_as_long_as_there_is_something_to_give_up(
     tmp_path: Path,
 ) -> None:
-    disk = SmallDisk(tmp_path / "disk", 8 << 20)
-    disk.mount()
-    try:
+    with SmallDisk(tmp_path / "disk", 8 << 20) as disk:
         gifts = [disk.path / f"gift {number}" for number in range(3)]
         for size, gift in zip((6 << 20, 8192, 4096), gifts, strict=True):
             gift.write_bytes(bytes(size))
@@ -258,8 +224,6 @@ def test_a_full_disk_is_relieved_for_as_long_as_there_is_something_to_give_up(
         assert len(registry.volumes.all()) == 99
         assert gifts == []
         registry.close()
-    finally:
-        disk.unmount()
 
 
 # -- replaced by a rebuilt one -------------------------------------------------------------------------------------
@@ -271,7 +235,7 @@ def replace_by_another(path: Path) -> None:
     other = Registry(aside, create=True)
     other.volumes.create("v1-other", "of the rebuilt table", "python3", NOW, 5)
     other.close()
-    _set_aside(path, NOW)
+    set_aside(path, NOW)
     aside.replace(path)
 
 
@@ -306,7 +270,7 @@ def test_what_is_written_while_the_table_is_replaced_is_written_to_the_new_one(
             replaced.append(path)
             replace_by_another(path)
 
-    registry._database.write(work)
+    registry.database.write(work)
     assert [(record.id, record.pinned) for record in registry.volumes.all()] == [("v1-other", True)]
 
 
@@ -348,45 +312,3 @@ def test_nonsense_in_a_row_is_damage_and_found_by_the_thorough_check(
         registry.volumes.all()
     assert is_damage(caught.value)
     assert len(registry.check_all()) == 1
-
-
-def use_all_of(path: Path) -> str | None:
-    """Read everything and write a little; return what was refused."""
-    try:
-        opened = Registry(path, patience=SHORT)
-        try:
-            opened.check()
-            opened.volumes.all()
-            opened.backups.all()
-            opened.volumes.activate("v1-000", "python3", NOW)
-            opened.volumes.create("v1-new", "new", "python3", NOW, 1000)
-            opened.check_all()
-        finally:
-            opened.close()
-    except RegistryUnusable as error:
-        return str(error)
-    return None
-
-
-def test_a_file_damaged_anywhere_is_used_or_told_and_never_a_crash(
-    registry: Registry, path: Path
-) -> None:
-    for number in range(300):
-        registry.volumes.create(f"v1-{number:03}", f"/home/me/{number}.ipynb", "python3", NOW, 1000)
-        registry.backups.add(backup_of(f"v1-{number:03}", 1, f"b{number}"))
-    registry.close()
-    whole = path.read_bytes()
-    chance = random.Random(4)
-    told = 0
-    for trial in range(60):
-        damaged = bytearray(whole)
-        start = chance.randrange(len(whole)) if trial else 0
-        for place in range(start, min(start + chance.choice([1, 16, 400, 5000]), len(whole))):
-            damaged[place] = chance.randrange(256)
-        path.write_bytes(damaged)
-        said = use_all_of(path)
-        told += said is not None
-        assert said is None or ("\n" not in said and str(path) in said)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-    assert told > 20

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,29 @@ from provisioner.core.errors import RegistryUnusable
 from provisioner.core.record import Record, State
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
-from provisioner.registry.rebuild import ensure_registry
+from provisioner.registry.rebuild import Rebuilder
 from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.registry.schema import MIGRATIONS
 from provisioner.settings.pool import VolumePool
 from provisioner.system import lease as leases
 from provisioner.system import volume_record
+from provisioner.system.layout import Layout
 from provisioner.system.lease import Holder, Purpose
 from tests.support.children import Child
+from tests.support.threads import at_once
 from tests.support.world import Clock, World, content_of
 
 
 def table(pool: Pool) -> Path:
     """Return the table's file."""
     return Path(pool.settings.root) / FILE_NAME
+
+
+def rebuilder(
+    pool: Pool, find_more: Callable[[Registry], None] = lambda registry: None
+) -> Rebuilder:
+    """Return what rebuilds the table of a pool."""
+    return Rebuilder(Layout(pool.settings.root_path), pool.clock, find_more, lambda: False)
 
 
 def told_of(records: list[Record]) -> dict[str, tuple[str, bool]]:
@@ -79,6 +89,11 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+def lose_table(world: World) -> None:
+    world.pool.close()
+    remove(table(world.pool))
+
+
 def empty(path: Path) -> None:
     os.truncate(path, 0)
 
@@ -121,7 +136,7 @@ def test_a_table_lost_while_it_is_open_is_rebuilt_in_the_same_call(
     before, files = world.pool.volumes(), all_content(world.pool)
     other = world.new_pool()
     assert len(other.volumes()) == 3
-    world.pool.root.registry._rows.read("PRAGMA wal_checkpoint(TRUNCATE)", (), tuple)
+    world.pool.root.registry.database.read("PRAGMA wal_checkpoint(TRUNCATE)", (), tuple)
     harm(table(world.pool))
     assert told_of(other.volumes()) == told_of(before)
     assert told_of(world.pool.volumes()) == told_of(before)
@@ -154,7 +169,7 @@ def test_a_table_damaged_anywhere_is_rebuilt_or_still_right(root: Path) -> None:
         count = len(damaged_copies(pool))
         try:
             # Opening looks at the pages it needs; this is what follows when another one turns out to be damaged.
-            ensure_registry(pool.root.layout, world.clock(), lambda registry: None, thorough=True)
+            rebuilder(pool).ensure(thorough=True)
             assert told_of(pool.volumes()) == told_of(before)
         finally:
             pool.close()
@@ -182,8 +197,7 @@ def test_what_lies_only_in_backups_is_known_again(world: World) -> None:
     record = world.record("../../etc")
     world.pool.back_up(record.id)
     world.pool.prune(record.id)
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     again = world.record("../../etc")
     assert (again.id, again.state) == (record.id, State.PRUNED)
     acquired = world.acquire("../../etc")
@@ -235,8 +249,7 @@ def test_whatever_a_kernel_wrote_into_its_volumes_record_no_file_is_lost(
     else:
         assert isinstance(written, dict)
         own.write_text(json.dumps({**json.loads(own.read_bytes()), **written}))
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     pool = world.new_pool()
     found = pool.root.registry.volumes.get(path.name)
     assert found is not None
@@ -253,19 +266,9 @@ def test_a_pipe_in_the_place_of_a_volumes_record_keeps_nobody_waiting(world: Wor
     own = world.path("../../etc") / ".volume" / "record.json"
     own.unlink()
     os.mkfifo(own)
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     with Child(lambda: len(world.new_pool().volumes())) as child:
         assert child.said() == "3"
-
-
-def test_two_volumes_that_claim_one_name_are_both_kept(world: World) -> None:
-    own = world.path("../../etc") / ".volume" / "record.json"
-    own.write_text(json.dumps({**json.loads(own.read_bytes()), "session": "b 🧪"}))
-    world.pool.close()
-    remove(table(world.pool))
-    names = sorted(record.session for record in world.pool.volumes())
-    assert names == ["/home/me/renamed.ipynb", "b 🧪", "b 🧪 (2)"]
 
 
 def test_what_is_no_volume_is_left_alone(world: World, tmp_path: Path) -> None:
@@ -275,8 +278,7 @@ def test_what_is_no_volume_is_left_alone(world: World, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (volumes / "link").symlink_to(tmp_path / "elsewhere")
     os.mkdir(os.fsencode(volumes) + b"/caf\xe9")
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     assert told_of(world.pool.volumes()) == before
     assert (volumes / "a file").read_text() == "mine"
     assert os.path.isdir(os.fsencode(volumes) + b"/caf\xe9")
@@ -297,11 +299,7 @@ def test_one_of_many_rebuilds_and_all_go_on_with_the_same_table(
         together.wait()
         found.append(told_of(pool.volumes()))
 
-    threads = [threading.Thread(target=look, args=(pool,)) for pool in pools]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(look, pool) for pool in pools])
     assert found == [before] * len(pools)
     assert len([m for m in caplog.messages if m.startswith("Rebuilt ")]) == 1
     assert not os.listdir(world.pool.root.layout.staging)
@@ -327,8 +325,7 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
     record = world.record("../../etc")
     world.pool.back_up(record.id)
     path, trash = world.path("../../etc"), world.pool.files.trash
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     read_record = volume_record.read
 
     def prune_and_read(directory: Path) -> volume_record.VolumeRecord | None:
@@ -348,16 +345,14 @@ def test_a_volume_pruned_in_the_midst_of_a_rebuild_keeps_its_name(
 
 
 def test_a_rebuild_that_fails_leaves_nothing_behind(world: World) -> None:
-    layout = world.pool.root.layout
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
 
     def fail(fresh: Registry) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        ensure_registry(layout, world.clock(), fail)
-    assert os.listdir(layout.staging) == []
+        rebuilder(world.pool, fail).ensure(thorough=False)
+    assert os.listdir(Path(world.settings.root, "staging")) == []
     assert len(world.pool.volumes()) == 3
 
 
@@ -394,16 +389,14 @@ def test_what_rebuilding_would_not_cure_is_not_rebuilt(world: World) -> None:
 def test_a_backup_destination_out_of_reach_does_not_prevent_a_rebuild(root: Path) -> None:
     world = World(root, backup_destination="nonsense://nowhere/at/all")
     world.use("a", file="1")
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     assert world.record("a").state is State.STOPPED
 
 
 def test_a_rebuild_that_another_process_does_not_end_is_waited_for_only_so_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.pool.close()
-    remove(table(world.pool))
+    lose_table(world)
     monkeypatch.setattr("provisioner.registry.rebuild._REBUILD_SECONDS", 0.1)
     lock = Path(world.settings.root) / "rebuild.lock"
     holder = Holder.this_process(Purpose.KERNEL, world.clock(), "other")

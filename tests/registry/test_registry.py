@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -12,20 +10,6 @@ from provisioner.core.errors import PoolFull, RegistryUnusable
 from provisioner.core.record import Record, State
 from provisioner.registry.registry import Registry
 from tests.support.tables import NOW, backup_of
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """The table's file."""
-    return tmp_path / "registry.sqlite3"
-
-
-@pytest.fixture
-def registry(path: Path) -> Iterator[Registry]:
-    """A new table."""
-    registry = Registry(path, create=True)
-    yield registry
-    registry.close()
 
 
 def test_a_volume_is_found_by_name_and_by_id(registry: Registry) -> None:

@@ -7,20 +7,19 @@ from pathlib import Path
 
 
 class SmallDisk:
-    """A small file system, mounted at `path`; the test needs the right to mount.
-
-    Parameters
-    ----------
-    path
-        Where it is mounted.
-    size
-        How many bytes it holds.
-    """
+    """A small file system of `size` bytes, mounted at `path`; the test needs the right to mount."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         self._size = size
         self._ballast = path / ".ballast"
+
+    def __enter__(self) -> SmallDisk:
+        self.mount()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.unmount()
 
     def mount(self) -> None:
         """Create the file system and mount it."""

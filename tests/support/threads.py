@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 Pause = Callable[[], None]
 
@@ -48,3 +49,10 @@ class Held:
         self._began.set()
         # Bounded, so that code that wrongly waits for this thread fails instead of hanging.
         self._over.wait(20)
+
+
+def at_once(works: list[Callable[[], object]]) -> None:
+    """Do each work in a thread of its own; wait until all have ended, and raise the first error."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        for begun in [threads.submit(work) for work in works]:
+            begun.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import threading
 from collections.abc import Iterator
@@ -10,17 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
-from provisioner.registry import sqlite_forks
-from provisioner.registry.rebuild import _rebuilding
 from provisioner.registry.registry import FILE_NAME, Registry
+from provisioner.system import forks
 from provisioner.system import lease as leases
-from provisioner.system.lease import Purpose
 from tests.support.children import Child
 from tests.support.processes import line_of, running
 from tests.support.tables import NOW
-from tests.support.threads import Held, Pause
+from tests.support.threads import Held, Pause, at_once
 from tests.support.world import World
 
 
@@ -35,7 +31,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let forks wait for longer: on a slow machine a write may take more than a second."""
-    monkeypatch.setattr(sqlite_forks, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(forks, "_PATIENCE_SECONDS", 60.0)
 
 
 # -- while a table is being rebuilt --------------------------------------------------------------------------------
@@ -101,17 +97,6 @@ def test_a_child_forked_during_a_rebuild_does_not_prevent_the_next_one(
     pool.close()
 
 
-def test_a_child_does_not_hold_the_lock_of_a_rebuild(tmp_path: Path) -> None:
-    path = tmp_path / "rebuild.lock"
-    with contextlib.ExitStack() as children, open(path, "wb") as another:
-        with _rebuilding(path):
-            child = children.enter_context(Child(lambda: "up", stays=True))
-            assert child.said() == "up"
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 # -- while a table is being written --------------------------------------------------------------------------------
 
 
@@ -124,7 +109,7 @@ def writing(registry: Registry) -> Held:
             return "written"
 
         registry.volumes.create("v1-0", "a", "python3", NOW, 5)
-        return registry._database.write(work)
+        return registry.database.write(work)
 
     return Held(begin)
 
@@ -184,7 +169,7 @@ def test_a_child_forked_by_the_thread_that_writes_is_refused_and_its_parent_goes
         with Child(lambda: refusals(registry, tmp_path / "other")) as child:
             return child.said()
 
-    lines = registry._database.write(fork).splitlines()
+    lines = registry.database.write(fork).splitlines()
     assert [line.split(":")[0] for line in lines] == [*["RegistryUnusable"] * 4, "None"]
     assert registry.check_all() == []
     with Child(lambda: len(registry.volumes.all())) as later:
@@ -209,7 +194,7 @@ def work(connection):
     began.set()
     over.wait(60)
 
-thread = threading.Thread(target=registry._database.write, args=(work,))
+thread = threading.Thread(target=registry.database.write, args=(work,))
 thread.start()
 began.wait(60)
 child = os.fork()
@@ -251,11 +236,9 @@ def test_children_forked_by_many_threads_while_others_write_can_read(
 
     registry.volumes.create("v1", "first", "python3", NOW, 5)
     writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
-    forkers = [threading.Thread(target=fork) for _ in range(3)]
-    for thread in (*writers, *forkers):
+    for thread in writers:
         thread.start()
-    for thread in forkers:
-        thread.join()
+    at_once([fork] * 3)
     over.set()
     for thread in writers:
         thread.join()
@@ -285,36 +268,6 @@ def test_a_child_forked_during_an_acquire_can_acquire_the_same_volume_later(worl
     with Held(begin), Child(use) as child:
         assert child.said() == "None"
     pool.close()
-
-
-def test_a_child_forked_during_a_sweep_does_not_keep_others_from_sweeping(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    children: list[Child] = []
-
-    def fork(cancel: threading.Event) -> list[str]:
-        children.append(Child(lambda: "up", stays=True))
-        return []
-
-    monkeypatch.setattr(world.pool.differences, "finish_interrupted", fork)
-    assert not sweep(world.pool).skipped
-    monkeypatch.undo()
-    with children[0] as child:
-        assert child.said() == "up"
-        assert not sweep(world.pool).skipped
-
-
-@pytest.mark.parametrize("purpose", [Purpose.BACKUP, Purpose.PRUNE, Purpose.RESTORE])
-def test_a_child_forked_during_maintenance_does_not_keep_the_volume_in_use(
-    world: World, purpose: Purpose
-) -> None:
-    record = world.record("a")
-    with world.pool.leases.maintenance(record.id, purpose):
-        child = Child(lambda: "up", stays=True)
-    with child:
-        assert child.said() == "up"
-        assert not world.pool.leases.is_held(record)
-        world.pool.release(world.acquire("a"))
 
 
 def test_a_child_forked_while_its_parent_checks_a_lease_does_not_keep_it(

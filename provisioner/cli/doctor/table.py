@@ -11,7 +11,7 @@ from provisioner.core.errors import RegistryUnusable
 from provisioner.core.record import Record, State
 from provisioner.pool.differences import Cause
 from provisioner.pool.pool import Pool
-from provisioner.registry.database import is_damage
+from provisioner.registry.faults import is_damage
 from provisioner.registry.rebuild import volume_directories
 from provisioner.registry.registry import FILE_NAME, Registry
 from provisioner.system.layout import Layout
