@@ -123,7 +123,9 @@ class Kernels:
     def add(self, volume_id: str, lease: Lease, kernel: str, purpose: Purpose) -> None:
         """Count a kernel among those that share a volume's lease."""
         if volume_id in self._used:
-            lease.describe(replace(leases.with_kernel(lease.holder, kernel), purpose=purpose))
+            lease.describe(
+                replace(lease.holder, kernels=(*lease.holder.kernels, kernel), purpose=purpose)
+            )
         self._used[volume_id] = lease
 
     def is_up(self, acquired: Acquired, process: int) -> None:

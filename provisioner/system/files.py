@@ -21,25 +21,9 @@ def replace_file(
     durable: bool = False,
     many_writers: bool = False,
 ) -> None:
-    """Write a file aside and rename it into place.
+    """Write a file aside and rename it into place; a `durable` one survives a power failure once this has returned.
 
-    Parameters
-    ----------
-    path
-        The file.
-    content
-        All of it.
-    mode
-        Its permissions.
-    durable
-        Whether it is to survive a power failure once this has returned.
-    many_writers
-        As for `replacing`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the old one is there then.
+    For `many_writers` see `replacing`. Raises `OSError` if the file cannot be written; the old one is there then.
     """
     with (
         replacing(path, many_writers=many_writers) as aside,
@@ -58,15 +42,9 @@ def replace_file(
 def replacing(path: Path, *, many_writers: bool = False) -> Iterator[Path]:
     """Yield a free name beside `path`; what the block puts there takes the place of `path` at its end.
 
-    If the block raises, nothing is left beside `path`.
-
-    Parameters
-    ----------
-    path
-        What is replaced.
-    many_writers
-        Whether another writer may be at work on the same path. Where the caller excludes that, the name aside is always
-        the same, so that killed writers do not leave one file each: the next writer removes what they left.
+    If the block raises, nothing is left beside `path`. With `many_writers`, another writer may be at work on the same
+    path. Where the caller excludes that, the name aside is always the same, so that killed writers do not leave one
+    file each: the next writer removes what they left.
     """
     aside = path.with_name(f".{secrets.token_hex(8) if many_writers else path.name}.new")
     remove(aside)  # a kernel can put anything there

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 STATE_DIRECTORY = ".volume"
@@ -37,36 +36,17 @@ def id_for(text: str) -> str:
     return f"{NAMING_SCHEME}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
 
-@dataclass(frozen=True)
 class Layout:
     """The directories and files under a root."""
 
-    root: Path
-
-    @property
-    def volumes(self) -> Path:
-        """The directory of all volumes."""
-        return self.root / "volumes"
-
-    @property
-    def leases(self) -> Path:
-        """The directory of the lease files."""
-        return self.root / "leases"
-
-    @property
-    def staging(self) -> Path:
-        """The directory for what is being prepared."""
-        return self.root / "staging"
-
-    @property
-    def trash(self) -> Path:
-        """The directory for what is being deleted."""
-        return self.root / "trash"
-
-    @property
-    def directories(self) -> tuple[Path, ...]:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.volumes = root / "volumes"
+        self.leases = root / "leases"
+        self.staging = root / "staging"
+        self.trash = root / "trash"
+        self.directories = (self.volumes, self.leases, self.staging, self.trash)
         """The directories that every root has."""
-        return (self.volumes, self.leases, self.staging, self.trash)
 
     def volume(self, volume_id: str) -> Path:
         """Return the directory of a volume."""

@@ -52,22 +52,10 @@ class Purpose(Enum):
 
 @dataclass(frozen=True)
 class Holder:
-    """The holder of a lease, as written into its file.
+    """The holder of a lease, as written into its file: the process that took it, its machine, and the time (UTC).
 
-    Parameters
-    ----------
-    pid
-        The process that took the lease.
-    host
-        Its machine.
-    purpose
-        What it is held for.
-    since
-        When it was taken (UTC).
-    kernels
-        The ids of the kernels that use the volume.
-    processes
-        The kernel processes, and those that an ended kernel left behind.
+    `kernels` are the ids of the kernels that use the volume; `processes` are their processes, and those that an ended
+    kernel left behind.
     """
 
     pid: int
@@ -78,20 +66,17 @@ class Holder:
     processes: tuple[int, ...] = ()
 
     @classmethod
-    def this_process(cls, purpose: Purpose, now: datetime, kernel: str | None = None) -> Holder:
+    def this_process(cls, purpose: Purpose, now: datetime, *kernels: str) -> Holder:
         """Describe this process as a holder."""
-        return cls(
-            os.getpid(), socket.gethostname(), purpose, now, () if kernel is None else (kernel,)
-        )
+        return cls(os.getpid(), socket.gethostname(), purpose, now, kernels)
 
     def __str__(self) -> str:
         """Return the holder as a clause for messages."""
+        who = " ".join([self.purpose.value, ", ".join(self.kernels)]).rstrip()
+        who = f"{who} of process {self.pid} on {self.host}"
         if self.purpose is Purpose.LEFT_BEHIND:
             pids = ", ".join(map(str, self.processes))
             who = f"processes {pids} on {self.host}, which a kernel left behind"
-        else:
-            kernels = f" {', '.join(self.kernels)}" if self.kernels else ""
-            who = f"{self.purpose.value}{kernels} of process {self.pid} on {self.host}"
         return f"{who} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
 
     def to_json(self) -> bytes:
@@ -119,27 +104,15 @@ class Holder:
 class Lease:
     """A lease that this process holds until `release`, and any process that was passed `fd` for as long as it lives.
 
-    Forked children have no part in it: it is closed there.
-
-    Parameters
-    ----------
-    path
-        The lease's file.
-    file
-        That file, open and locked.
-    holder
-        The holder, as last written into the file.
-    previous
-        The holder before, if it did not release the lease (its process was killed); None after a clean release.
+    Forked children have no part in it: it is closed there. The `file` is that at `path`, open and locked.
     """
 
-    def __init__(
-        self, path: Path, file: Descriptor, holder: Holder, previous: Holder | None
-    ) -> None:
+    def __init__(self, path: Path, file: Descriptor, holder: Holder) -> None:
         self.path = path
-        self.holder = holder
-        self.previous = previous
         self._file = file
+        self.previous = Holder.from_json(os.pread(self.fd, 65536, 0))
+        """The holder before, if it did not release the lease (its process was killed); None after a clean release."""
+        self.describe(holder)
 
     @property
     def fd(self) -> int:
@@ -154,7 +127,12 @@ class Lease:
     def describe(self, holder: Holder) -> None:
         """Write a new holder into the file. Called when a kernel is added, is up, or has ended."""
         self.holder = holder
-        _write(self.fd, holder.to_json())
+        content = holder.to_json()
+        # The content only informs, so a full disk must not keep a person from their files. The file is never empty in
+        # between: were the process killed then, the lease would look released.
+        with contextlib.suppress(OSError):
+            os.pwrite(self.fd, content, 0)
+            os.ftruncate(self.fd, len(content))
 
     def release(self) -> None:
         """Give the lease up; calling this twice is harmless. A process that was passed it keeps it held.
@@ -190,29 +168,18 @@ def take(
     """Take the lease whose file is `path`; return None if another process holds it for longer than `patience` allows.
 
     Called at the start of a kernel and of each step of a sweep, never on an event loop. If this raises or returns
-    None, nothing is held.
-
-    Parameters
-    ----------
-    path
-        The lease's file; made if it does not exist.
-    holder
-        Written into the file once the lease is held.
-    patience
-        Called with the present holder after each attempt; returns how many seconds to wait in all.
-    cancel
-        Ends the wait.
-
-    Raises
-    ------
-    Cancelled
-        If `cancel` was set while waiting.
+    None, nothing is held. `patience` is called with the present holder after each attempt and returns how many seconds
+    to wait in all. Raises `Cancelled` if `cancel` was set while waiting.
     """
     began = time.monotonic()
     pause = 0.002
     while True:
         if (file := locks.try_lock(path)) is not None:
-            return _taken(path, file, holder)
+            try:
+                return Lease(path, file, holder)
+            except BaseException:
+                file.close()
+                raise
         if time.monotonic() - began >= max(patience(holder_of(path)), _GRACE):
             return None
         if cancel.wait(pause * random.uniform(0.5, 1.5)):
@@ -244,18 +211,18 @@ def holder_of(path: Path) -> Holder | None:
 def want(path: Path) -> None:
     """Ask a sweep that holds the lease to give it up, for a person; it does within a second."""
     with contextlib.suppress(OSError):
-        _wanted(path).touch(mode=0o600)
+        Path(f"{path}{_WANTED}").touch(mode=0o600)
 
 
 def unwant(path: Path) -> None:
     """Withdraw what `want` asked: the volume was acquired, or a sweep begins anew."""
     with contextlib.suppress(OSError):
-        _wanted(path).unlink()
+        Path(f"{path}{_WANTED}").unlink()
 
 
 def is_wanted(path: Path) -> bool:
     """Whether a person asks for the lease."""
-    return _wanted(path).exists()
+    return Path(f"{path}{_WANTED}").exists()
 
 
 def wanted_leases(directory: Path) -> list[Path]:
@@ -263,10 +230,6 @@ def wanted_leases(directory: Path) -> list[Path]:
     # Not Path.glob: for 2,000 leases it holds the interpreter lock, which a server's event loop needs, twice as long.
     names = [name for name in os.listdir(directory) if name.endswith(_WANTED)]
     return [directory / name.removesuffix(_WANTED) for name in names]
-
-
-def _wanted(path: Path) -> Path:
-    return path.with_name(path.name + _WANTED)
 
 
 def remove(lease: Lease) -> None:
@@ -277,11 +240,6 @@ def remove(lease: Lease) -> None:
     lease.release()
 
 
-def with_kernel(holder: Holder, kernel: str) -> Holder:
-    """Return the holder with one more kernel."""
-    return replace(holder, kernels=(*holder.kernels, kernel))
-
-
 def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
     """Return the holder without a kernel and its process."""
     return replace(
@@ -289,21 +247,3 @@ def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
         kernels=tuple(k for k in holder.kernels if k != kernel),
         processes=tuple(p for p in holder.processes if p != process),
     )
-
-
-def _taken(path: Path, file: Descriptor, holder: Holder) -> Lease:
-    try:
-        lease = Lease(path, file, holder, Holder.from_json(os.pread(file.number, 65536, 0)))
-        lease.describe(holder)
-    except BaseException:
-        file.close()
-        raise
-    return lease
-
-
-def _write(fd: int, content: bytes) -> None:
-    # The content only informs, so a full disk must not keep a person from their files. The file is never empty in
-    # between: were the process killed then, the lease would look released.
-    with contextlib.suppress(OSError):
-        os.pwrite(fd, content, 0)
-        os.ftruncate(fd, len(content))

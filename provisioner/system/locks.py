@@ -25,20 +25,9 @@ def try_lock(
     """Open a file and lock it; return None if another open file has it locked.
 
     The lock is on the file that lies at `path` when this returns, also if the file was deleted and made anew meanwhile.
+    A file that is created has mode 0600. Others may hold a `shared` lock at the same time.
 
-    Parameters
-    ----------
-    path
-        The file.
-    flags
-        How to open it. A file that is created has mode 0600.
-    shared
-        Whether others may hold a shared lock at the same time.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or its file system has no locks.
+    Raises `OSError` if the file cannot be opened, or its file system has no locks.
     """
     operation = fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     while True:
@@ -49,23 +38,19 @@ def try_lock(
                 fcntl.flock(file.number, operation)
             except BlockingIOError:
                 return None
-            if _lies_at(path, file.number):
-                on_failure.pop_all()
-                return file
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.number), path.lstat()):
+                    on_failure.pop_all()
+                    return file
 
 
 def lock(
     path: Path, pause: Callable[[float], object], flags: int = os.O_RDWR | os.O_CREAT
 ) -> Descriptor:
-    """Lock a file as soon as no other open file has it locked.
+    """Lock a file as `try_lock` does, as soon as no other open file has it locked.
 
-    Parameters
-    ----------
-    path, flags
-        As for `try_lock`.
-    pause
-        Called after each attempt that failed, with the seconds waited so far. It sleeps for a moment, or raises to end
-        the wait.
+    `pause` is called after each attempt that failed, with the seconds waited so far. It sleeps for a moment, or raises
+    to end the wait.
     """
     began = time.monotonic()
     while (file := try_lock(path, flags)) is None:
@@ -87,10 +72,3 @@ def unlocking(file: Descriptor) -> Iterator[None]:
         yield
     finally:
         unlock(file)
-
-
-def _lies_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False

@@ -29,8 +29,8 @@ def processes_of(volume: Path) -> list[psutil.Process]:
 
     Processes of other users are skipped, as they cannot be read; a root belongs to one user.
     """
-    pids = [pid for pid, of in _others(_volume_of, _volume_by_psutil) if of == str(volume)]
-    if not pids:
+    pids = volumes_with_processes().get(str(volume))
+    if pids is None:
         return []
     # An import of milliseconds, at the end of a kernel that mostly left nothing behind.
     import psutil
@@ -47,7 +47,8 @@ def processes_of(volume: Path) -> list[psutil.Process]:
 def volumes_with_processes() -> dict[str, tuple[int, ...]]:
     """Return the volumes that environments of other processes name, with these processes: one look for all volumes."""
     found: dict[str, tuple[int, ...]] = {}
-    for pid, volume in _others(_volume_of, _volume_by_psutil):
+    of_volumes = _others(_volume_of, lambda process: process.environ().get(VOLUME_VARIABLE, ""))
+    for pid, volume in of_volumes:
         if volume:
             found[volume] = (*found.get(volume, ()), pid)
     return found
@@ -66,9 +67,7 @@ def wait_until_gone(
     """Wait up to `timeout` seconds for the processes to end, or until `cancel` is set; return those that have not."""
     import psutil
 
-    left = list(processes)
-    if cancel is None:
-        return list(psutil.wait_procs(left, timeout=timeout)[1])
+    left, cancel = list(processes), cancel or Event()
     deadline = time.monotonic() + timeout
     while left and not cancel.is_set() and (seconds := deadline - time.monotonic()) > 0:
         left = psutil.wait_procs(left, timeout=min(seconds, _POLL_SECONDS))[1]
@@ -78,16 +77,9 @@ def wait_until_gone(
 def _others(
     read: Callable[[str], str], read_by_psutil: Callable[[psutil.Process], str]
 ) -> Iterator[tuple[int, str]]:
-    """Yield what can be read of each process but this one.
+    """Yield what can be read of each process but this one: by `read` from its directory in /proc, where there is one.
 
     On Linux, /proc is read directly: every shutdown of a kernel waits for this, and psutil took six times as long.
-
-    Parameters
-    ----------
-    read
-        Reads it from a process's directory in /proc.
-    read_by_psutil
-        Reads it elsewhere.
     """
     own = os.getpid()
     if (_PROC / "self" / "environ").exists():
@@ -110,7 +102,3 @@ def _volume_of(entry: str) -> str:
         environment = b"\0" + file.readall()
     _, _, rest = environment.partition(b"\0%s=" % VOLUME_VARIABLE.encode())
     return os.fsdecode(rest.partition(b"\0")[0])
-
-
-def _volume_by_psutil(process: psutil.Process) -> str:
-    return process.environ().get(VOLUME_VARIABLE, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -21,24 +22,19 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     }
 )  # fmt: skip
 
-
 _MOUNTS = "/proc/self/mountinfo"
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def prepare(root: Path, *, allow_network: bool) -> Layout:
     """Make a root unless it exists, check that it can hold volumes, and return its layout.
 
-    Raises
-    ------
-    RootUnusable
-        With the reason and the cure.
+    Raises `RootUnusable` with the reason and the cure.
     """
     layout = Layout(root)
     try:
         _make(root)
-        _require_own(root)
+        if (fault := _fault(root)) is not None:
+            raise RootUnusable(f"The root {root} {fault}.")
         network = network_file_system(root)
         if network is not None and not allow_network:
             raise RootUnusable(
@@ -91,41 +87,37 @@ def _unusable(root: Path, error: OSError | ValueError) -> RootUnusable:
     if isinstance(error, OSError):
         if error.filename is not None:
             reason = f"{error.strerror}: {error.filename}"
-        if error.errno in _FULL:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             cure = "free some space there, or set VolumePool.root to a directory on another disk"
     return RootUnusable(f"The root {str(root)!r} cannot be used ({reason}); {cure}.")
 
 
-def _require_own(root: Path) -> None:
+def _fault(root: Path) -> str | None:
+    """Return why a root is refused, and what to do; None if it is this user's alone and can be written."""
     status = root.lstat()
+    mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
-        raise RootUnusable(
-            f"The root {root} is a symbolic link to {os.path.realpath(root)}; "
-            "set VolumePool.root to that directory itself, so that all processes agree on one path."
+        return (
+            f"is a symbolic link to {os.path.realpath(root)}; "
+            "set VolumePool.root to that directory itself, so that all processes agree on one path"
         )
     if not stat.S_ISDIR(status.st_mode):
-        raise RootUnusable(
-            f"The root {root} is not a directory; correct VolumePool.root, or move away what lies there."
-        )
+        return "is not a directory; correct VolumePool.root, or move away what lies there"
     if status.st_uid != os.geteuid():
-        raise RootUnusable(
-            f"The root {root} belongs to user {status.st_uid}, not to you ({os.geteuid()}); "
-            "set VolumePool.root to a directory of yours."
+        return (
+            f"belongs to user {status.st_uid}, not to you ({os.geteuid()}); "
+            "set VolumePool.root to a directory of yours"
         )
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        if not holds_only_volumes(root):
-            raise RootUnusable(
-                f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}) and holds other things "
-                f"than volumes; set VolumePool.root to a directory of its own, such as {root / 'volumes'}."
-            )
-        raise RootUnusable(
-            f"The root {root} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); "
-            f"close it with `chmod 700 {root}`."
+    if mode & 0o077 and not holds_only_volumes(root):
+        return (
+            f"is open to others (mode {mode:04o}) and holds other things than volumes; "
+            f"set VolumePool.root to a directory of its own, such as {root / 'volumes'}"
         )
+    if mode & 0o077:
+        return f"is open to others (mode {mode:04o}); close it with `chmod 700 {root}`"
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        raise RootUnusable(
-            f"The root {root} cannot be written; make it writable or set VolumePool.root to another directory."
-        )
+        return "cannot be written; make it writable or set VolumePool.root to another directory"
+    return None
 
 
 def holds_only_volumes(root: Path) -> bool:
@@ -159,12 +151,12 @@ def _linux_file_system(path: Path) -> str | None:
     """Look the path's device up in the kernel's table of mounts (proc_pid_mountinfo(5))."""
     device = path.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
-            for line in table:
-                fields = line.split()
-                if fields[2] == wanted:
-                    return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        return None
+    with (
+        contextlib.suppress(OSError, ValueError, IndexError),
+        open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as table,
+    ):
+        for line in table:
+            fields = line.split()
+            if fields[2] == wanted:
+                return fields[fields.index("-") + 1]
     return None

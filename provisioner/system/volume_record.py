@@ -21,8 +21,6 @@ from provisioner.system.layout import state_directory
 
 NAME = "record.json"
 
-_FORMAT = 1
-
 _MAX_BYTES = 1 << 20
 """Far more than a record can have; its longest part is a name."""
 
@@ -53,26 +51,15 @@ class VolumeRecord:
 def write(volume: Path, current: Callable[[], VolumeRecord]) -> None:
     """Write a volume's record; atomic. After a crash of the machine it may be the record before.
 
-    One writer at a time calls `current` and writes, so that the last one writes the newest record.
+    One writer at a time calls `current` for the record as it is now and writes it, so the last one writes the newest.
 
-    Parameters
-    ----------
-    volume
-        The volume's directory.
-    current
-        Returns the record as it is now.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the volume is not on disk.
-    OSError
-        If the record cannot be written, or another writer keeps the lock for too long (`TimeoutError`).
+    Raises `OSError` if the volume is not on disk (`FileNotFoundError`), the record cannot be written, or another writer
+    keeps the lock for too long (`TimeoutError`).
     """
     directory = state_directory(volume)
     with _locked(directory) as is_locked:
         record = current()
-        values = {"format": _FORMAT, **asdict(record), "created": record.created.isoformat()}
+        values = {"format": 1, **asdict(record), "created": record.created.isoformat()}
         content = json.dumps(values, ensure_ascii=True).encode()
         replace_file(directory / NAME, content, many_writers=not is_locked)
 
@@ -103,7 +90,13 @@ def read(volume: Path) -> VolumeRecord | None:
     A kernel can write to it, as to all of its volume, so every value is checked.
     """
     try:
-        content = json.loads(_content_of(state_directory(volume) / NAME))
+        path = state_directory(volume) / NAME
+        # Opening a pipe that a kernel put in its place must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            content = json.loads(file.read(_MAX_BYTES))
         return VolumeRecord(
             id=str(content["id"]),
             session=checked(content["session"], "a volume's record"),
@@ -114,12 +107,3 @@ def read(volume: Path) -> VolumeRecord | None:
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, BadSession):
         return None
-
-
-def _content_of(path: Path) -> bytes:
-    """Read a small regular file. Opening a pipe that a kernel put in its place must not wait for a writer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(_MAX_BYTES)

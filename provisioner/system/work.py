@@ -15,18 +15,13 @@ LOOK_SECONDS = 0.2
 
 
 class Work(Generic[T]):
-    """A piece of blocking work, which starts when this object is made.
+    """A piece of blocking work, which starts when this object is made, or when the work `after` is over.
 
     It does not run in the loop's executor. A few long hydrations would fill that, and everything else that a server
     does in threads would wait. And in a process forked from one that used it (papermill or nbclient under
     multiprocessing), the inherited executor has no threads: what is submitted to it never runs.
 
-    Parameters
-    ----------
-    do
-        The work. It ends soon after the event that it is given is set.
-    after
-        Earlier work, which must be over first: so pieces that follow one another need no lock.
+    The work is to end soon after the event that it is given is set. Pieces that follow one another need no lock.
     """
 
     def __init__(self, do: Callable[[threading.Event], T], after: Work[Any] | None = None) -> None:
@@ -35,8 +30,7 @@ class Work(Generic[T]):
         # Apart from the result: asyncio logs an exception that no caller retrieves, and a caller that was cancelled
         # retrieves nothing.
         self._over: concurrent.futures.Future[None] = concurrent.futures.Future()
-        for future in (self._result, self._over):
-            future.set_running_or_notify_cancel()
+        self._over.set_running_or_notify_cancel()  # or a wait that is cancelled would cancel it
         threading.Thread(target=self._run, args=(do, after), name="volume", daemon=True).start()
 
     def cancel(self) -> None:
@@ -49,17 +43,9 @@ class Work(Generic[T]):
         return self._over.done()
 
     async def over(self, look: Callable[[], object] = lambda: None) -> None:
-        """Wait until the work has ended; does not raise the work's error.
+        """Wait until the work has ended; does not raise the work's error, and ends no work if it is cancelled.
 
-        Parameters
-        ----------
-        look
-            Called a few times a second meanwhile; what it raises ends the waiting.
-
-        Raises
-        ------
-        asyncio.CancelledError
-            The waiting was cancelled; the work goes on.
+        `look` is called a few times a second meanwhile; what it raises ends the waiting.
         """
         over = asyncio.wrap_future(self._over)
         try:

@@ -96,10 +96,3 @@ def test_a_descriptor_that_is_passed_on_is_kept_by_the_process_this_thread_start
         assert is_locked(path)
         holder.communicate()
         assert not is_locked(path)
-
-
-def test_a_file_that_cannot_be_opened_leaves_nothing_held(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        Descriptor(locked(tmp_path / "missing" / "lock"))
-    with Child(lambda: "up") as child:
-        assert child.said() == "up"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from provisioner.system import lease as leases
 from provisioner.system.lease import Holder, Lease, Purpose
 from tests.support.children import Child
 from tests.support.processes import kill, line_of, running, tell
+from tests.support.threads import at_once
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
@@ -45,9 +46,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lease"
 
 
-def take(path: Path, wait: float = 0.0, purpose: Purpose = Purpose.KERNEL) -> Lease | None:
+def take(path: Path, wait: float = 0.0) -> Lease | None:
     """Take a lease in this process."""
-    holder = Holder.this_process(purpose, NOW, "ours")
+    holder = Holder.this_process(Purpose.KERNEL, NOW, "ours")
     return leases.take(path, holder, patience=lambda _: wait, cancel=threading.Event())
 
 
@@ -70,6 +71,7 @@ def lease(path: Path) -> Iterator[Lease]:
 
 
 def test_a_lease_is_taken_once(path: Path, lease: Lease) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
     assert leases.is_held(path)
     assert take(path) is None
     with running(TAKE, str(path)) as other:
@@ -126,11 +128,7 @@ def test_many_checks_at_once_never_take_one_another_for_a_holder(path: Path) -> 
     def look() -> None:
         seen.extend(leases.is_held(path) for _ in range(300))
 
-    threads = [threading.Thread(target=look) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([look] * 8)
     assert not any(seen)
 
 
@@ -206,11 +204,8 @@ def test_the_lease_of_killed_processes_is_free_at_once(path: Path) -> None:
 
 def test_a_forked_child_that_releases_the_lease_changes_nothing_for_the_parent(path: Path) -> None:
     lease = taken(path)
-    child = os.fork()
-    if child == 0:
-        lease.release()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    with Child(lease.release) as child:
+        assert child.said() == "None"
     assert leases.is_held(path)
     held = leases.holder_of(path)
     assert held is not None
@@ -219,10 +214,8 @@ def test_a_forked_child_that_releases_the_lease_changes_nothing_for_the_parent(p
     assert not leases.is_held(path)
 
 
-@pytest.mark.parametrize("purpose", Purpose)
-def test_a_forked_child_that_lives_on_does_not_keep_the_lease(path: Path, purpose: Purpose) -> None:
-    lease = take(path, purpose=purpose)
-    assert lease is not None
+def test_a_forked_child_that_lives_on_does_not_keep_the_lease(path: Path) -> None:
+    lease = taken(path)
     with Child(lambda: lease.is_ours, stays=True) as child:
         assert child.said() == "False"
         assert leases.is_held(path)
@@ -266,17 +259,6 @@ def test_patience_is_called_again_with_the_present_holder(path: Path, lease: Lea
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_unlinked_under_a_holder_is_made_anew_and_the_lock_follows(path: Path) -> None:
-    """The holder of the unlinked file excludes nobody any more; the new file does again."""
-    old = taken(path)
-    path.unlink()
-    new = taken(path)
-    assert take(path) is None
-    old.release()
-    assert leases.is_held(path)
-    new.release()
 
 
 def test_a_waiter_for_a_removed_lease_gets_the_file_that_others_see(path: Path) -> None:
@@ -342,7 +324,7 @@ def test_a_holder_is_read_back_as_written(holder: Holder) -> None:
 
 def test_a_description_is_readable_at_any_instant_its_writer_is_killed(lease: Lease) -> None:
     """A shorter one overwrites a longer one: until the file is cut, the old end still stands there."""
-    lease.describe(leases.with_kernel(lease.holder, "k" * 500))
+    lease.describe(replace(lease.holder, kernels=("ours", "k" * 500)))
     shorter = leases.without_kernel(lease.holder, "k" * 500, None)
     os.pwrite(lease.fd, shorter.to_json(), 0)
     assert leases.holder_of(lease.path) == shorter
@@ -358,26 +340,11 @@ def test_a_lease_can_be_taken_on_a_full_disk(path: Path, monkeypatch: pytest.Mon
     lease.release()
 
 
-def test_a_lease_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").touch()
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"):
-        take(path)
-
-
-def test_a_process_inherits_the_descriptor_only_if_it_is_passed(lease: Lease) -> None:
-    assert fcntl.fcntl(lease.fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-    assert (lease.path.stat().st_mode & 0o777) == 0o600
-
-
 # -- what people are told ------------------------------------------------------------------------------------------
 
 
 def test_kernels_come_and_go_in_the_description(lease: Lease) -> None:
-    lease.describe(leases.with_kernel(lease.holder, "second"))
-    held = leases.holder_of(lease.path)
-    assert held is not None
-    assert held.kernels == ("ours", "second")
+    lease.describe(replace(lease.holder, kernels=("ours", "second")))
     lease.describe(leases.without_kernel(lease.holder, "ours", None))
     held = leases.holder_of(lease.path)
     assert held is not None

@@ -14,10 +14,8 @@ from tests.support.disks import SmallDisk
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A disk with room for a reserve and not much more than must be free beside it."""
-    disk = SmallDisk(tmp_path / "disk", 20 * SIZE)
-    disk.mount()
-    yield disk
-    disk.unmount()
+    with SmallDisk(tmp_path / "disk", 20 * SIZE) as disk:
+        yield disk
 
 
 def test_the_reserve_can_be_spent_when_the_disk_is_full(disk: SmallDisk) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.core.errors import RootUnusable, VolumeError
+from provisioner.core.errors import RootUnusable
 from provisioner.settings.pool import VolumePool
 from provisioner.system import root as roots
 from provisioner.system.root import file_system, network_file_system, prepare
+from tests.support.children import Child
 from tests.support.disks import SmallDisk
 
 NOBODY = 65534
@@ -29,26 +30,16 @@ def refusal(root: Path, *, allow_network: bool = False) -> str:
 
 
 def as_nobody(work: Callable[[], object]) -> str:
-    """Do `work` in a child that is an ordinary user; return the refusal, or nothing."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if os.getuid() == 0:
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-            work()
-        except VolumeError as error:
-            os.write(write, str(error).encode())
-        except BaseException as error:  # noqa: BLE001 - the parent tells
-            os.write(write, f"raised {error!r}".encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as stream:
-        said = stream.read()
-    os.waitpid(child, 0)
-    return said
+    """Do `work` in a child that is an ordinary user; return the kind of error that it raises, and the message."""
+
+    def as_an_ordinary_user() -> object:
+        if os.getuid() == 0:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        return work()
+
+    with Child(as_an_ordinary_user) as child:
+        return child.said()
 
 
 @pytest.fixture
@@ -72,7 +63,7 @@ def test_a_root_is_made_with_all_its_directories_for_its_owner_alone(tmp_path: P
         os.umask(before)
     for directory in (root, *layout.directories):
         assert directory.stat().st_mode & 0o777 == 0o700
-    assert prepare(root, allow_network=False) == layout
+    assert prepare(root, allow_network=False).directories == layout.directories
 
 
 def test_one_parent_of_a_root_may_be_missing_too(tmp_path: Path) -> None:
@@ -103,13 +94,9 @@ def test_a_root_whose_parents_are_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_root_on_a_full_disk_is_refused_with_the_advice_to_free_space(tmp_path: Path) -> None:
-    disk = SmallDisk(tmp_path / "disk", 1 << 20)
-    disk.mount()
-    try:
+    with SmallDisk(tmp_path / "disk", 1 << 20) as disk:
         subprocess.run(["mount", "-o", "remount,nr_inodes=1", str(disk.path)], check=True)
         said = refusal(disk.path / "volumes")
-    finally:
-        disk.unmount()
     assert "No space left on device" in said
     assert "free some space" in said
 
@@ -175,7 +162,7 @@ def test_a_root_that_cannot_be_reached_is_refused(open_path: Path) -> None:
     (open_path / "closed").mkdir(mode=0o700)
     said = as_nobody(lambda: prepare(open_path / "closed" / "volumes", allow_network=False))
     assert "Permission denied" in said
-    assert said.startswith("The root ")
+    assert said.startswith("RootUnusable: The root ")
 
 
 def test_a_root_that_may_not_be_written_is_refused(open_path: Path) -> None:
@@ -188,15 +175,11 @@ def test_a_root_that_may_not_be_written_is_refused(open_path: Path) -> None:
 
 
 def test_a_root_on_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
-    disk = SmallDisk(tmp_path / "disk", 1 << 20)
-    disk.mount()
-    try:
+    with SmallDisk(tmp_path / "disk", 1 << 20) as disk:
         (disk.path / "volumes").mkdir(mode=0o700)
         subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
         assert "cannot be written" in refusal(disk.path / "volumes")
         assert "Read-only file system" in refusal(disk.path / "new")
-    finally:
-        disk.unmount()
 
 
 def test_a_path_that_no_directory_can_have_is_refused(tmp_path: Path) -> None:
