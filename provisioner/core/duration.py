@@ -19,17 +19,11 @@ _LONGEST = timedelta(days=36525)
 def parse_duration(value: object) -> timedelta | None:
     """Return the duration that `value` stands for; None for "never".
 
-    Parameters
-    ----------
-    value
-        A number of seconds, a text such as `"90"`, `"30m"` or `"1h30m"` (s, m, h, d, w), `"never"`, None, or a
-        timedelta.
+    The value is a number of seconds, a text such as `"90"`, `"30m"` or `"1h30m"` (s, m, h, d, w), `"never"`, None, or a
+    timedelta.
 
-    Raises
-    ------
-    ValueError
-        For zero and less (which elsewhere means "never", "at once" or "the maximum"), for more than a century, and
-        for anything else; the message is `EXPECTED`.
+    Raises `ValueError` for zero and less (which elsewhere means "never", "at once" or "the maximum"), for more than a
+    century, and for anything else; the message is `EXPECTED`.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() == "never"):
         return None
@@ -62,8 +56,6 @@ def format_duration(value: timedelta | None) -> str:
     if value < timedelta(seconds=1):
         return f"{value.total_seconds():.6f}".rstrip("0") + "s"
     seconds = round(value.total_seconds())
-    if seconds < 60:
-        return f"{seconds}s"
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, seconds = divmod(seconds, size)

@@ -73,12 +73,7 @@ class LauncherUnusable(VolumeError):
 class HydrationFailed(VolumeError):
     """A step could not bring the volume's environment to what the kernelspec declares.
 
-    Parameters
-    ----------
-    message
-        What failed and what to do, in one line.
-    tail
-        The last lines of the step's real output, shown below the message.
+    The `tail` is the last lines of the step's real output, shown below the message.
     """
 
     code = "hydration-failed"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from types import MappingProxyType
 from typing import Any
 
 
@@ -30,22 +29,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One event.
+    """One event at a time (UTC): of a session, of its volume if there is one yet, of a kernel if it is about one.
 
-    Parameters
-    ----------
-    kind
-        What happened.
-    at
-        When it happened (UTC).
-    session
-        The session of the volume.
-    volume
-        The volume's id; empty if there is none yet.
-    kernel
-        The kernel's id; empty if the event is not about a kernel.
-    details
-        Further values of plain JSON types; never an environment.
+    The details are further values of plain JSON types, and never an environment.
     """
 
     kind: Kind
@@ -53,4 +39,4 @@ class Event:
     session: str
     volume: str = ""
     kernel: str = ""
-    details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -43,7 +43,6 @@ class Action(Enum):
     BACK_UP = "back up"
     PRUNE = "prune"
     EVICT = "evict"
-    DROP_BACKUP = "drop backup"
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,15 @@ def due(record: Record, policy: Policy) -> Due:
     """
     if record.state is not State.STOPPED or record.stopped is None or record.spare:
         return Due(None, None)
-    prune = None if record.pinned else _after(record.stopped, policy.prune_after)
+    prune_after = None if record.pinned else policy.prune_after
+    prune = None if prune_after is None else record.stopped + prune_after
     if record.is_backed_up:
         return Due(None, prune)
-    backup = _earliest(_after(record.stopped, policy.backup_after), prune)
-    if backup is not None and record.retry is not None:
-        backup = max(backup, record.retry)
-    if backup is not None and prune is not None:
-        prune = max(prune, backup)
-    return Due(backup, prune)
+    delays = [delay for delay in (policy.backup_after, prune_after) if delay is not None]
+    if not delays:
+        return Due(None, None)
+    backup = max(record.stopped + min(delays), record.retry or record.stopped)
+    return Due(backup, None if prune is None else max(prune, backup))
 
 
 def next_action(record: Record, policy: Policy, now: datetime) -> Action | None:
@@ -98,18 +97,9 @@ def eviction_order(records: Iterable[Record]) -> list[Record]:
 
 
 def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> list[BackupRecord]:
-    """Return the backups of one volume that may be deleted.
+    """Return those of all backups of one volume, newest first, that may be deleted.
 
     The newest complete, verified backup always stays. Of the partial backups made since, all but the newest may go.
-
-    Parameters
-    ----------
-    backups
-        All backups of the volume, newest first.
-    keep
-        Which older ones stay.
-    now
-        The time, from which ages count.
     """
     if keep.count is None and keep.age is None:
         return []
@@ -129,11 +119,3 @@ def superfluous(backups: Sequence[BackupRecord], keep: Keep, now: datetime) -> l
         if backup.verified is not None and not backup.partial:
             sound += 1
     return gone
-
-
-def _after(moment: datetime, delay: timedelta | None) -> datetime | None:
-    return None if delay is None else moment + delay
-
-
-def _earliest(*moments: datetime | None) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)

@@ -59,18 +59,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Clues:
-    """What is known of a kernel when it starts.
+    """What is known of a kernel when it starts: its id, and the session that the caller named.
 
-    Parameters
-    ----------
-    kernel_id
-        The kernel's id, which is always known.
-    caller
-        The session that the caller named.
-    metadata
-        `metadata.volume.session` of the notebook, of any JSON type.
-    notebook
-        The notebook's canonical path, or `drive:path` for one that is not a local file.
+    Also `metadata.volume.session` of the notebook, of any JSON type, and the notebook's canonical path, or `drive:path`
+    for one that is not a local file.
     """
 
     kernel_id: str
@@ -82,55 +74,44 @@ class Clues:
 def choose(clues: Clues) -> Session:
     """Return the session of a kernel: caller, notebook metadata, notebook path, kernel id; the first that applies.
 
-    Raises
-    ------
-    BadSession
-        If the name that applies cannot be used; a weaker clue is never taken in its place.
+    Raises `BadSession` if the name that applies cannot be used; a weaker clue is never taken in its place.
     """
-    if clues.caller is not None:
-        return Session(checked(clues.caller, SESSION_VARIABLE), Source.CALLER)
-    if clues.metadata is not None:
-        return Session(checked(clues.metadata, "metadata.volume.session"), Source.METADATA)
-    if clues.notebook is not None:
-        return Session(checked(clues.notebook, "the notebook's path"), Source.NOTEBOOK)
+    for name, origin, source in (
+        (clues.caller, SESSION_VARIABLE, Source.CALLER),
+        (clues.metadata, "metadata.volume.session", Source.METADATA),
+        (clues.notebook, "the notebook's path", Source.NOTEBOOK),
+    ):
+        if name is not None:
+            return Session(checked(name, origin), source)
     return Session(checked(f"kernel:{clues.kernel_id}", "the kernel's id"), Source.KERNEL)
 
 
 def checked(name: object, origin: str) -> str:
     """Return `name` if it can name a session; raise `BadSession` with its origin if it cannot."""
     if not isinstance(name, str):
-        raise BadSession(
-            f"The session named by {origin} is of type {type(name).__name__}, not text; "
-            "give a string or remove it."
+        fault = f" is of type {type(name).__name__}, not text; give a string or remove it."
+    elif not name.strip():
+        fault = " is empty; give it a name or remove it."
+    elif (size := len(name.encode("utf-8", "surrogatepass"))) > MAX_NAME_BYTES:
+        fault = (
+            f" is {size} bytes long and begins {name[:40]!r}; use at most {MAX_NAME_BYTES} bytes."
         )
-    if not name.strip():
-        raise BadSession(f"The session named by {origin} is empty; give it a name or remove it.")
-    size = len(name.encode("utf-8", "surrogatepass"))
-    if size > MAX_NAME_BYTES:
-        raise BadSession(
-            f"The session named by {origin} is {size} bytes long and begins {name[:40]!r}; "
-            f"use at most {MAX_NAME_BYTES} bytes."
-        )
-    if any(unicodedata.category(character) in _UNUSABLE_CATEGORIES for character in name):
-        raise BadSession(
-            f"The session named by {origin}, {name[:80]!r}, has a character that no name may have "
+    elif any(unicodedata.category(character) in _UNUSABLE_CATEGORIES for character in name):
+        fault = (
+            f", {name[:80]!r}, has a character that no name may have "
             "(such as NUL, a line break or an undecodable byte); choose a name without it."
         )
-    return name
+    else:
+        return name
+    raise BadSession(f"The session named by {origin}{fault}")
 
 
 def caller_session(env: Mapping[str, str], volume_names: Collection[str]) -> str | None:
     """Return the session that the caller named, unless the environment only inherited it from a surrounding kernel.
 
     A process that a kernel starts (papermill in a cell, say) inherits the name of that kernel's session. Taken as a
-    request, the name could only lead to a refusal, since the kernel holds that volume.
-
-    Parameters
-    ----------
-    env
-        The environment given for the kernel.
-    volume_names
-        The present and former names of the volume that `env` belongs to, if any: the notebook may have been renamed.
+    request, the name could only lead to a refusal, since the kernel holds that volume. `volume_names` are the present
+    and former names of that volume, if there is one: the notebook may have been renamed.
     """
     name = env.get(SESSION_VARIABLE)
     return None if name in volume_names else name

@@ -29,18 +29,10 @@ def gather(
     process_env: Mapping[str, str],
     volume_names: Collection[str],
 ) -> Clues:
-    """Return the clues to the session of a kernel that starts; reads the notebook, so call it in a worker thread.
+    """Return the clues to the session of a kernel that starts with `env` in a process with `process_env`.
 
-    Parameters
-    ----------
-    kernel_id
-        The kernel's id.
-    env
-        The environment that the kernel is started with.
-    process_env
-        The environment of this process.
-    volume_names
-        The names of the volume that `env` lies in, if any (see `session.caller_session`).
+    `volume_names` are those of the volume that `env` lies in, if any (see `session.caller_session`). This reads the
+    notebook, so it is called in a worker thread.
     """
     caller = caller_session(env, volume_names)
     if caller is not None:

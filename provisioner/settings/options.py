@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from traitlets import Bool, Dict, Enum, List, Unicode, Union
-from traitlets.config import Config, Configurable
+from traitlets.config import Configurable
 
 from provisioner.settings.sources import Origin, file_config, section
 from provisioner.settings.values import Duration, checked, unknown_name
@@ -97,21 +97,11 @@ class KernelOptions(Configurable):
         super().__init__(**kwargs)
 
     def take(self, stanza: Mapping[str, Any], kernelspec: str) -> None:
-        """Set the options from the configuration, then those from kernel.json.
+        """Set the options from the configuration, then those from the `config` stanza of kernel.json.
 
-        Parameters
-        ----------
-        stanza
-            The `config` stanza of kernel.json.
-        kernelspec
-            The kernelspec's name, for messages.
-
-        Raises
-        ------
-        ConfigError
-            For an unknown option or one of a wrong type, in one line that names it and its source.
+        Raises `ConfigError` for an unknown option or one of a wrong type, in one line that names it and its source.
         """
-        config = Config(file_config())
+        config = file_config()
         config.merge(self.config)
         configured = section(Origin("the configuration", config), "VolumeProvisioner")
         self._take(configured, "c.VolumeProvisioner")
@@ -120,21 +110,9 @@ class KernelOptions(Configurable):
     def having(
         self, further: Mapping[str, object] | None = None, **values: object
     ) -> KernelOptions:
-        """Return a copy with some options changed.
-
-        Parameters
-        ----------
-        further
-            The options of other packages; None keeps those of the original.
-        values
-            The changed options.
-        """
-        copy = KernelOptions()
+        """Return a copy with some options changed; `further` are those of other packages."""
+        copy = KernelOptions(**{**self.trait_values(config=True), **values})
         copy.further = dict(self.further if further is None else further)
-        for name in KernelOptions.class_trait_names(config=True):
-            setattr(copy, name, values.pop(name, getattr(self, name)))
-        if values:
-            raise TypeError(f"no option is named {', '.join(values)}")
         return copy
 
     def _load_config(self, *_: Any, **__: Any) -> None:
@@ -148,7 +126,7 @@ class KernelOptions(Configurable):
             if name not in added:
                 raise unknown_name(name, where, {*own, *added}, "an option")
         known = {name: value for name, value in given.items() if name in own}
-        earlier = {name: getattr(self, name) for name in known}
+        earlier = self.trait_values(config=True)
         for name, value in checked(KernelOptions, known, where, earlier, "an option").items():
             setattr(self, name, value)
         self.further.update(further)

@@ -23,7 +23,7 @@ from provisioner.core.errors import ConfigError
 from provisioner.core.logins import without_logins
 from provisioner.core.policy import Policy
 from provisioner.settings.sources import Origin, file_origins, section
-from provisioner.settings.values import KEEP_EXPECTED, Duration, checked, keep_rule
+from provisioner.settings.values import Duration, KeepRule, checked, keep_rule
 
 ROOT_VARIABLE = "JUPYTER_VOLUMES_ROOT"
 
@@ -35,6 +35,7 @@ _POLICY_NAMES = (
     "backup_exclude",
     "backup_destination",
 )
+"""The settings that a kernelspec may have of its own, in the order of the fields of `Policy`."""
 
 
 class VolumePool(Configurable):
@@ -126,12 +127,11 @@ class VolumePool(Configurable):
     backup_destination = Unicode(
         help="The destination of backups: a directory, or a URL of fsspec. Default: `backups` in the root."
     ).tag(config=True)
-    keep_backups = Union(
-        [Integer(min=1), Duration(), Dict()],
+    keep_backups = KeepRule(
         default_value=3,
         help="Which older backups of a volume are kept: a count, an age, or both as "
         '{"count": 3, "age": "90d"} (a backup that exceeds both is deleted).',
-    ).tag(config=True, expected=KEEP_EXPECTED)
+    ).tag(config=True)
     backup_exclude = List(
         Unicode(),
         help="Globs, relative to the volume, of the files that backups omit (`**` matches across directories).",
@@ -169,32 +169,25 @@ class VolumePool(Configurable):
     def policy(self, kernelspec: str) -> Policy:
         """Return the policy for volumes of that kernelspec.
 
-        Raises
-        ------
-        ConfigError
-            If `kernelspec_policy` has an unknown name or a value that the setting of that name refuses.
+        Raises `ConfigError` if `kernelspec_policy` has an unknown name or a value that the setting of that name
+        refuses.
         """
         # Computed once: `jupyter volumes list` asks for each of a thousand volumes.
         if kernelspec not in self._policies:
-            self._policies[kernelspec] = self._make_policy(kernelspec)
+            own = self.kernelspec_policy.get(kernelspec, {})
+            chosen = _checked_policy(kernelspec, own, "VolumePool")
+            idle, backup, prune, keep, exclude, destination = (
+                chosen.get(name, getattr(self, name)) for name in _POLICY_NAMES
+            )
+            destination = _checked_destination(destination or self.destination)
+            self._policies[kernelspec] = Policy(
+                idle, backup, prune, keep_rule(keep), tuple(exclude), destination
+            )
         return self._policies[kernelspec]
 
     def policies(self) -> list[Policy]:
         """Return the general policy, then those of the kernelspecs that have their own."""
         return [self.policy(name) for name in ("", *self.kernelspec_policy)]
-
-    def _make_policy(self, kernelspec: str) -> Policy:
-        own = self.kernelspec_policy.get(kernelspec, {})
-        chosen = _checked_policy(kernelspec, own, "VolumePool")
-        values = {name: chosen.get(name, getattr(self, name)) for name in _POLICY_NAMES}
-        return Policy(
-            idle_shutdown=values["idle_shutdown"],
-            backup_after=values["backup_after"],
-            prune_after=values["prune_after"],
-            keep=keep_rule(values["keep_backups"], "VolumePool"),
-            exclude=tuple(values["backup_exclude"]),
-            destination=_checked_destination(values["backup_destination"] or self.destination),
-        )
 
     @property
     def destinations(self) -> list[str]:
@@ -210,8 +203,7 @@ class VolumePool(Configurable):
             raise ConfigError(
                 f"VolumePool.root is {root!r}, whose home directory is not known; write the full path."
             )
-        if not os.path.isabs(expanded):
-            raise _relative("VolumePool.root", root)
+        _require_full("VolumePool.root", root)
         return Path(os.path.abspath(expanded))
 
     @property
@@ -222,35 +214,31 @@ class VolumePool(Configurable):
 
     def summary(self) -> str:
         """Return one line for logs and bug reports; it holds no secret (the names in `env`, not its values)."""
-        shown = {
-            name: sorted(value) if name == "env" else value
-            for name, value in (
-                (name, getattr(self, name)) for name in self.trait_names(config=True)
-            )
+        values = {
+            **self.trait_values(config=True),
+            "env": sorted(self.env),
+            "root": str(self.root_path),
+            "backup_destination": without_logins(self.destination),
         }
-        shown["root"] = str(self.root_path)
-        shown["backup_destination"] = without_logins(self.destination)
-        return "VolumePool(" + ", ".join(f"{k}={_shown(v)}" for k, v in sorted(shown.items())) + ")"
+        shown = (
+            f"{name}={format_duration(value) if isinstance(value, timedelta) else repr(value)}"
+            for name, value in sorted(values.items())
+        )
+        return f"VolumePool({', '.join(shown)})"
 
 
 def load_settings(application: Config | None = None) -> VolumePool:
     """Return the settings of this process, read from every source.
 
-    Parameters
-    ----------
-    application
-        The configuration of the application that starts the kernel, command line included.
+    `application` is the configuration of the application that starts the kernel, command line included.
 
-    Raises
-    ------
-    ConfigError
-        For an unknown name or a value that is refused; the message names the setting and its source.
+    Raises `ConfigError` for an unknown name or a value that is refused; the message names the setting and its source.
     """
     origins = [*file_origins(), Origin("the application's configuration", application or Config())]
     values: dict[str, Any] = {}
     for origin in origins:
         where = f"{origin.label}: VolumePool"
-        own = _checked(section(origin, VolumePool.__name__), where, values)
+        own = checked(VolumePool, section(origin, VolumePool.__name__), where, values)
         for kernelspec, policy in own.get("kernelspec_policy", {}).items():
             _checked_policy(kernelspec, policy, where)
         values.update(own)
@@ -268,29 +256,18 @@ def _checked_policy(kernelspec: str, own: Mapping[str, Any], where: str) -> dict
     for name in own:
         if name not in _POLICY_NAMES:
             raise ConfigError(f"{here} has {name!r}; use one of {', '.join(_POLICY_NAMES)}.")
-    return _checked(own, here, {})
-
-
-def _checked(given: Mapping[str, Any], where: str, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as the traits hold them; also checks what the trait `keep_backups` accepts too easily."""
-    chosen = checked(VolumePool, given, where, earlier)
-    if "keep_backups" in chosen:
-        keep_rule(chosen["keep_backups"], where)
-    return chosen
+    return checked(VolumePool, own, here, {})
 
 
 def _checked_destination(given: str) -> str:
-    if "://" not in given and not os.path.isabs(os.path.expanduser(given)):
-        raise _relative("VolumePool.backup_destination", given)
+    if "://" not in given:
+        _require_full("VolumePool.backup_destination", given)
     return given
 
 
-def _relative(name: str, given: str) -> ConfigError:
-    return ConfigError(
-        f"{name} is {given!r}, which each process would look for in its own current directory; "
-        "write the full path."
-    )
-
-
-def _shown(value: object) -> str:
-    return format_duration(value) if isinstance(value, timedelta) else repr(value)
+def _require_full(name: str, path: str) -> None:
+    if not os.path.isabs(os.path.expanduser(path)):
+        raise ConfigError(
+            f"{name} is {path!r}, which each process would look for in its own current directory; "
+            "write the full path."
+        )

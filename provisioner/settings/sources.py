@@ -44,10 +44,7 @@ def file_config() -> Config:
 def file_origins() -> Iterator[Origin]:
     """Yield the configuration files that exist, weakest first; `.json` is stronger than `.py`, as for all of Jupyter.
 
-    Raises
-    ------
-    ConfigError
-        If a file cannot be read or executed, or has a section that looks like a misspelt one of ours.
+    Raises `ConfigError` if a file cannot be read or executed, or has a section that looks like a misspelt one of ours.
     """
     for directory in reversed(jupyter_config_path()):
         for loader, suffix in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
@@ -93,10 +90,7 @@ def _warn_of_section(label: str, name: str) -> None:
 def section(origin: Origin, name: str) -> Mapping[str, Any]:
     """Return the settings that a source has for the class `name`; never creates the section.
 
-    Raises
-    ------
-    ConfigError
-        If the section is not a mapping.
+    Raises `ConfigError` if the section is not a mapping.
     """
     found = origin.config.get(name, {})
     if not isinstance(found, Mapping):

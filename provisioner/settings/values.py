@@ -7,7 +7,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
-from traitlets import Bool, Integer, TraitError, TraitType
+from traitlets import Bool, Dict, Integer, TraitError, TraitType, Union
 from traitlets.config import Configurable
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
@@ -15,9 +15,6 @@ from provisioner.core.duration import EXPECTED, parse_duration
 from provisioner.core.errors import ConfigError
 from provisioner.core.logins import without_logins
 from provisioner.core.policy import Keep
-
-KEEP_EXPECTED = 'a count of 1 or more, a duration, or {"count": …, "age": …}'
-"""The values of `keep_backups`, as a clause for messages."""
 
 _SECRET = frozenset({"env", "launcher_config"})
 """The settings whose values no message shows."""
@@ -37,12 +34,25 @@ class Duration(TraitType["timedelta | None", Any]):
         except ValueError:
             self.error(obj, value)
 
-    def from_string(self, s: str) -> timedelta | None:
-        """Convert the text of a command line."""
+
+class KeepRule(Union):
+    """Which older backups are kept: a count, an age, or both; the value stays as it is written, see `keep_rule`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__([Integer(min=1), Duration(), Dict()], **options)
+
+    def info(self) -> str:
+        """Return the values as a clause for messages."""
+        return 'a count of 1 or more, a duration, or {"count": …, "age": …}'
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """Return the value if it makes a rule."""
+        accepted = super().validate(obj, value)
         try:
-            return parse_duration(s)
-        except ValueError as error:
-            raise TraitError(f"{s!r} must be {error}") from None
+            keep_rule(accepted)
+        except ValueError:
+            self.error(obj, value)
+        return accepted
 
 
 def checked(
@@ -54,23 +64,9 @@ def checked(
 ) -> dict[str, Any]:
     """Return the values of `given` as the traits of `owner` hold them.
 
-    Parameters
-    ----------
-    owner
-        The class with one trait per setting.
-    given
-        The values from one source, such as a configuration file.
-    where
-        The name of that source in messages.
-    earlier
-        The values from weaker sources, which `c.VolumePool.NAME.append(…)` extends.
-    noun
-        What a name in `given` is, for messages.
-
-    Raises
-    ------
-    ConfigError
-        For the first unknown name, or value that its trait refuses.
+    For messages, `where` names the source of the values, and `noun` is what a name in `given` is. The `earlier` values
+    are those from weaker sources, which `c.VolumePool.NAME.append(…)` extends. Raises `ConfigError` for the first
+    unknown name, or value that its trait refuses.
     """
     traits = owner.class_traits(config=True)
     holder = owner()
@@ -80,8 +76,11 @@ def checked(
             raise unknown_name(name, where, traits, noun)
         trait = traits[name]
         try:
-            before = earlier[name] if name in earlier else trait.default()
-            value = _resolved(trait, value, before)
+            # A loader defers the text of a command line, and a change to the earlier value.
+            if isinstance(value, LazyConfigValue):
+                value = value.get_value(earlier[name] if name in earlier else trait.default())
+            elif isinstance(value, DeferredConfig):
+                value = value.get_value(trait)
             if isinstance(value, bool) and not isinstance(trait, Bool):
                 raise TraitError("Python accepts True as 1, which is never meant.")
             setattr(holder, name, value)
@@ -102,38 +101,17 @@ def unknown_name(name: str, where: str, known: Collection[str], noun: str) -> Co
     return ConfigError(f"{where}.{name} is not {noun}; {hint}")
 
 
-def keep_rule(value: object, where: str) -> Keep:
-    """Return which older backups stay, from a value that the trait `keep_backups` has accepted.
-
-    Raises
-    ------
-    ConfigError
-        For a mapping with other keys, or with a count or an age that is refused.
-    """
-    if isinstance(value, timedelta):
-        return Keep(count=1, age=value)
-    if value is None:
-        return Keep(count=None, age=None)
+def keep_rule(value: object) -> Keep:
+    """Return which older backups stay, from a count, an age, or a mapping with either or both (`ValueError` if not)."""
+    count, age = 1 if value else None, value
     if isinstance(value, int):
-        return Keep(count=value, age=None)
-    if not isinstance(value, Mapping) or not value or set(value) - {"count", "age"}:
-        raise ConfigError(f"{where}.keep_backups is {value!r}; it must be {KEEP_EXPECTED}.")
-    count = value.get("count", 1)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"{where}.keep_backups has the count {count!r}; use 1 or more.")
-    try:
-        return Keep(count=count, age=parse_duration(value.get("age")))
-    except ValueError as error:
-        raise ConfigError(f"{where}.keep_backups: the age must be {error}.") from None
-
-
-def _resolved(trait: TraitType[Any, Any], value: object, earlier: object) -> object:
-    """Return the value that a loader deferred: the text of a command line, or a change to the earlier value."""
-    if isinstance(value, LazyConfigValue):
-        return value.get_value(earlier)
-    if isinstance(value, DeferredConfig):
-        return value.get_value(trait)
-    return value
+        count, age = value, None
+    elif isinstance(value, Mapping):
+        count, age = value.get("count", 1), value.get("age")
+        named = bool(value) and set(value) <= {"count", "age"}
+        if not named or isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError("the count must be 1 or more, and no other key is known")
+    return Keep(count, parse_duration(age))
 
 
 def _displayed(name: str, value: object) -> str:
@@ -145,12 +123,8 @@ def _displayed(name: str, value: object) -> str:
 
 def _expected(trait: TraitType[Any, Any]) -> str:
     """Return the values of a trait as a clause; traitlets' own omits bounds and what a mapping holds."""
-    expected = trait.metadata.get("expected")
-    if isinstance(expected, str):
-        return expected
-    if isinstance(trait, Integer):
-        return f"a whole number, {trait.min} or more"
-    return trait.info()
+    own = f"a whole number, {trait.min} or more" if isinstance(trait, Integer) else trait.info()
+    return str(trait.metadata.get("expected", own))
 
 
 def _check_variables(env: Mapping[str, str], where: str) -> None:

@@ -110,12 +110,9 @@ def test_any_usual_file_name_is_accepted_unchanged(name: str) -> None:
     assert checked(name, "the caller") == name
 
 
-def test_a_session_inherited_from_a_surrounding_kernel_is_ignored() -> None:
+def test_only_a_session_inherited_from_a_surrounding_kernel_is_ignored() -> None:
     assert caller_session({SESSION_VARIABLE: "outer"}, {"outer", "earlier"}) is None
     assert caller_session({SESSION_VARIABLE: "earlier"}, {"outer", "earlier"}) is None
-
-
-def test_another_session_named_inside_a_kernel_is_used() -> None:
     assert caller_session({SESSION_VARIABLE: "mine"}, {"outer"}) == "mine"
     assert caller_session({SESSION_VARIABLE: "mine"}, ()) == "mine"
     assert caller_session({}, {"outer"}) is None

@@ -77,17 +77,6 @@ def test_without_any_configuration_the_defaults_apply(
     assert settings.max_volumes == 500
 
 
-@pytest.mark.parametrize("suffix", ["py", "json"])
-def test_a_file_on_the_config_path_is_read(user: Path, suffix: str) -> None:
-    if suffix == "py":
-        write_py(user, "c.VolumePool.max_volumes = 7", "c.VolumePool.acquire_timeout = '30m'")
-    else:
-        write_json(user, {"VolumePool": {"max_volumes": 7, "acquire_timeout": "30m"}})
-    settings = load_settings()
-    assert settings.max_volumes == 7
-    assert settings.acquire_timeout == timedelta(minutes=30)
-
-
 def test_each_source_overrides_the_weaker_ones(user: Path, project: Path) -> None:
     """User's file < project's file < application's file < command line, setting by setting."""
     write_py(
@@ -403,25 +392,18 @@ def fault_of(provisioner: VolumeProvisioner) -> str:
     return str(provisioner._fault)
 
 
-def test_kernel_json_overrides_the_configuration(root: Path) -> None:
-    config = Config({"VolumeProvisioner": {"workdir": "notebook", "overlay": False}})
-    provisioner = options_of(config, workdir="volume")
+def test_kernel_json_overrides_the_command_line_and_that_the_files(user: Path) -> None:
+    write_py(
+        user, "c.VolumeProvisioner.env.update({'A': '1'})", "c.VolumeProvisioner.stale = 'warn'"
+    )
+    given = [
+        f"--VolumeProvisioner.{o}" for o in ("overlay=False", "stale=fail", "workdir=notebook")
+    ]
+    provisioner = options_of(command_line(*given), workdir="volume")
     assert provisioner._fault is None
-    assert (provisioner.options.workdir, provisioner.options.overlay) == ("volume", False)
-
-
-def test_the_command_line_sets_options_of_kernelspecs(root: Path) -> None:
-    given = command_line("--VolumeProvisioner.overlay=False", "--VolumeProvisioner.env=A=1")
-    provisioner = options_of(given)
-    assert provisioner._fault is None
-    assert (provisioner.options.overlay, provisioner.options.env) == (False, {"A": "1"})
-
-
-def test_a_file_may_update_options_of_kernelspecs(user: Path) -> None:
-    write_py(user, "c.VolumeProvisioner.env.update({'A': '1'})")
-    provisioner = options_of(Config())
-    assert provisioner._fault is None
-    assert provisioner.options.env == {"A": "1"}
+    options = provisioner.options
+    assert (options.workdir, options.overlay, options.stale) == ("volume", False, "fail")
+    assert options.env == {"A": "1"}
 
 
 @pytest.mark.parametrize(

@@ -141,12 +141,6 @@ def test_a_notebook_that_cannot_be_read_requests_nothing(tmp_path: Path, content
     assert choose(clues).name == str(notebook)
 
 
-def test_a_session_of_the_wrong_type_is_refused(tmp_path: Path) -> None:
-    notebook = write(tmp_path / "a.ipynb", {"volume": {"session": ["x"]}})
-    with pytest.raises(BadSession, match=r"metadata\.volume\.session is of type list"):
-        choose(gather("k", {SERVER_VARIABLE: str(notebook)}, {}, ()))
-
-
 def test_a_pipe_with_the_name_of_a_notebook_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.ipynb")
     assert volume_metadata(str(tmp_path / "a.ipynb")) == {}
