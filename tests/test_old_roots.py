@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from importlib.metadata import distribution
 from io import BytesIO
 from pathlib import Path
@@ -76,14 +75,6 @@ def cli(root: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
 def old(request: pytest.FixtureRequest, root: Path, cli: Cli) -> Old:
     """The root of each earlier version that is kept here."""
     return Old(request.param, root, cli)
-
-
-@pytest.fixture
-def pool(old: Old) -> Iterator[Pool]:
-    """The old root, opened by the present version."""
-    pool = Pool(load_settings())
-    yield pool
-    pool.close()
 
 
 def test_every_volume_is_listed_in_its_state(old: Old) -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.support.tools import require
@@ -19,9 +16,3 @@ def test_a_missing_program_fails_in_ci_and_is_skipped_elsewhere(
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match=f"no-such-program: {HINT}"):
         require("no-such-program", HINT)
-
-
-def test_a_program_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = Path(sys.executable)
-    monkeypatch.setenv("PATH", str(program.parent))
-    assert require(program.name, HINT) == str(program)
