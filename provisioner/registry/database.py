@@ -164,7 +164,7 @@ class Database:
                     if is_busy(error) and time.monotonic() < deadline:
                         time.sleep(pause * random.uniform(0.5, 1.5))
                         pause = min(pause * 1.5, 0.05)
-                    elif self._recover is not None and not recovered and is_damage(error):
+                    elif self._recover and not recovered and self._is_lost(error):
                         recovered = True
                         self.close()
                         self._recover(True)
@@ -182,6 +182,9 @@ class Database:
             self.close()
             if self._recover is not None:
                 self._recover(False)
+
+    def _is_lost(self, error: sqlite3.Error) -> bool:
+        return is_damage(error) or not self.path.exists()
 
     def _is_current(self) -> bool:
         return self._connection is not None and self._identity == _identity(self.path)

@@ -57,11 +57,9 @@ class Rebuilder:
         return Registry(self._path, recover=self.ensure, relieve=self._relieve)
 
     def ensure(self, thorough: bool) -> None:
-        """Rebuild the table unless it is whole; with `thorough`, every page is read to find out.
+        """Rebuild the table if it is missing; with `thorough`, also if any page of it is damaged.
 
-        One process at a time rebuilds.
-
-        Raises `RegistryUnusable` as `open`.
+        One process at a time rebuilds. Raises `RegistryUnusable` as `open`.
         """
         if self._is_whole(thorough):
             return
@@ -73,12 +71,14 @@ class Rebuilder:
 
     def _is_whole(self, thorough: bool) -> bool:
         try:
-            # That it can be opened proves nothing: SQLite takes an empty file for a new table.
+            # SQLite takes an empty file for a new table.
             if not self._path.stat().st_size:
                 return False
+            # Other damage is found by the call that meets it, which then asks for the thorough look.
+            if not thorough:
+                return True
             with contextlib.closing(Registry(self._path, relieve=self._relieve)) as opened:
-                opened.check()
-                wrong = opened.check_all() if thorough else []
+                wrong = opened.check_all()
         except FileNotFoundError:
             return False
         except RegistryUnusable as error:

@@ -48,20 +48,14 @@ class Registry:
         """Close the database; calling it twice is harmless."""
         self.database.close()
 
-    def check(self) -> None:
-        """Read the table's first pages and its schema.
-
-        Raises `RegistryUnusable` if they are damaged. The whole file is checked by `check_all`.
-        """
-        for table in ("sqlite_master", "volumes", "former_names", "backups"):
-            self.database.read(f"SELECT * FROM {table} LIMIT 1", (), tuple)  # noqa: S608 - names of this module
-
     def check_all(self) -> list[str]:
         """Check every page and read every row; return what is wrong, nothing if all is well."""
         try:
             wrong = self.database.read("PRAGMA integrity_check", (), lambda row: str(row[0]))
             self.volumes.all()
+            self.volumes.slots_taken()
             self.backups.all()
+            self.database.read("SELECT * FROM former_names", (), tuple)
         except RegistryUnusable as error:
             if not is_damage(error):
                 raise

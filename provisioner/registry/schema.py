@@ -77,16 +77,6 @@ _NONSENSE = (ValueError, TypeError, OverflowError, OSError)
 """What values raise that this module has not written: their page is damaged."""
 
 
-def to_backup(row: sqlite3.Row) -> BackupRecord:
-    """Return a row of `backups` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
-    return _made(BackupRecord, row)
-
-
-def to_record(row: sqlite3.Row) -> Record:
-    """Return a row of `volumes` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
-    return _made(Record, row)
-
-
 def to_row(record: Record | BackupRecord) -> dict[str, object]:
     """Return a record as a row, by column."""
     return {field.name: stored(getattr(record, field.name)) for field in fields(record)}
@@ -103,25 +93,36 @@ def _moment(number: float) -> datetime:
     return datetime.fromtimestamp(number, timezone.utc)
 
 
+def _or_none(read: Callable[[Any], object]) -> Callable[[Any], object]:
+    return lambda value: None if value is None else read(value)
+
+
 _READ: Mapping[str, Callable[[Any], object]] = {
     "state": State,
-    "spare": Spare,
-    "pinned": bool,
-    "partial": bool,
-    **dict.fromkeys(("created", "acquired", "stopped", "retry", "verified"), _moment),
-    **dict.fromkeys(("generation", "backed_up", "failures", "size", "files", "bytes"), int),
+    "spare": _or_none(Spare),
+    "bytes": _or_none(int),
+    "created": _moment,
+    **dict.fromkeys(("acquired", "stopped", "retry", "verified"), _or_none(_moment)),
+    **dict.fromkeys(("pinned", "partial"), bool),
+    **dict.fromkeys(("generation", "backed_up", "failures", "size", "files"), int),
 }
 """What makes the value of a record from that of a column, where they differ."""
 
-_OPTIONAL = frozenset({"bytes", "acquired", "stopped", "retry", "spare", "verified"})
+
+def _reader(kind: type[T]) -> Callable[[sqlite3.Row], T]:
+    columns = [(field.name, _READ.get(field.name)) for field in fields(kind)]
+
+    def read_row(row: sqlite3.Row) -> T:
+        try:
+            return kind(*[row[name] if read is None else read(row[name]) for name, read in columns])
+        except _NONSENSE as error:
+            raise sqlite3.DatabaseError(f"malformed record: {error}") from error
+
+    return read_row
 
 
-def _made(kind: type[T], row: sqlite3.Row) -> T:
-    values: dict[str, Any] = {field.name: row[field.name] for field in fields(kind)}
-    try:
-        for name, read in _READ.items():
-            if name in values and (values[name] is not None or name not in _OPTIONAL):
-                values[name] = read(values[name])
-        return kind(**values)
-    except _NONSENSE as error:
-        raise sqlite3.DatabaseError(f"malformed record: {error}") from error
+to_record = _reader(Record)
+"""Returns a row of `volumes` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
+
+to_backup = _reader(BackupRecord)
+"""Returns a row of `backups` as a record (`sqlite3.DatabaseError` if it is nonsense)."""
