@@ -14,11 +14,6 @@ _QUERIED = re.compile(
 )
 
 
-def has_login(text: str) -> bool:
-    """Whether a text has an address with a login."""
-    return _LOGIN.search(text) is not None
-
-
 def without_logins(text: str) -> str:
     """Return a text that may be shown: without logins, and without secrets in the queries of addresses."""
     return _QUERIED.sub(r"\1…", _LOGIN.sub("://…@", text))

@@ -27,12 +27,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 class Output:
     """Collects the output of one hook.
 
-    Parameters
-    ----------
-    log
-        The file to append to. It is made private (0600) and kept near or below `LOG_LIMIT`.
-    report
-        Called with each line, without terminal escapes and without logins in addresses.
+    It appends to the file `log`, which it makes private (0600) and keeps near or below `LOG_LIMIT`, and calls `report`
+    with each line, without terminal escapes and without logins in addresses.
     """
 
     def __init__(self, log: Path, report: Callable[[str], None]) -> None:

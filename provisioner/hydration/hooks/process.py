@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import selectors
 import shlex
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,9 +28,8 @@ from provisioner.hydration.step import Place
 GRACE = timedelta(milliseconds=400)
 """Time between TERM and KILL; a cancelled hydration ends in less than a second."""
 
-_SUPERVISOR_LIMIT = (
-    10.0  # seconds; `GRACE`, and five for processes that SIGKILL does not end at once
-)
+# Seconds: `GRACE`, and five for processes that SIGKILL does not end at once.
+_SUPERVISOR_LIMIT = 10.0
 _POLL = 0.05  # seconds between two looks at `cancel`
 _CHUNK = 1 << 12  # bytes; bounds the lines that are reported before the next look at `cancel`
 _held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
@@ -37,21 +37,14 @@ _held: ContextVar[tuple[int, ...]] = ContextVar("held", default=())
 
 @dataclass(frozen=True)
 class Ended:
-    """How a hook ended.
-
-    Parameters
-    ----------
-    code
-        Its exit code, or the negative number of the signal that ended it.
-    tail
-        The last lines it printed.
-    captured
-        All of its standard output, if the caller asked for it.
-    """
+    """How a hook ended."""
 
     code: int
+    """Its exit code, or the negative number of the signal that ended it."""
     tail: str
+    """The last lines it printed."""
     captured: bytes = b""
+    """All of its standard output, if the caller asked for it."""
 
     @property
     def how(self) -> str:
@@ -63,21 +56,23 @@ class Ended:
         return f"was ended by signal {-self.code}"
 
 
+@contextlib.contextmanager
+def holding(*descriptors: int) -> Iterator[None]:
+    """Pass locks on to the hooks run within: they stay locked until the last process of a hook has ended.
+
+    An OS lock ends with its last descriptor. If only the caller had it, a killed caller would free the lock while
+    its hook is still being ended, and the next caller would work beside that hook.
+    """
+    token = _held.set((*_held.get(), *descriptors))
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
 @dataclass(frozen=True)
 class StepHooks:
-    """Runs the hooks of one step in one volume: output goes to the volume's log and to the step's progress.
-
-    Parameters
-    ----------
-    step
-        The step's name.
-    place
-        The volume.
-    progress
-        Called with each line of output.
-    cancel
-        Ends a hook soon after it is set.
-    """
+    """Runs the hooks of one step in one volume: output goes to the volume's log and, line by line, to `progress`."""
 
     step: str
     place: Place
@@ -97,103 +92,51 @@ class StepHooks:
         timeout: timedelta | None = None,
         capture: bool = False,
     ) -> Ended:
-        """Run a program as `run_hook` does; in the volume's directory, unless `cwd` is another one."""
-        return run_hook(
-            argv,
-            cwd=cwd or self.place.volume,
-            env=env,
-            log=self.place.log,
-            report=self.report,
-            cancel=self.cancel,
-            timeout=timeout,
-            capture=capture,
-        )
+        """Run a program to its end, and end every process it started.
 
+        It runs in a session of its own with an empty standard input. Whatever happens (its own end, `cancel`, the
+        timeout, an exception in `progress`, a SIGKILL to this process), a supervisor ends what is left of it: TERM,
+        `GRACE`, KILL; on Linux also processes that have moved to another session.
 
-@contextlib.contextmanager
-def holding(*descriptors: int) -> Iterator[None]:
-    """Pass locks on to the hooks run within: they stay locked until the last process of a hook has ended.
+        Parameters
+        ----------
+        argv
+            The command line. A name is looked up on the PATH of `env`, a relative path starts at `cwd`.
+        env
+            Its whole environment.
+        cwd
+            The directory to run in; the volume's by default.
+        timeout
+            Ends the hook when it takes longer; None for never.
+        capture
+            Return standard output whole instead of reporting and logging it.
 
-    An OS lock ends with its last descriptor. If only the caller had it, a killed caller would free the lock while
-    its hook is still being ended, and the next caller would work beside that hook.
-    """
-    token = _held.set((*_held.get(), *descriptors))
-    try:
-        yield
-    finally:
-        _held.reset(token)
-
-
-def run_hook(
-    argv: Sequence[str],
-    *,
-    cwd: Path,
-    env: Mapping[str, str],
-    log: Path,
-    report: Callable[[str], None],
-    cancel: Event,
-    timeout: timedelta | None = None,
-    capture: bool = False,
-) -> Ended:
-    """Run a program to its end, and end every process it started.
-
-    It runs in a session of its own with an empty standard input. Whatever happens (its own end, `cancel`, the
-    timeout, an exception in `report`, a SIGKILL to this process), a supervisor ends what is left of it: TERM,
-    `GRACE`, KILL; on Linux also processes that have moved to another session.
-
-    Parameters
-    ----------
-    argv
-        The command line. A name is looked up on the PATH of `env`, a relative path starts at `cwd`.
-    cwd
-        The directory to run in.
-    env
-        Its whole environment, as `hook_environment` returns it.
-    log
-        The file that its output is appended to.
-    report
-        Called with each line of output, from this thread.
-    cancel
-        Ends the hook soon after it is set.
-    timeout
-        Ends the hook when it takes longer; None for never.
-    capture
-        Return standard output whole instead of reporting and logging it.
-
-    Raises
-    ------
-    HydrationFailed
-        It could not be started, or took too long.
-    Cancelled
-        `cancel` was set. No process of the hook is left then.
-    """
-    program = _find_program(argv[0], cwd, env)
-    if program is None:
-        raise HydrationFailed(
-            f"{argv[0]!r} was not found on the hook's PATH: install it or write its full path"
-        )
-    output = Output(log, report)
-    try:
-        output.announce(f"$ {shlex.join(argv)}")
-        hook = _Hook([program, *argv[1:]], cwd, env, capture=capture)
-        try:
-            hook.follow(output, cancel, timeout)
-        finally:
-            hook.close()
-    finally:
-        output.close()
-    if hook.errno:
-        raise HydrationFailed(
-            f"{argv[0]!r} could not be executed ({os.strerror(hook.errno)}): "
-            "name a program that can be run on this machine"
-        )
-    return Ended(hook.code, output.tail, bytes(hook.captured))
-
-
-def _find_program(name: str, cwd: Path, env: Mapping[str, str]) -> str | None:
-    if "/" in name:
-        return str(cwd / name)
-    return shutil.which(name, path=env.get("PATH", os.defpath))
+        Raises
+        ------
+        HydrationFailed
+            It could not be started, or took too long.
+        Cancelled
+            `cancel` was set. No process of the hook is left then.
+        """
+        cwd, name = cwd or self.place.volume, argv[0]
+        search = env.get("PATH", os.defpath)
+        program = str(cwd / name) if "/" in name else shutil.which(name, path=search)
+        if program is None:
+            raise HydrationFailed(
+                f"{name!r} was not found on the hook's PATH: install it or write its full path"
+            )
+        with contextlib.closing(Output(self.place.log, self.report)) as output:
+            output.announce(f"$ {shlex.join(argv)}")
+            hook = _Hook([program, *argv[1:]], cwd, env, capture=capture)
+            with contextlib.closing(hook):
+                hook.follow(output, self.cancel, timeout)
+        if errno := hook.said.get(b"errno"):
+            raise HydrationFailed(
+                f"{name!r} could not be executed ({os.strerror(errno)}): "
+                "name a program that can be run on this machine"
+            )
+        code = hook.said.get(b"ended", -signal.SIGKILL)
+        return Ended(code, output.tail, bytes(hook.captured))
 
 
 class _Hook:
@@ -202,10 +145,8 @@ class _Hook:
     def __init__(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, capture: bool
     ) -> None:
-        self.code = -signal.SIGKILL
-        self.errno = 0
+        self.said: dict[bytes, int] = {}
         self.captured = bytearray()
-        self._pid: int | None = None
         status, theirs = os.pipe()
         held = _held.get()
         try:
@@ -214,7 +155,6 @@ class _Hook:
                     *(sys.executable, "-I", "-S", supervise.__file__),
                     *(str(theirs), str(GRACE.total_seconds()), str(os.getpid()), *map(str, held)),
                 ],
-                bufsize=0,
                 cwd="/",
                 env={k: v for k, v in os.environ.items() if k.startswith(("LD_", "DYLD_"))},
                 stdin=subprocess.PIPE,
@@ -229,17 +169,12 @@ class _Hook:
         finally:
             os.close(theirs)
         self._status = os.fdopen(status, "rb", buffering=0)
-        self._request(argv, cwd, env)
-
-    def _request(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        variables = (f"{name}={value}" for name, value in env.items())
-        fields = (str(cwd), str(len(argv)), *argv, *variables)
-        request = b"".join(os.fsencode(field) + b"\0" for field in fields)
+        variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        request = (os.fsencode(cwd), [os.fsencode(word) for word in argv], variables)
         assert self._supervisor.stdin is not None
-        waiting = memoryview(b"%d\n" % len(request) + request)
         with contextlib.suppress(BrokenPipeError):  # `follow` notices a dead supervisor
-            while waiting:
-                waiting = waiting[self._supervisor.stdin.write(waiting) :]
+            self._supervisor.stdin.write(marshal.dumps(request))
+            self._supervisor.stdin.flush()
 
     def follow(self, output: Output, cancel: Event, timeout: timedelta | None) -> None:
         """Pass on what the hook prints until none of its processes is left."""
@@ -266,7 +201,8 @@ class _Hook:
                     elif key.fileobj is captured:
                         self.captured += data
                     else:
-                        self._read_status(data)
+                        lines = (line.split() for line in data.splitlines())
+                        self.said.update((word, int(number)) for word, number in lines)
                 if cancel.is_set():
                     raise Cancelled("hydration was cancelled; start the kernel again to resume it")
                 if limit is not None and time.monotonic() > limit:
@@ -274,16 +210,6 @@ class _Hook:
                         f"the command took longer than {timeout}: make it faster or allow more time",
                         output.tail,
                     )
-
-    def _read_status(self, data: bytes) -> None:
-        for line in data.splitlines():
-            word, number = line.split()
-            if word == b"started":
-                self._pid = int(number)
-            elif word == b"errno":
-                self.errno = int(number)
-            elif word == b"ended":
-                self.code = int(number)
 
     def close(self) -> None:
         """Close the lifeline, and return when the supervisor has ended every process."""
@@ -295,10 +221,10 @@ class _Hook:
         except subprocess.TimeoutExpired:
             self._supervisor.kill()
             orderly = self._supervisor.wait() == 0
-        if not orderly and self._pid is not None:
+        if not orderly and b"started" in self.said:
             # The supervisor was killed, and its hook with it. Of the rest we only know the process group.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self.said[b"started"], signal.SIGKILL)
         for stream in (self._supervisor.stdout, self._supervisor.stderr, self._status):
             if stream is not None:
                 stream.close()

@@ -1,9 +1,10 @@
 """A tiny parent process for one hook: it ensures that no process of the hook outlives the caller.
 
 It is run by path in an interpreter of its own (`python -I -S supervise.py STATUS GRACE PARENT HELD…`), with the
-standard library only. Its standard input is first a request (see `read_request`), then a lifeline: a byte on it
-means "cancel", its end means that the caller has ended, even by SIGKILL. It writes lines to the descriptor
-STATUS: `started PID`, `errno N` if the command could not be executed, and `ended CODE`.
+standard library only. Its standard input is first a request: the hook's directory, command line and environment, by
+`marshal`. Being no command line and environment of ours, no other user sees it, and no LD_LIBRARY_PATH in it affects
+us. After that, standard input is a lifeline: it ends when the hook is cancelled or the caller has ended, even by
+SIGKILL. Lines go to the descriptor STATUS: `started PID`, `errno N` if the command could not be executed, `ended CODE`.
 
 PR_SET_PDEATHSIG alone is not enough: it follows the *thread* that forked, and kernels are started from worker
 threads that end. This process has only one thread, so for the hook itself the signal is reliable.
@@ -13,6 +14,7 @@ The descriptors HELD stay open until the last process has ended: locks that the 
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import select
 import signal
@@ -22,41 +24,15 @@ import time
 # Importing `typing` and `collections.abc` would double the start time of this program.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LINUX: bool = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_KILLING = (
-    5.0  # seconds to repeat SIGKILL for; a process that is left then hangs in the operating system
-)
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_KILLING = 5.0  # seconds of repeated SIGKILL; a process that is left then hangs in the system
 _LOOK = 0.5  # seconds between two looks at our parent's process id
 _TICK = 0.02  # seconds between two looks at the processes that are left
-
-
-def read_request(stream: int) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
-    """Read the working directory, the command line and the environment of the hook.
-
-    The form is `LENGTH newline`, then LENGTH bytes of fields that end in NUL: directory, number of
-    arguments, the arguments, and a `NAME=value` for each variable. It comes by pipe, not as our own command
-    line and environment, so that no other user sees it and no LD_LIBRARY_PATH affects us.
-    """
-    head = b""
-    while not head.endswith(b"\n"):
-        byte = os.read(stream, 1)
-        if not byte:
-            raise SystemExit(1)
-        head += byte
-    missing, parts = int(head), []
-    while missing:
-        part = os.read(stream, min(missing, 1 << 16))
-        if not part:
-            raise SystemExit(1)
-        parts.append(part)
-        missing -= len(part)
-    directory, count, *rest = b"".join(parts).split(b"\0")[:-1]
-    argv, variables = rest[: int(count)], rest[int(count) :]
-    return directory, argv, dict(variable.split(b"=", 1) for variable in variables)
 
 
 def main(arguments: list[str]) -> None:
@@ -64,10 +40,10 @@ def main(arguments: list[str]) -> None:
     status, grace, parent = int(arguments[0]), float(arguments[1]), int(arguments[2])
     for descriptor in [status, *map(int, arguments[3:])]:
         os.set_inheritable(descriptor, False)
-    request = read_request(0)
+    directory, argv, env = marshal.load(sys.stdin.buffer)  # noqa: S302 - the caller is ours
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     wake = _wake_on_signals()
-    hook = _start(*request, status)
+    hook = _start(directory, argv, env, status)
     _report(status, b"started %d\n" % hook)
     code = _wait(hook, parent, wake)
     if code is None or _is_any_left(hook):
@@ -94,25 +70,20 @@ def _wake_on_signals() -> int:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in _HANDLED:
         signal.signal(number, lambda *_: None)
     return reader
 
 
 def _start(directory: bytes, argv: list[bytes], env: dict[bytes, bytes], status: int) -> int:
     supervisor = os.getpid()
-    _prctl(0, 0)  # loads ctypes before the fork
     child = os.fork()
     if child:
         return child
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        for number in (
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):  # CPython ignores them, and a child inherits that
+        # CPython ignores the last two, and a child inherits that.
+        for number in (*_HANDLED, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -130,10 +101,9 @@ def _start(directory: bytes, argv: list[bytes], env: dict[bytes, bytes], status:
 def _wait(hook: int, parent: int, wake: int) -> int | None:
     """Wait for the hook to end and return its exit code; None if it has to be ended."""
     while True:
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == hook:
-                    return os.waitstatus_to_exitcode(ended[1])
+        code = _reap(hook, None)
+        if code is not None:
+            return code
         readable, _, _ = select.select([0, wake], [], [], _LOOK)
         if 0 in readable or os.getppid() != parent:
             return None
@@ -142,34 +112,24 @@ def _wait(hook: int, parent: int, wake: int) -> int | None:
 
 
 def _is_any_left(hook: int) -> bool:
-    """Whether any process of the hook is left; orphaned ones have become our children."""
-    try:
+    """Whether any process of the hook is left; on Linux, orphaned ones have become our children."""
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        if _LINUX:
-            return False
-    else:
         return True
     return _signal_group(hook, 0)
 
 
 def _end(hook: int, code: int | None, grace: float) -> int:
     """End every process: TERM, a grace period, KILL. Killing Nix at once would orphan its builder."""
-    _signal_group(hook, signal.SIGTERM)
-    for process in _descendants():
-        if _group(process) != hook:
-            _signal(process, signal.SIGTERM)
-    begin, killing = time.monotonic(), False
+    _signal_all(hook, signal.SIGTERM, _descendants())
+    begin = time.monotonic()
     while time.monotonic() - begin < grace + _KILLING:
         code = _reap(hook, code)
-        tree = set(_descendants())
-        if not tree and not _signal_group(hook, 0):
+        left = set(_descendants())
+        if not left and not _signal_group(hook, 0):
             break
-        if killing or time.monotonic() - begin >= grace:
-            killing = True
-            _signal_group(hook, signal.SIGKILL)
-            for process in tree:
-                _signal(process, signal.SIGKILL)
+        if time.monotonic() - begin >= grace:
+            _signal_all(hook, signal.SIGKILL, left)
         time.sleep(_TICK)
     return -signal.SIGKILL if code is None else code
 
@@ -182,16 +142,13 @@ def _reap(hook: int, code: int | None) -> int | None:
     return code
 
 
-def _group(process: int) -> int | None:
-    try:
-        return os.getpgid(process)
-    except ProcessLookupError:
-        return None
-
-
-def _signal(process: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process, number)
+def _signal_all(hook: int, number: int, processes: Iterable[int]) -> None:
+    """Signal the hook's process group, and each of the processes that has left it."""
+    _signal_group(hook, number)
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process) != hook:
+                os.kill(process, number)
 
 
 def _signal_group(group: int, number: int) -> bool:

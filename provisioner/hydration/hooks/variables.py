@@ -7,10 +7,9 @@ holds tokens, so only the variables listed here are passed on.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from provisioner.core.logins import has_login
+from provisioner.core.logins import without_logins
 from provisioner.hydration.step import Launch
 
 _NAMES = frozenset(
@@ -42,49 +41,32 @@ _FORBIDDEN_NAME = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|^JUPYTERHUB_|^JPY_", re.IGNORECASE
 )
 _SECRET_NIX_SETTING = re.compile(r"^\s*(extra-)?(access-tokens|netrc-file|secret-key-files)\s*=")
-# Two more forms of logins: a proxy's without a scheme, which tools accept, and one in a query.
-_BARE_LOGIN = re.compile(r"[^/\s]*@")
-_QUERIED_LOGIN = re.compile(
-    r"[?&][^=&#\s]*(token|secret|passw|credential|key|sig|auth)[^=&#\s]*=", re.IGNORECASE
-)
-
-
-def hook_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that a hook may see.
-
-    Variables whose URL has a login (a proxy's, a package index's) are left out, and so are the lines of
-    `NIX_CONFIG` that hold tokens.
-    """
-    needed = tool_environment(env).items()
-    visible = {name: value for name, value in needed if not _has_login(name, value)}
-    if config := visible.get("NIX_CONFIG"):
-        kept = (line for line in config.splitlines() if not _SECRET_NIX_SETTING.match(line))
-        visible["NIX_CONFIG"] = "\n".join(kept)
-    return visible
-
-
-def tool_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that `nix` and `uv` need: what a hook sees, and logins to fetch with."""
-    return {name: value for name, value in env.items() if _is_needed(name, value)}
+_BARE_LOGIN = re.compile(r"[^/\s]*@")  # a proxy's without a scheme, which tools accept
 
 
 def hook_variables(launch: Launch) -> dict[str, str]:
-    """Return what a hook sees inside a launch: the allow-listed part, and all variables that steps have set."""
-    return {**hook_environment(launch.env), **launch.added}
+    """Return what a hook sees inside a launch: what tools need, without logins, and all that steps have set.
+
+    Variables with a login in an address (a proxy's, a package index's) are left out, and so are the lines of
+    `NIX_CONFIG` that hold tokens.
+    """
+    needed = {name: value for name, value in launch.env.items() if _is_needed(name, value)}
+    visible = {name: value for name, value in needed.items() if not _has_login(name, value)}
+    if config := visible.get("NIX_CONFIG"):
+        kept = (line for line in config.splitlines() if not _SECRET_NIX_SETTING.match(line))
+        visible["NIX_CONFIG"] = "\n".join(kept)
+    return {**visible, **launch.added}
 
 
 def tool_variables(launch: Launch) -> dict[str, str]:
     """Return what `nix` and `uv` see inside a launch: as a hook does, and logins to fetch with."""
-    return {**tool_environment(launch.env), **launch.added}
+    needed = {name: value for name, value in launch.env.items() if _is_needed(name, value)}
+    return {**needed, **launch.added}
 
 
 def _has_login(name: str, value: str) -> bool:
-    is_proxy = name.lower().endswith("_proxy")
-    return (
-        has_login(value)
-        or (is_proxy and _BARE_LOGIN.match(value) is not None)
-        or _QUERIED_LOGIN.search(value) is not None
-    )
+    is_bare = name.lower().endswith("_proxy") and _BARE_LOGIN.match(value) is not None
+    return is_bare or without_logins(value) != value
 
 
 def _is_needed(name: str, value: str) -> bool:

@@ -57,6 +57,12 @@ def test_a_login_longer_than_a_piece_of_a_line_is_removed_whole(
         assert "hush" not in log
 
 
+def test_progress_bars_and_endless_lines_are_split(tmp_path: Path) -> None:
+    reported, _ = collected(tmp_path, [b"10%\r20%\r", b"y" * 9000])
+    assert reported[:2] == ["10%", "20%"]
+    assert "".join(reported[2:]) == "y" * 9000
+
+
 def test_an_address_that_never_ends_is_reported_nevertheless(tmp_path: Path) -> None:
     reported, log = collected(tmp_path, [b"://", *[b"z" * 4096] * (LOG_LIMIT // 4096)])
     assert len("".join(reported)) == 3 + LOG_LIMIT

@@ -3,7 +3,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,61 +15,59 @@ import psutil
 import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
-from provisioner.hydration.hooks.output import LOG_LIMIT
-from provisioner.hydration.hooks.process import Ended, run_hook
-from provisioner.hydration.hooks.variables import hook_environment, hook_variables, tool_environment
-from provisioner.hydration.step import Launch
-from tests.support.starts import processes_of
+from provisioner.hydration.hooks.process import Ended, StepHooks
+from provisioner.hydration.hooks.variables import hook_variables, tool_variables
+from provisioner.hydration.step import Launch, Place
+from tests.support.pools import wait_for
+from tests.support.processes import kill, line_of, running
+from tests.support.starts import Reported, processes_of
 
 ENV = {"PATH": "/usr/bin:/bin"}
+LOG = "hydration.log"
 
 
 def sh(
     script: str,
     cwd: Path,
     *,
-    env: dict[str, str] | None = None,
-    lines: list[str] | None = None,
+    report: Callable[[str], object] = lambda line: None,
     cancel: Event | None = None,
     timeout: timedelta | None = None,
     capture: bool = False,
+    **env: str,
 ) -> Ended:
-    collected = [] if lines is None else lines
-    return run_hook(
-        ["bash", "-c", script],
-        cwd=cwd,
-        env=env or ENV,
-        log=cwd / "log",
-        report=collected.append,
-        cancel=cancel or Event(),
-        timeout=timeout,
-        capture=capture,
-    )
+    """Run a script as a hook."""
+
+    def progress(step: str, message: str, fraction: float | None = None) -> None:
+        report(message)
+
+    hooks = StepHooks("step", Place(cwd, cwd), progress, cancel or Event())
+    command = ["bash", "-c", script]
+    return hooks.run(command, {**ENV, **env}, timeout=timeout, capture=capture)
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    limit = time.monotonic() + 15
-    while not condition():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.02)
-    return True
+@pytest.fixture
+def mark(tmp_path: Path) -> str:
+    """The value of a variable by which a test recognizes its processes."""
+    return f"mark-{tmp_path}"
 
 
 def test_the_exit_code_the_lines_and_the_log_are_kept(tmp_path: Path) -> None:
     lines: list[str] = []
-    ended = sh("echo one; echo two >&2; printf '\\033[31mthree'; exit 7", tmp_path, lines=lines)
+    ended = sh(
+        "echo one; echo two >&2; printf '\\033[31mthree'; exit 7", tmp_path, report=lines.append
+    )
     assert ended.code == 7
     assert ended.how == "ended with exit code 7"
     assert lines == ["one", "two", "three"]
     assert ended.tail == "one\ntwo\nthree"
-    assert "two" in (tmp_path / "log").read_text()
-    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+    assert "two" in (tmp_path / LOG).read_text()
+    assert (tmp_path / LOG).stat().st_mode & 0o777 == 0o600
 
 
 def test_standard_output_can_be_captured_while_standard_error_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
-    ended = sh("printf 'a\\0b'; echo log >&2", tmp_path, lines=lines, capture=True)
+    ended = sh("printf 'a\\0b'; echo log >&2", tmp_path, report=lines.append, capture=True)
     assert (ended.captured, lines) == (b"a\0b", ["log"])
 
 
@@ -79,67 +76,60 @@ def test_a_hook_has_no_input_and_a_session_of_its_own(tmp_path: Path) -> None:
     assert sh(script, tmp_path).tail == "leader"
 
 
-def test_a_hook_sees_exactly_its_environment_and_default_signals(tmp_path: Path) -> None:
-    os.environ["JUPYTERHUB_API_TOKEN"] = "hush"
-    try:
-        ended = sh("env; trap -p", tmp_path, env={**ENV, "GIVEN": "a=b"})
-    finally:
-        del os.environ["JUPYTERHUB_API_TOKEN"]
+def test_a_hook_sees_exactly_its_environment_and_default_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "hush")
+    ended = sh("env; trap -p", tmp_path, GIVEN="a=b")
     names = {line.partition("=")[0] for line in ended.tail.splitlines()}
     assert names <= {"PATH", "GIVEN", "PWD", "SHLVL", "_"}
     assert "GIVEN=a=b" in ended.tail
 
 
-def test_a_missing_program_is_refused_in_one_line(tmp_path: Path) -> None:
-    for program in ("no-such-program", "./no-such-file"):
-        with pytest.raises(HydrationFailed, match="no-such") as refusal:
-            run_hook(
-                [program], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=print, cancel=Event()
-            )
-        assert "\n" not in str(refusal.value)
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("no-such-program", "not found on the hook's PATH"),
+        ("./no-such-file", "could not be executed"),
+    ],
+)
+def test_a_missing_program_is_refused_in_one_line(
+    tmp_path: Path, program: str, reason: str
+) -> None:
+    hooks = StepHooks("step", Place(tmp_path, tmp_path), Reported(), Event())
+    with pytest.raises(HydrationFailed, match=f"'{program}'.*{reason}") as refusal:
+        hooks.run([program], ENV)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_signal_is_reported_by_its_name(tmp_path: Path) -> None:
     assert sh("kill -SEGV $$", tmp_path).how == "was ended by SIGSEGV"
 
 
-def test_a_timeout_ends_the_whole_tree_and_shows_the_tail(tmp_path: Path) -> None:
-    mark = f"mark-{tmp_path}"
+def test_a_timeout_ends_the_whole_tree_and_shows_the_tail(tmp_path: Path, mark: str) -> None:
+    script = "echo begun; sleep 300 & setsid sleep 300 & wait"
     with pytest.raises(HydrationFailed, match="longer than") as failure:
-        sh(
-            "echo begun; sleep 300 & setsid sleep 300 & wait",
-            tmp_path,
-            env={**ENV, "MARK": mark},
-            timeout=timedelta(milliseconds=300),
-        )
+        sh(script, tmp_path, MARK=mark, timeout=timedelta(milliseconds=300))
     assert failure.value.tail == "begun"
     assert processes_of(mark) == []
 
 
 def test_cancelling_ends_processes_that_ignore_term_or_have_left_the_session(
-    tmp_path: Path,
+    tmp_path: Path, mark: str
 ) -> None:
-    mark = f"mark-{tmp_path}"
-    cancel, lines = Event(), list[str]()
+    cancel, lines = Event(), set[str]()
     script = (
         "trap '' TERM; (setsid bash -c 'trap \"\" TERM; echo away; while :; do sleep 0.1; done' &) ;"
         "echo here; while :; do sleep 0.1; done"
     )
 
     def cancel_when_told(line: str) -> None:
-        lines.append(line)
-        if {"here", "away"} <= set(lines):
+        lines.add(line)
+        if {"here", "away"} <= lines:
             cancel.set()
 
     with pytest.raises(Cancelled):
-        run_hook(
-            ["bash", "-c", script],
-            cwd=tmp_path,
-            env={**ENV, "MARK": mark},
-            log=tmp_path / "log",
-            report=cancel_when_told,
-            cancel=cancel,
-        )
+        sh(script, tmp_path, MARK=mark, report=cancel_when_told, cancel=cancel)
     assert processes_of(mark) == []
 
 
@@ -154,110 +144,103 @@ def test_cancelling_a_hook_that_prints_endlessly_ends_it_after_few_more_lines(
         reported += 1
         later += cancel.is_set()
         if reported == 1:
-            time.sleep(
-                0.3
-            )  # so that the pipe is full, and the next read returns as much as possible
+            # So that the pipe is full, and the next read returns as much as possible.
+            time.sleep(0.3)
         if reported == 5000:
             cancel.set()
 
     with pytest.raises(Cancelled):
-        run_hook(["yes"], cwd=tmp_path, env=ENV, log=tmp_path / "log", report=tell, cancel=cancel)
+        sh("exec yes", tmp_path, report=tell, cancel=cancel)
     assert later <= 4096
 
 
 def test_a_cancelled_hook_gets_time_to_clean_up(tmp_path: Path) -> None:
     cancel = Event()
+    script = "trap ': > tidied; exit' TERM; echo on; while :; do sleep 0.05; done"
     with pytest.raises(Cancelled):
-        run_hook(
-            ["bash", "-c", "trap ': > tidied; exit' TERM; echo on; while :; do sleep 0.05; done"],
-            cwd=tmp_path,
-            env=ENV,
-            log=tmp_path / "log",
-            report=lambda _: cancel.set(),
-            cancel=cancel,
-        )
+        sh(script, tmp_path, report=lambda _: cancel.set(), cancel=cancel)
     assert (tmp_path / "tidied").exists()
 
 
-def test_a_daemon_does_not_outlive_its_hook(tmp_path: Path) -> None:
-    mark = f"mark-{tmp_path}"
-    ended = sh("setsid sleep 300 & disown; echo done", tmp_path, env={**ENV, "MARK": mark})
+def test_a_daemon_does_not_outlive_its_hook(tmp_path: Path, mark: str) -> None:
+    ended = sh("setsid sleep 300 & disown; echo done", tmp_path, MARK=mark)
     assert (ended.code, ended.tail) == (0, "done")
     assert processes_of(mark) == []
 
 
-def test_an_exception_in_the_report_callback_ends_the_hook(tmp_path: Path) -> None:
-    mark = f"mark-{tmp_path}"
-
+def test_an_exception_in_the_report_callback_ends_the_hook(tmp_path: Path, mark: str) -> None:
     def fail(line: str) -> None:
         raise RuntimeError(line)
 
     with pytest.raises(RuntimeError, match="hello"):
-        run_hook(
-            ["bash", "-c", "echo hello; sleep 300"],
-            cwd=tmp_path,
-            env={**ENV, "MARK": mark},
-            log=tmp_path / "log",
-            report=fail,
-            cancel=Event(),
-        )
+        sh("echo hello; sleep 300", tmp_path, MARK=mark, report=fail)
+    assert processes_of(mark) == []
+
+
+def test_a_supervisor_that_gets_term_ends_its_hook(tmp_path: Path, mark: str) -> None:
+    def stop(_: str) -> None:
+        psutil.Process().children()[0].send_signal(signal.SIGTERM)
+
+    ended = sh("echo up; sleep 300", tmp_path, MARK=mark, report=stop)
+    assert ended.how == "was ended by SIGTERM"
     assert processes_of(mark) == []
 
 
 CALLER = """
-import sys, threading
+import fcntl, os, sys, threading
 from pathlib import Path
-from provisioner.hydration.hooks.process import run_hook
+from provisioner.hydration.hooks.process import StepHooks, holding
+from provisioner.hydration.step import Place
 here = Path(sys.argv[1])
+def report(step, line, fraction=None):
+    print(line, flush=True)
 def work():
-    run_hook(["bash", "-c", sys.argv[3]], cwd=here,
-             env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             report=lambda line: print(line, flush=True), cancel=threading.Event())
+    lock = os.open(here / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(lock):
+        hooks = StepHooks("step", Place(here, here), report, threading.Event())
+        hooks.run(["bash", "-c", sys.argv[3]], {"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]})
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
 """
 
 
-def killing(victim: str, script: str, folder: Path) -> bool:
-    """Kill the caller of a hook, its supervisor, or both; return whether all processes of the hook end soon."""
-    mark = f"mark-{folder}"
-    with subprocess.Popen(
-        [sys.executable, "-c", CALLER, str(folder), mark, script],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    ) as caller:
-        assert caller.stdout is not None
-        assert caller.stdout.readline() == b"up\n"
+@pytest.mark.parametrize(
+    ("victims", "script"),
+    [
+        ({"caller"}, "setsid sleep 300 & echo up; sleep 300"),
+        ({"supervisor"}, "sleep 300 & echo up; sleep 300"),
+        # Only Linux does this (PR_SET_PDEATHSIG).
+        ({"supervisor", "caller"}, "echo up; " + ("exec sleep 300" * (sys.platform == "linux"))),
+    ],
+)
+def test_a_hook_ends_with_its_killed_caller_or_supervisor_and_the_caller_does_not_hang(
+    tmp_path: Path, mark: str, victims: set[str], script: str
+) -> None:
+    with running(CALLER, str(tmp_path), mark, script) as caller:
+        assert line_of(caller) == "up"
         (supervisor,) = psutil.Process(caller.pid).children()
         assert "supervise.py" in " ".join(supervisor.cmdline())
-        if victim == "both":
+        if len(victims) > 1:
             caller.send_signal(signal.SIGSTOP)  # so that it cannot react to the end of the other
         for name, process in (("supervisor", supervisor), ("caller", caller)):
-            if victim in {name, "both"}:
+            if name in victims:
                 process.kill()
         caller.wait(15)
-        return eventually(lambda: processes_of(mark) == [])
+        wait_for(lambda: processes_of(mark) == [])
 
 
-def test_a_hook_ends_with_its_killed_caller_whatever_sessions_it_has_made(
-    tmp_path: Path,
+def test_a_lock_stays_locked_until_the_hook_of_a_killed_caller_has_ended(
+    tmp_path: Path, mark: str
 ) -> None:
-    assert killing("caller", "setsid sleep 300 & echo up; sleep 300", tmp_path)
-
-
-def test_a_hook_ends_with_its_killed_supervisor_and_the_caller_does_not_hang(
-    tmp_path: Path,
-) -> None:
-    assert killing("supervisor", "sleep 300 & echo up; sleep 300", tmp_path)
-
-
-def test_a_hook_whose_caller_and_supervisor_are_killed_together_is_killed_by_linux(
-    tmp_path: Path,
-) -> None:
-    """Only Linux does this (PR_SET_PDEATHSIG)."""
-    hook = "exec sleep 300" if sys.platform == "linux" else "exec true"
-    assert killing("both", f"echo up; {hook}", tmp_path)
+    script = "trap '' TERM; echo up; while :; do sleep 0.02; done"
+    with running(CALLER, str(tmp_path), mark, script) as caller:
+        assert line_of(caller) == "up"
+        kill(caller)
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert processes_of(mark) == []
 
 
 def test_a_hook_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
@@ -269,44 +252,8 @@ def test_a_hook_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     assert ends[0].tail == "alive"
 
 
-LOCKER = """
-import fcntl, os, sys, threading
-from pathlib import Path
-from provisioner.hydration.hooks.process import holding, run_hook
-here = Path(sys.argv[1])
-lock = os.open(here / "lock", os.O_RDWR | os.O_CREAT)
-fcntl.flock(lock, fcntl.LOCK_EX)
-with holding(lock):
-    run_hook(["bash", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"], cwd=here,
-             env={"PATH": "/usr/bin:/bin", "MARK": sys.argv[2]}, log=here / "log",
-             report=lambda line: print(line, flush=True), cancel=threading.Event())
-"""
-
-
-def test_a_lock_stays_locked_until_the_hook_of_a_killed_caller_has_ended(tmp_path: Path) -> None:
-    mark = f"mark-{tmp_path}"
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKER, str(tmp_path), mark],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    ) as caller:
-        assert caller.stdout is not None
-        assert caller.stdout.readline() == b"up\n"
-        caller.kill()
-    with (tmp_path / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert processes_of(mark) == []
-
-
-def test_the_log_keeps_its_end_within_its_limit(tmp_path: Path) -> None:
-    sh(f"head -c {3 * LOG_LIMIT} /dev/zero | tr '\\0' 'x' | fold -w 100; echo last", tmp_path)
-    log = tmp_path / "log"
-    assert log.stat().st_size <= LOG_LIMIT
-    assert log.read_bytes().endswith(b"last\n")
-
-
 def test_a_log_that_is_a_link_or_a_pipe_is_replaced(tmp_path: Path) -> None:
-    precious, log = tmp_path / "precious", tmp_path / "log"
+    precious, log = tmp_path / "precious", tmp_path / LOG
     precious.write_text("mine")
     log.symlink_to(precious)
     sh("echo hi", tmp_path)
@@ -317,11 +264,14 @@ def test_a_log_that_is_a_link_or_a_pipe_is_replaced(tmp_path: Path) -> None:
     assert "hi" in log.read_text()
 
 
-def test_endless_lines_and_progress_bars_are_split(tmp_path: Path) -> None:
-    lines: list[str] = []
-    sh("printf '10%%\\r20%%\\r'; head -c 9000 /dev/zero | tr '\\0' y", tmp_path, lines=lines)
-    assert lines[:2] == ["10%", "20%"]
-    assert "".join(lines[2:]) == "y" * 9000
+def seen_by_hooks(env: dict[str, str]) -> dict[str, str]:
+    """Return what hooks see of a server's environment."""
+    return hook_variables(Launch(("python",), env))
+
+
+def seen_by_tools(env: dict[str, str]) -> dict[str, str]:
+    """Return what uv and Nix see of it."""
+    return tool_variables(Launch(("python",), env))
 
 
 def test_hooks_see_no_variable_with_a_secret() -> None:
@@ -329,14 +279,14 @@ def test_hooks_see_no_variable_with_a_secret() -> None:
         "JUPYTERHUB_API_TOKEN": "s", "JPY_API_TOKEN": "s", "AWS_SECRET_ACCESS_KEY": "s", "FOO": "s",
         "XDG_TOKEN": "s", "LC_PASSWORD": "s", "UV_INDEX_PRIVATE_PASSWORD": "s", "NPM_KEY": "s",
     }  # fmt: skip
-    assert hook_environment(secret) == {}
-    assert tool_environment(secret) == {}
+    assert seen_by_hooks(secret) == {}
+    assert seen_by_tools(secret) == {}
 
 
 def test_logins_in_addresses_reach_tools_but_no_hooks() -> None:
     env = {"https_proxy": "http://me:pw@127.0.0.1:1", "UV_INDEX_URL": "https://127.0.0.1/simple"}
-    assert tool_environment(env) == env
-    assert hook_environment(env) == {"UV_INDEX_URL": "https://127.0.0.1/simple"}
+    assert seen_by_tools(env) == env
+    assert seen_by_hooks(env) == {"UV_INDEX_URL": "https://127.0.0.1/simple"}
 
 
 @pytest.mark.parametrize(
@@ -349,8 +299,8 @@ def test_logins_in_addresses_reach_tools_but_no_hooks() -> None:
     ],
 )
 def test_hooks_see_no_login_in_any_form(name: str, value: str) -> None:
-    assert hook_environment({name: value}) == {}
-    assert tool_environment({name: value}) == {name: value}
+    assert seen_by_hooks({name: value}) == {}
+    assert seen_by_tools({name: value}) == {name: value}
 
 
 @pytest.mark.parametrize(
@@ -363,57 +313,27 @@ def test_hooks_see_no_login_in_any_form(name: str, value: str) -> None:
     ],
 )
 def test_hooks_see_variables_without_logins(name: str, value: str) -> None:
-    assert hook_environment({name: value}) == {name: value}
+    assert seen_by_hooks({name: value}) == {name: value}
 
 
 def test_logins_in_a_command_line_are_not_logged(tmp_path: Path) -> None:
     sh("true # https://me:hush@127.0.0.1/x", tmp_path)
-    assert "https://…@127.0.0.1/x" in (tmp_path / "log").read_text()
+    assert "https://…@127.0.0.1/x" in (tmp_path / LOG).read_text()
 
 
 def test_nix_settings_reach_hooks_without_their_tokens() -> None:
     tokens = "access-tokens = a=b\nextra-access-tokens = c=d\n  extra-secret-key-files = /k"
     env = {"NIX_CONFIG": f"sandbox = false\n{tokens}\ncores = 1"}
-    assert hook_environment(env) == {"NIX_CONFIG": "sandbox = false\ncores = 1"}
-    assert tool_environment(env) == env
+    assert seen_by_hooks(env) == {"NIX_CONFIG": "sandbox = false\ncores = 1"}
+    assert seen_by_tools(env) == env
 
 
 def test_paths_that_do_not_exist_are_not_passed_on(tmp_path: Path) -> None:
     env = {"TMPDIR": "/nonexistent", "SSL_CERT_FILE": "/no-cert-file.crt", "HOME": "/h"}
-    assert hook_environment(env) == {"HOME": "/h"}
-    assert hook_environment({"TMPDIR": str(tmp_path)}) == {"TMPDIR": str(tmp_path)}
+    assert seen_by_hooks(env) == {"HOME": "/h"}
+    assert seen_by_hooks({"TMPDIR": str(tmp_path)}) == {"TMPDIR": str(tmp_path)}
 
 
 def test_hooks_see_the_variables_that_steps_have_set() -> None:
     launch = Launch(("python",), {"PATH": "/a", "SECRET": "s"}, added={"CC": "gcc"})
     assert hook_variables(launch) == {"PATH": "/a", "CC": "gcc"}
-
-
-def test_a_supervisor_that_gets_term_ends_its_hook(tmp_path: Path) -> None:
-    mark = f"mark-{tmp_path}"
-
-    def stop(_: str) -> None:
-        psutil.Process().children()[0].send_signal(signal.SIGTERM)
-
-    ended = run_hook(
-        ["bash", "-c", "echo up; sleep 300"],
-        cwd=tmp_path,
-        env={**ENV, "MARK": mark},
-        log=tmp_path / "log",
-        report=stop,
-        cancel=Event(),
-    )
-    assert ended.how == "was ended by SIGTERM"
-    assert processes_of(mark) == []
-
-
-@pytest.mark.parametrize("stream", [1, 2])
-def test_logins_that_a_hook_prints_are_neither_logged_nor_reported(
-    tmp_path: Path, stream: int
-) -> None:
-    (tmp_path / "script").write_text(f"echo from https://me:hush@127.0.0.1/simple >&{stream}")
-    lines: list[str] = []
-    ended = sh(". ./script", tmp_path, lines=lines)
-    assert lines == ["from https://…@127.0.0.1/simple"]
-    assert ended.tail == lines[0]
-    assert "hush" not in (tmp_path / "log").read_text()
