@@ -16,16 +16,14 @@ from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.step import Launch
 from provisioner.kernel.start import Start
 from provisioner.kernel.upstream import complete_connection, count_as_local
 from provisioner.kernel.volume import KernelVolume
-from provisioner.launch.launcher import LauncherWrapper, is_stock, make_launcher
+from provisioner.launch.launcher import LauncherWrapper, is_stock, kernel_within
 from provisioner.launch.ports import HeldPorts
-from provisioner.launch.prepared import hydrated_command, kernel_within
 from provisioner.launch.throttle import throttle
 from provisioner.settings.options import KernelOptions
 
@@ -86,14 +84,11 @@ class VolumeProvisioner(LauncherWrapper):
                 prepared = await launcher.pre_launch(**kwargs)
                 launch = kernel_within(launch, prepared)
                 hydrated = await self._hydrate(launch, env)
-            command = hydrated_command(launch, hydrated, prepared["cmd"])
-            if command is None:
-                hydrated = await self._hydrate(Launch(tuple(prepared["cmd"]), launch.env), env)
-                command = hydrated.argv
         except BaseException as error:
             await self._give_up(error)
             raise
-        prepared.update(cmd=list(command), env=dict(hydrated.env))
+        around = prepared["cmd"][: len(prepared["cmd"]) - len(launch.argv)]
+        prepared.update(cmd=[*around, *hydrated.argv], env=dict(hydrated.env))
         if self.options.workdir == "volume":
             prepared["cwd"] = str(acquired.path)
         return prepared
@@ -162,9 +157,8 @@ class VolumeProvisioner(LauncherWrapper):
             self._start.failed(error)
 
     async def _release(self) -> None:
-        if self._volume.acquired is not None or not self._start.is_idle:
-            process = getattr(self._wrapped, "pid", None)
-            await self._start.finish(lambda: self._volume.release(process))
+        process = getattr(self._wrapped, "pid", None)
+        await self._start.finish(lambda: self._volume.release(process))
 
     # -- the volume ------------------------------------------------------------------------------------------
 
@@ -186,9 +180,6 @@ class VolumeProvisioner(LauncherWrapper):
         if self.session is not None:
             info["session"] = self.session
         return info
-
-    def _make_launcher(self) -> KernelProvisionerBase:
-        return make_launcher(self, self.options.launcher, self.options.launcher_config)
 
     def _load_config(self, *_: Any, **__: Any) -> None:
         """Called by traitlets, which would warn: `options` reads the section `VolumeProvisioner`."""

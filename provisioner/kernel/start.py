@@ -20,12 +20,7 @@ T = TypeVar("T")
 class Start:
     """The starts of one kernel, one after the other: a restart is one more.
 
-    Parameters
-    ----------
-    manager
-        The kernel's manager; None where a provisioner is used without one.
-    kernel_id
-        The kernel's id.
+    `manager` is the kernel's manager; None where a provisioner is used without one.
     """
 
     def __init__(self, manager: Any, kernel_id: str) -> None:
@@ -47,10 +42,7 @@ class Start:
     async def run(self, do: Callable[[threading.Event], T]) -> T:
         """Run blocking work in a thread and return its result.
 
-        Parameters
-        ----------
-        do
-            The work. It begins when earlier work of this kernel is over, and ends soon after its event is set.
+        It begins when earlier work of this kernel is over, and ends soon after its event is set.
 
         Raises
         ------
@@ -82,11 +74,6 @@ class Start:
         work = self._last = Work(lambda _: do(), after=self._last)
         await work.over()
         work.result()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no thread works for this kernel."""
-        return self._last is None or self._last.is_over
 
     def failed(self, error: BaseException) -> None:
         """Report a failed or cancelled start to the manager, as far as jupyter_client does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,17 +33,6 @@ class KernelVolume:
     """The volume of one kernel, from its acquire to its release.
 
     `acquire`, `hydrate` and `release` block: they are called in threads, one after the other.
-
-    Parameters
-    ----------
-    kernel_id, kernelspec
-        The kernel's id, and the name of its kernelspec.
-    options
-        What the kernelspec declares.
-    config
-        The application's configuration, which may say where the pool is.
-    log
-        Receives the progress of hydrations.
     """
 
     def __init__(
@@ -96,14 +86,7 @@ class KernelVolume:
     def hydrate(self, launch: Launch, env: Mapping[str, str], cancel: threading.Event) -> Launch:
         """Bring the environment to what the kernelspec declares, and return the launch within it.
 
-        Parameters
-        ----------
-        launch
-            The kernel's command line, and its environment without a volume.
-        env
-            What the caller gave for the kernel; it says where the notebook is.
-        cancel
-            Ends the hydration.
+        `env` is what the caller gave for the kernel; it says where the notebook is.
 
         Raises
         ------
@@ -116,6 +99,7 @@ class KernelVolume:
         environment = Environment(
             self._pool.settings, self._options, acquired.record, acquired.path, path
         )
+        began = time.monotonic()
         try:
             hydrated = environment.hydrate(
                 launch,
@@ -127,7 +111,7 @@ class KernelVolume:
         except VolumeError as error:
             self._emit(Kind.FAILED, acquired, message=str(error), code=error.code)
             raise
-        seconds = sum(step.took.total_seconds() for step in hydrated.report)
+        seconds = time.monotonic() - began
         hit = all(step.hit for step in hydrated.report)
         self._emit(Kind.HYDRATED, acquired, seconds=seconds, hit=hit)
         return hydrated.launch
@@ -163,13 +147,7 @@ class KernelVolume:
             self._pool.kernel_is_up(self.acquired, process)
 
     def release(self, process: int | None) -> None:
-        """Give the volume back; no harm if the kernel has none.
-
-        Parameters
-        ----------
-        process
-            The kernel's process, which has ended.
-        """
+        """Give the volume back, now that the kernel's process has ended; no harm if the kernel has none."""
         acquired, self.acquired = self.acquired, None
         if acquired is None or self._pool is None:
             return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import os
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,29 +14,30 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from provisioner.core.errors import LauncherUnusable
-from provisioner.hydration.kernelspec import PROVISIONER
+from provisioner.hydration.kernelspec import PROVISIONER, Stanza
 from provisioner.hydration.step import Launch
+from provisioner.settings.options import KernelOptions
 
 
 class LauncherWrapper(KernelProvisionerBase):
     """A provisioner that delegates to another one: the launcher, which starts, signals and ends the kernel.
 
-    The subclass implements what it adds something to: `pre_launch`, `launch_kernel`, `post_launch` and `cleanup`.
+    The subclass sets `options`, and implements what it adds something to: `pre_launch`, `launch_kernel`, `post_launch`
+    and `cleanup`.
     """
+
+    options: KernelOptions
 
     def __init__(self, **kwargs: Any) -> None:
         """Make no launcher yet: the start does, because it can clean up if that fails."""
         self._wrapped: KernelProvisionerBase | None = None
         super().__init__(**kwargs)
 
-    @abstractmethod
-    def _make_launcher(self) -> KernelProvisionerBase:
-        """Called once, when the launcher is first needed; raises `LauncherUnusable` if there is none."""
-
     @property
     def _launcher(self) -> KernelProvisionerBase:
+        """The launcher, made when it is first needed; raises `LauncherUnusable` if there is none."""
         if self._wrapped is None:
-            self._wrapped = self._make_launcher()
+            self._wrapped = _made(self)
         return self._wrapped
 
     def __getattr__(self, name: str) -> Any:
@@ -51,17 +53,15 @@ class LauncherWrapper(KernelProvisionerBase):
         return str(name)
 
     async def _declared_launch(self, **kwargs: Any) -> Launch:
-        """Return the launch that the kernelspec declares, before the launcher prepares anything.
-
-        Parameters
-        ----------
-        kwargs
-            What the manager gave to `pre_launch`.
-        """
+        """Return the launch that the kernelspec declares, given what the manager gave to `pre_launch`."""
         extra = kwargs.get("extra_arguments", [])
         if self.parent is None:
             argv = [*self.kernel_spec.argv, *extra]
         else:
+            # jupyter_client names the file when it writes it, but the command line that is hydrated has its name.
+            self.parent.connection_file = self.parent.connection_file or os.path.join(
+                tempfile.gettempdir(), f"kernel-{self.kernel_id}.json"
+            )
             argv = self.parent.format_kernel_cmd(extra_arguments=extra)
         prepared = await super().pre_launch(**kwargs)
         return Launch(tuple(argv), prepared["env"])
@@ -139,34 +139,19 @@ def is_stock(launcher: KernelProvisionerBase) -> bool:
     return type(launcher).pre_launch is LocalProvisioner.pre_launch
 
 
-def make_launcher(
-    wrapper: LauncherWrapper, name: str, config: Mapping[str, Any]
-) -> KernelProvisionerBase:
-    """Make the provisioner that `wrapper` delegates to.
+def kernel_within(declared: Launch, prepared: Mapping[str, Any]) -> Launch:
+    """Return the kernel's own launch in what a launcher prepared, without a program that it runs under (`srun`)."""
+    command, program = tuple(prepared["cmd"]), declared.argv[:1]
+    begin = command.index(program[0]) if program and program[0] in command else 0
+    return Launch(command[begin:], prepared["env"])
 
-    It gets a copy of the kernelspec, because the manager shares the original among kernels.
 
-    Parameters
-    ----------
-    wrapper
-        The wrapper.
-    name, config
-        The name of the launcher's entry point, and its `config` stanza.
-
-    Raises
-    ------
-    LauncherUnusable
-        If it is not installed, or gives volumes itself.
-    """
-    kernelspec = wrapper.kernelspec_name
-    if name == PROVISIONER:
-        raise LauncherUnusable(
-            f"The launcher of kernelspec {kernelspec!r} is {PROVISIONER!r} itself; "
-            'name the provisioner that starts the process, such as "local-provisioner".'
-        )
+def _made(wrapper: LauncherWrapper) -> KernelProvisionerBase:
+    """Make the launcher, with a copy of the kernelspec, because the manager shares the original among kernels."""
+    name, kernelspec = wrapper.options.launcher, wrapper.kernelspec_name
     factory = KernelProvisionerFactory.instance(parent=wrapper.parent)
     spec: KernelSpec = type(wrapper.kernel_spec)(**wrapper.kernel_spec.trait_values())
-    stanza = {"provisioner_name": name, "config": dict(config)}
+    stanza = Stanza(name, wrapper.options.launcher_config).metadata()
     spec.metadata = {**spec.metadata, "kernel_provisioner": stanza}
     try:
         made = factory.create_provisioner_instance(wrapper.kernel_id, spec, wrapper.parent)
@@ -179,6 +164,6 @@ def make_launcher(
     if isinstance(made, LauncherWrapper):
         raise LauncherUnusable(
             f"The launcher {name!r} of kernelspec {kernelspec!r} gives volumes itself; "
-            "name one that starts a process."
+            'name one that starts the process, such as "local-provisioner".'
         )
     return made

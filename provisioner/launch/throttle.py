@@ -23,18 +23,12 @@ LONGEST_SECONDS = 3.0
 PATIENCE_SECONDS = 10.0
 """After so long a start no longer waits for the others."""
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(eq=False)
 class Slot:
-    """One kernel that is starting.
-
-    Parameters
-    ----------
-    until
-        When it counts as up in any case.
-    """
+    """One kernel that is starting; `until` says when it counts as up in any case."""
 
     until: float
     _is_launched: bool = False
@@ -61,36 +55,22 @@ class Throttle:
 
     It has no locks, so that threads, forks and event loops that stop cannot harm it: two threads that ask in the same
     instant may both get the last slot, and the slots of a forked child's parent end by themselves.
-
-    Parameters
-    ----------
-    most
-        How many slots there are.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._slots: list[Slot] = []
-        self._waiting = 0
 
     async def slot(self, look: Callable[[], object]) -> Slot:
         """Wait for a slot and take it.
 
-        Parameters
-        ----------
-        look
-            Called now and then, and last when the slot is taken; what it raises ends the waiting.
+        `look` is called now and then, and last when the slot is taken; what it raises ends the waiting.
         """
         patient_until = time.monotonic() + PATIENCE_SECONDS
         look()
-        self._waiting += 1
-        try:
-            while self._is_full() and time.monotonic() < patient_until:
-                # The more starts wait, the less often each one looks.
-                await asyncio.sleep(min(_LOOK_SECONDS * (1 + self._waiting // self._most), 0.5))
-                look()
-        finally:
-            self._waiting -= 1
+        while self._is_full() and time.monotonic() < patient_until:
+            await asyncio.sleep(_LOOK_SECONDS)
+            look()
         slot = Slot(time.monotonic() + LONGEST_SECONDS)
         self._slots.append(slot)
         return slot
@@ -106,10 +86,7 @@ class Throttle:
 def cores(share: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Return how many cores this process may keep busy; in a container no more than its share of the machine.
 
-    Parameters
-    ----------
-    share
-        The limit of a container's control group (cgroup v2, https://docs.kernel.org/admin-guide/cgroup-v2.html).
+    `share` has the limit of a container's control group (https://docs.kernel.org/admin-guide/cgroup-v2.html).
     """
     own = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit

@@ -37,6 +37,7 @@ from tests.support.kernels import (
 )
 from tests.support.pools import wait_for
 from tests.support.processes import kill, line_of, running
+from tests.support.starts import processes_of
 
 # -- files outlive kernels -----------------------------------------------------------------------------------------
 
@@ -167,11 +168,12 @@ def test_a_start_that_fails_gives_the_volume_back_and_the_server_can_still_stop(
 
 
 @pytest.mark.parametrize("pending", [False, True])
-def test_a_start_that_is_cancelled_ends_soon_and_gives_the_volume_back(
+def test_a_start_that_is_cancelled_ends_the_whole_tree_of_its_hook_soon_and_gives_the_volume_back(
     here: Pool, tmp_path: Path, pending: bool
 ) -> None:
     begun = tmp_path / "begun"
-    install("slow", MUTE, bootstrap_command=["sh", "-c", f"touch {begun}; sleep 300"])
+    script = f"(setsid sleep 600 &) ; sleep 600 & touch {begun}; wait"
+    install("slow", MUTE, bootstrap_command=["sh", "-c", script])
 
     async def run() -> float:
         manager = AsyncKernelManager(kernel_name="slow")
@@ -180,6 +182,7 @@ def test_a_start_that_is_cancelled_ends_soon_and_gives_the_volume_back(
             assert not start.done(), start.result()
             await asyncio.sleep(0.02)
         assert here.leases.is_held(here.find("a"))
+        assert len(processes_of(str(here.path(here.find("a"))))) >= 3
         began = time.monotonic()
         if pending:
             ready = manager.ready
@@ -192,6 +195,7 @@ def test_a_start_that_is_cancelled_ends_soon_and_gives_the_volume_back(
         return time.monotonic() - began
 
     assert asyncio.run(run()) < 20
+    assert processes_of(str(here.path(here.find("a")))) == []
     require_free(here)
 
 

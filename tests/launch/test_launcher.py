@@ -17,6 +17,8 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from provisioner.core.errors import ConfigError, LauncherUnusable
 from provisioner.core.event import Kind
+from provisioner.hydration.step import Launch
+from provisioner.launch.launcher import kernel_within
 from provisioner.pool.pool import Pool
 from tests.support.kernels import (
     MUTE,
@@ -276,8 +278,8 @@ def test_another_packages_launcher_starts_the_process_and_the_volume_is_the_same
     ("launcher", "cure"),
     [
         ("of-no-package", "is not installed; install its package or use one of"),
-        ("volume-provisioner", "itself; name the provisioner that starts the process"),
-        ("nested", "gives volumes itself; name one that starts a process"),
+        ("volume-provisioner", "gives volumes itself; name one that starts the process"),
+        ("nested", "gives volumes itself; name one that starts the process"),
     ],
 )
 def test_a_launcher_that_cannot_start_a_process_is_refused_and_nothing_is_kept(
@@ -307,6 +309,24 @@ def test_the_information_for_persisting_a_kernel_names_its_session_and_its_launc
             await manager.shutdown_kernel(now=True)
 
     asyncio.run(run())
+
+
+DECLARED = Launch(("python", "-m", "kernel"), {"A": "1"})
+
+
+@pytest.mark.parametrize(
+    ("command", "kernels_own"),
+    [
+        (["srun", "-n1", *DECLARED.argv, "--quiet"], [*DECLARED.argv, "--quiet"]),
+        (["/other/python", "-m", "kernel"], ["/other/python", "-m", "kernel"]),
+        ([], []),
+    ],
+)
+def test_the_kernel_is_what_follows_the_program_that_it_runs_under(
+    command: list[str], kernels_own: list[str]
+) -> None:
+    found = kernel_within(DECLARED, {"cmd": command, "env": {"OWN": "1"}})
+    assert found == Launch(tuple(kernels_own), {"OWN": "1"})
 
 
 # -- launchers that change what the kernelspec declares --------------------------------------------------------------
