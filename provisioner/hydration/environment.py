@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 from threading import Event
-from typing import TYPE_CHECKING
 
 from provisioner.core.errors import ConfigError
 from provisioner.core.logins import without_logins
@@ -17,6 +16,7 @@ from provisioner.core.progress import StepProgress
 from provisioner.core.record import Record
 from provisioner.core.session import NOTEBOOK_VARIABLE, SESSION_VARIABLE, VOLUME_VARIABLE
 from provisioner.hydration.hooks.process import holding
+from provisioner.hydration.journal import StepState, examine
 from provisioner.hydration.kernelspec import declared
 from provisioner.hydration.plan import plan
 from provisioner.hydration.runner import Hydrated, hydrate, look
@@ -26,33 +26,18 @@ from provisioner.settings.options import KernelOptions
 from provisioner.settings.pool import VolumePool
 from provisioner.system.layout import state_directory
 
-if TYPE_CHECKING:
-    from provisioner.hydration.status import StepState
-
 
 @dataclass(frozen=True)
 class Environment:
-    """The environment that is declared for one volume.
-
-    Parameters
-    ----------
-    settings
-        The pool's settings.
-    options
-        The options of the kernelspec.
-    record
-        The volume.
-    path
-        Its directory.
-    notebook
-        The path of the kernel's notebook, which may declare more if the administrator allows it.
-    """
+    """The environment that is declared for one volume."""
 
     settings: VolumePool
     options: KernelOptions
     record: Record
     path: Path
+    """The volume's directory."""
     notebook: str | None = None
+    """The path of the kernel's notebook, which may declare more if the administrator allows it."""
 
     def launch(self, given: Launch) -> Launch:
         """Return a launch with the variables of this volume's kernels, before any hydration."""
@@ -83,12 +68,10 @@ class Environment:
         lease
             The descriptor of the volume's lease. If this process is killed, its hook lives a moment longer, and
             keeps the volume leased until then.
-        clock
-            Returns the time of day.
         template
             A volume to copy from, where that is faster.
-        progress, cancel, force
-            As `runner.hydrate` takes them.
+        progress, cancel, force, clock
+            As `runner.hydrate` takes them; the last as `now`.
 
         Raises
         ------
@@ -113,9 +96,6 @@ class Environment:
 
     def state(self, given: Launch) -> list[StepState]:
         """Return the state of each step; reads files, starts no process, changes nothing."""
-        # Imported here: no kernel start needs it.
-        from provisioner.hydration.status import examine
-
         return list(examine(self._steps(), self._place(), self.launch(given)))
 
     def _steps(self) -> list[Step]:
@@ -163,8 +143,8 @@ def state_of(
     """
     if not record.has_files:
         return []
-    environment, launch = environment_of(settings, record, path, env)
-    return environment.state(launch)
+    here, launch = environment_of(settings, record, path, env)
+    return here.state(launch)
 
 
 def _with_notebook(options: KernelOptions, notebook: str, settings: VolumePool) -> KernelOptions:

@@ -1,8 +1,9 @@
-"""The journal of a volume: which steps were completed in it, when, and from which inputs."""
+"""The journal of a volume: which steps were completed in it, when, and from which inputs; and what is out of date."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Any
 
 from provisioner.core.errors import HydrationFailed
 from provisioner.hydration.records import read_record, write_record
-from provisioner.hydration.step import Lasting, Launch, Place, Step, Traceable
+from provisioner.hydration.step import Lasting, Launch, Place, Step, Traceable, within
 
 _BEGUN = "begun"
 """Marks a step that was begun and not completed: what it left proves nothing."""
@@ -30,16 +31,31 @@ class StepStatus(Enum):
 
 
 @dataclass(frozen=True)
-class Journal:
-    """What a volume records of all steps.
+class StepState:
+    """What a volume has of one step, with its history.
 
     Parameters
     ----------
-    place
-        The volume, and the kernelspec whose kernel is started.
-    entries
-        What was recorded when the journal was read.
+    status
+        `FRESH` if a kernel that starts now finds the step done; with any other status, the start hydrates it.
+    at
+        When it was completed last; None if it never was.
+    inputs
+        What it was made from, by names that the user knows: when one changes, the step is hydrated again.
+    changed
+        The inputs that have changed since. Empty also for a step that cannot name them.
     """
+
+    name: str
+    status: StepStatus
+    at: datetime | None
+    inputs: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a volume recorded of all steps until the journal was read."""
 
     place: Place
     entries: Mapping[str, Entry]
@@ -65,12 +81,8 @@ class Journal:
             key = step.key(self.place, launch)
         except HydrationFailed:
             return unnamed
-        of_any = [
-            unnamed,
-            *(e for n, e in self.entries.items() if n.startswith(f"{step.name} of ")),
-        ]
-        same = (e for e in of_any if e.get("key") == key and _BEGUN not in e)
-        return next(same, unnamed)
+        of_any = (e for n, e in self.entries.items() if n.split(" of ")[0] == step.name)
+        return next((e for e in of_any if e.get("key") == key and _BEGUN not in e), unnamed)
 
     def status(self, step: Step, launch: Launch) -> StepStatus:
         """Compare what the volume has with what a step declares; starts no process."""
@@ -88,7 +100,7 @@ class Journal:
         return StepStatus.FRESH if is_intact else StepStatus.DAMAGED
 
     def is_done(self, step: Step, launch: Launch) -> bool:
-        """Whether the volume has what a step declares; starts no process."""
+        """Whether the volume has what a step declares."""
         return self.status(step, launch) is StepStatus.FRESH
 
     def is_own(self, step: Step) -> bool:
@@ -131,3 +143,27 @@ class Journal:
     def _name(self, step: Step) -> str:
         """Return the name of a step's entry: a lasting step has one for each kernelspec."""
         return f"{step.name} of {self.place.kernelspec}" if isinstance(step, Lasting) else step.name
+
+
+def examine(steps: Sequence[Step], place: Place, launch: Launch) -> Iterator[StepState]:
+    """Compare what the volume has with what the steps declare; starts no process and changes nothing.
+
+    Each step is examined inside the environment that the volume has of the steps before it. What a step that is
+    out of date will change for the steps after it is not known before it is hydrated.
+    """
+    journal = Journal.read(place)
+    for step in steps:
+        entry = journal.entry(step, launch)
+        at, inputs = None, entry.get("inputs")
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            at = datetime.fromisoformat(entry["at"])
+        yield StepState(
+            step.name,
+            journal.status(step, launch),
+            at,
+            tuple(sorted(inputs)) if isinstance(inputs, dict) else (),
+            journal.changed_inputs(step, launch),
+        )
+        # A volume that has nothing of the step yet has no environment of it.
+        with contextlib.suppress(HydrationFailed):
+            launch = within(step, place, launch)

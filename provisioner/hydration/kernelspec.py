@@ -20,7 +20,7 @@ from provisioner.settings.options import KernelOptions
 PROVISIONER = "volume-provisioner"
 """The name by which a kernel.json chooses the provisioner that gives volumes; an entry point."""
 
-DEFAULT_LAUNCHER = "local-provisioner"
+DEFAULT_LAUNCHER: str = KernelOptions.launcher.default_value
 
 PACKAGED = "python3-volume"
 """The kernelspec that is installed with this package."""
@@ -52,21 +52,13 @@ class Stanza:
 
 @dataclass(frozen=True)
 class Kernelspec:
-    """One kernelspec that Jupyter finds.
-
-    Parameters
-    ----------
-    name
-        Its name, in lower case as jupyter_client has it.
-    directory
-        Its directory.
-    content
-        The content of its kernel.json; empty if that cannot be read.
-    """
+    """One kernelspec that Jupyter finds."""
 
     name: str
+    """Its name, in lower case as jupyter_client has it."""
     directory: Path
     content: Mapping[str, Any]
+    """The content of its kernel.json; empty if that cannot be read."""
 
     @property
     def display_name(self) -> str:
@@ -85,7 +77,11 @@ class Kernelspec:
         if not isinstance(argv, list) or not argv:
             return ()
         program, *arguments = map(str, argv)
-        return (interpreter_of(program), *arguments)
+        # As in `KernelManager.format_kernel_cmd`, a bare `python` is this interpreter.
+        major, minor = sys.version_info[:2]
+        if program in {"python", f"python{major}", f"python{major}.{minor}"}:
+            program = sys.executable
+        return (program, *arguments)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -112,21 +108,17 @@ class Kernelspec:
         Jupyter ignores a stanza that is no object. If the options are no object, jupyter_client (8.10) fails with
         a TypeError before it calls the provisioner, so that only a check of kernel.json can explain it.
         """
-        stanza = self.metadata.get("kernel_provisioner")
-        if stanza == PROVISIONER:
-            return (
-                f"The provisioner of kernelspec {self.name!r} is a string and no object, so its kernels get no volume; "
-                f'write "kernel_provisioner": {{"provisioner_name": "{PROVISIONER}"}} in '
-                f"{self.directory / 'kernel.json'}."
-            )
-        if not self.stanza.gives_volume or not isinstance(stanza, dict):
+        stanza, part = self.metadata.get("kernel_provisioner"), "kernel_provisioner"
+        if isinstance(stanza, dict) and self.stanza.gives_volume:
+            stanza, part = stanza.get("config", {}), "kernel_provisioner.config"
+        elif stanza != PROVISIONER:
             return None
-        options = stanza.get("config", {})
-        if isinstance(options, dict):
+        if isinstance(stanza, dict):
             return None
         return (
-            f"The options of kernelspec {self.name!r} are {_kind(options)} and no object, so no kernel of it starts; "
-            f"correct metadata.kernel_provisioner.config in {self.directory / 'kernel.json'}."
+            f"The kernels of kernelspec {self.name!r} get no volume, because metadata.{part} is no object; write "
+            f'"kernel_provisioner": {{"provisioner_name": "{PROVISIONER}", "config": {{}}}}, with any options in '
+            f'"config", in {self.directory / "kernel.json"}.'
         )
 
     @property
@@ -172,14 +164,10 @@ def kernelspec(name: str) -> Kernelspec:
     ConfigError
         If there is none.
     """
-    manager = KernelSpecManager()
-    found = manager.find_kernel_specs()
-    if name.lower() not in found:
-        raise ConfigError(
-            f"There is no kernelspec {name!r}; use one of {', '.join(sorted(found))}."
-        )
-    directory = Path(found[name.lower()])
-    return Kernelspec(name.lower(), directory, _content(manager, name, directory))
+    installed = {found.name: found for found in kernelspecs()}
+    if name.lower() not in installed:
+        raise ConfigError(f"There is no kernelspec {name!r}; use one of {', '.join(installed)}.")
+    return installed[name.lower()]
 
 
 def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
@@ -208,20 +196,12 @@ def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
 
 
 def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:
-    """Return a kernelspec by its name; refuse one whose kernels get no volumes.
-
-    Parameters
-    ----------
-    name
-        The name that the user typed.
-    flag
-        The command-line flag before it, for the message.
+    """Return the kernelspec that the user named, after `flag` on a command line; refuse one that gives no volumes.
 
     Raises
     ------
     ConfigError
-        There is none, its kernels get no volumes (the message names a kernelspec of the same kernel that gives them),
-        or its kernels cannot start.
+        There is none, its kernels cannot start, or they get no volumes; the message names a kernelspec that gives them.
     """
     found = kernelspec(name)
     if not found.content:
@@ -244,22 +224,6 @@ def way_to_volume(source: Kernelspec, flag: str = "") -> str:
     if same:
         return f"`{flag}{same[0]}` starts the same kernel in one"
     return f"`jupyter volumes kernelspec add {usual} --from {source.name}` makes one that does"
-
-
-def interpreter_of(program: str) -> str:
-    """Return a kernelspec's program as `KernelManager.format_kernel_cmd` does: a bare `python` is this interpreter."""
-    major, minor = sys.version_info[:2]
-    bare = {"python", f"python{major}", f"python{major}.{minor}"}
-    return sys.executable if program in bare else program
-
-
-def _kind(value: object) -> str:
-    """Return JSON's name for the type of a value that is no object."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return "an array"
-    return "a string" if isinstance(value, str) else "a number"
 
 
 def _content(manager: KernelSpecManager, name: str, directory: Path) -> dict[str, Any]:

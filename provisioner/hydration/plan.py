@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 def plan(options: KernelOptions, uv_cache: Path) -> list[Step]:
     """Return the steps in their order: Nix, Python, bootstrap command, then those of other packages.
 
-    Parameters
-    ----------
-    options
-        What the kernelspec declares.
-    uv_cache
-        uv's cache, shared by all volumes; best on their file system.
+    `uv_cache` is shared by all volumes, and best on their file system.
 
     Raises
     ------
@@ -68,8 +63,7 @@ def _declaration(options: KernelOptions) -> Declaration | None:
     if options.pyproject is not None:
         if options.requirements is not None:
             raise ConfigError(
-                "requirements and pyproject are both given: keep one, "
-                "or add the requirements to the project"
+                "requirements and pyproject are both given: keep one, or add the requirements to the project"
             )
         return Project(options.pyproject)
     if isinstance(options.requirements, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from provisioner.system.files import replace_file
-
-_MISSING = "missing"
 
 
 def digest(inputs: Mapping[str, str]) -> str:
@@ -26,12 +25,10 @@ def digest_text(text: str) -> str:
 
 def digest_file(path: Path) -> str:
     """Return the digest of a file's bytes; an unreadable file counts as missing, which is a valid state."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for a writer
-            return _MISSING
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return _MISSING
+    with contextlib.suppress(OSError):
+        if path.is_file():  # opening a pipe would wait for a writer
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    return "missing"
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
 
@@ -14,8 +13,8 @@ from provisioner.core.errors import Cancelled, HydrationFailed
 from provisioner.core.logins import without_logins
 from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import holding
-from provisioner.hydration.journal import Entry, Journal
-from provisioner.hydration.step import Launch, Lenient, Place, Step
+from provisioner.hydration.journal import Journal
+from provisioner.hydration.step import Launch, Lenient, Place, Step, within
 from provisioner.system import locks
 
 _LOCK = "hydration.lock"
@@ -24,27 +23,15 @@ _POLL = 0.02  # seconds between two attempts at a lock that another start holds
 
 @dataclass(frozen=True)
 class StepReport:
-    """The result of one step.
-
-    Parameters
-    ----------
-    name
-        The step.
-    hit
-        The volume had it already.
-    took
-        How long the step took.
-    changed
-        The inputs that changed, which is why an environment was made again.
-    warning
-        Why an earlier environment is used in place of the declared one; empty otherwise.
-    """
+    """The result of one step."""
 
     name: str
     hit: bool
-    took: timedelta
+    """Whether the volume had it already."""
     changed: tuple[str, ...] = ()
+    """The inputs that changed, which is why an environment was made again."""
     warning: str = ""
+    """Why an earlier environment is used in place of the declared one; empty otherwise."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,6 @@ def hydrate(
     progress: StepProgress,
     cancel: Event,
     force: bool = False,
-    clock: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Hydrated:
     """Bring a volume's environment to what the steps declare, and return the launch inside it.
@@ -84,14 +70,10 @@ def hydrate(
         The kernel's command line and environment without any step.
     repeat
         The command that repeats a failed hydration, for messages.
-    progress
-        Called with each line of progress.
-    cancel
-        Ends the hydration in less than a second.
+    progress, cancel
+        Called with each line of progress; ends the hydration in less than a second.
     force
         Hydrate also what the volume has, and ask remote sources again.
-    clock
-        Returns seconds that only grow.
     now
         Returns the time that is recorded for each step.
 
@@ -102,8 +84,8 @@ def hydrate(
     Cancelled
         `cancel` was set; no process of the hydration is left.
     """
-    run = _Run(replace(place, refresh=force), repeat, _without_logins(progress), cancel, clock, now)
-    if not force and (hydrated := look(steps, run.place, launch, clock, own=True)):
+    run = _Run(replace(place, refresh=force), repeat, _without_logins(progress), cancel, now)
+    if not force and (hydrated := look(steps, run.place, launch, own=True)):
         return hydrated
     try:
         with _locked(place.state / _LOCK, run.progress, cancel):
@@ -117,33 +99,18 @@ def hydrate(
 
 
 def look(
-    steps: Sequence[Step],
-    place: Place,
-    launch: Launch,
-    clock: Callable[[], float] = time.monotonic,
-    *,
-    own: bool = False,
+    steps: Sequence[Step], place: Place, launch: Launch, *, own: bool = False
 ) -> Hydrated | None:
     """Return the launch inside its environment if the volume has all of it, else None; starts no process.
 
     With `own`, a step that only another kernelspec has completed is missing: `hydrate` records it for this one.
     """
-    journal, report = Journal.read(place), []
+    journal = Journal.read(place)
     for step in steps:
-        begin = clock()
         if not journal.is_done(step, launch) or (own and not journal.is_own(step)):
             return None
         launch = within(step, place, launch)
-        report.append(StepReport(step.name, True, timedelta(seconds=clock() - begin)))
-    return Hydrated(launch, tuple(report))
-
-
-def within(step: Step, place: Place, launch: Launch) -> Launch:
-    """Apply a step's environment, and record in `Launch.added` what it set."""
-    after = step.environment(place, launch)
-    added = {n: v for n, v in launch.added.items() if n in after.env}
-    added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
-    return replace(after, added=added)
+    return Hydrated(launch, tuple(StepReport(step.name, True) for step in steps))
 
 
 @dataclass(frozen=True)
@@ -154,7 +121,6 @@ class _Run:
     repeat: str
     progress: StepProgress
     cancel: Event
-    clock: Callable[[], float]
     now: Callable[[], datetime]
 
     def all(self, steps: Sequence[Step], launch: Launch) -> Hydrated:
@@ -167,18 +133,16 @@ class _Run:
 
     def _one(self, step: Step, launch: Launch) -> StepReport:
         """Complete one step if the volume does not have it."""
-        begin, journal = self.clock(), Journal.read(self.place)
+        journal = Journal.read(self.place)
         if not self.place.refresh and journal.is_done(step, launch):
             if not journal.is_own(step):
                 # The other kernelspec's entry disappears when its declaration changes.
                 journal.write(step, journal.entry(step, launch))
-            return StepReport(step.name, True, timedelta(seconds=self.clock() - begin))
+            return StepReport(step.name, True)
         changed = journal.changed_inputs(step, launch)
         if changed:
             self.progress(step.name, f"{', '.join(changed)} changed; hydrating again")
-        warning = self._hydrate(step, launch, journal)
-        took = timedelta(seconds=self.clock() - begin)
-        return StepReport(step.name, False, took, changed, warning)
+        return StepReport(step.name, False, changed, self._hydrate(step, launch, journal))
 
     def _hydrate(self, step: Step, launch: Launch, journal: Journal) -> str:
         """Hydrate and record one step; return a warning if its earlier environment is used instead."""
@@ -192,21 +156,15 @@ class _Run:
             earlier = journal.earlier(step)
             journal.write(step, earlier)
             message = without_logins(error.args[0])
-            if not self._may_be_stale(step, launch, earlier or {}):
+            may_be_stale = isinstance(step, Lenient) and step.stale == "warn"
+            has_earlier = "key" in (earlier or {}) and step.intact(self.place, launch)
+            if not (may_be_stale and has_earlier):
                 message = f"{step.name}: {message} (to repeat it: {self.repeat})"
                 raise HydrationFailed(message, tail=error.tail) from error
             warning = f"{message}; the earlier environment is used"
             self.progress(step.name, f"warning: {warning}")
             return warning
         return ""
-
-    def _may_be_stale(self, step: Step, launch: Launch, earlier: Entry) -> bool:
-        return (
-            isinstance(step, Lenient)
-            and step.stale == "warn"
-            and "key" in earlier
-            and step.intact(self.place, launch)
-        )
 
 
 def _without_logins(progress: StepProgress) -> StepProgress:

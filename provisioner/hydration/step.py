@@ -8,7 +8,7 @@ changed it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol, runtime_checkable
@@ -18,22 +18,13 @@ from provisioner.core.progress import StepProgress
 
 @dataclass(frozen=True)
 class Launch:
-    """What will be executed: the kernel's command line and its whole environment.
-
-    Parameters
-    ----------
-    argv
-        The command line.
-    env
-        Its whole environment, secrets included.
-    added
-        The part of `env` that earlier steps have set; the runner maintains it. It comes from the declared
-        environment and not from the server, so the hooks of later steps may see all of it.
-    """
+    """What will be executed: the kernel's command line and its whole environment, secrets included."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     added: Mapping[str, str] = field(default_factory=dict)
+    """The part of `env` that earlier steps have set. It comes from the declared environment and not from the server, so
+    the hooks of later steps may see all of it."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +33,13 @@ class Pristine:
 
     A step copies only what has the same key and does not depend on the volume's path. What hooks made is made
     again by the hooks.
-
-    Parameters
-    ----------
-    state
-        The state directory of that volume.
-    is_pristine
-        Whether the volume is still unused. The caller calls it after copying: the volume is not leased, so that
-        a session can claim it at any time, and a copy counts only if it was unused until then.
     """
 
     state: Path
+    """The state directory of that volume."""
     is_pristine: Callable[[], bool]
+    """Whether the volume is still unused. The step calls it after copying: the volume is not leased, so that a session
+    can claim it at any time, and a copy counts only if the volume was unused until then."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +57,6 @@ class Place:
         Hydrate also what is intact, and ask remote sources again: `hydrate` takes no short cut.
     template
         A volume to copy from, where that is faster.
-    kernelspec
-        The kernelspec of the kernel that is started.
     name
         The name of the Python environment: a volume has one for each Python (see `steps.python.owners`).
     """
@@ -134,6 +118,14 @@ class Step(Protocol):
     def environment(self, place: Place, launch: Launch) -> Launch:
         """Return the launch with this step's environment applied. Starts no process."""
         ...
+
+
+def within(step: Step, place: Place, launch: Launch) -> Launch:
+    """Return the launch in a step's environment, with what the step has set in `Launch.added`."""
+    after = step.environment(place, launch)
+    added = {n: v for n, v in launch.added.items() if n in after.env}
+    added |= {n: v for n, v in after.env.items() if launch.env.get(n) != v}
+    return replace(after, added=added)
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ import psutil
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets.config import Config
 
 from provisioner.core.record import State
 from provisioner.core.session import SESSION_VARIABLE
@@ -54,7 +55,7 @@ def install(name: str, argv: list[str], language: str = "none", /, **options: ob
         },
     }
     path = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / name / "kernel.json"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
 
@@ -86,10 +87,14 @@ def process_of(manager: KernelManager) -> psutil.Process:
 
 @contextlib.contextmanager
 def kernel(
-    name: str = "mute", session: str | None = "a", **options: Any
+    name: str = "mute",
+    session: str | None = "a",
+    *,
+    config: Config | None = None,
+    **options: Any,
 ) -> Iterator[KernelManager]:
     """Run a kernel within the block; shut it down at the end unless the test has."""
-    manager = KernelManager(kernel_name=name)
+    manager = KernelManager(kernel_name=name, config=config or Config())
     options.setdefault("env", environment(session))
     manager.start_kernel(**options)
     try:

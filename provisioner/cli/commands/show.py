@@ -14,7 +14,7 @@ from provisioner.cli.selection import add_session_argument, find_volume, open_po
 from provisioner.core.errors import ConfigError
 from provisioner.core.record import Record
 from provisioner.hydration.environment import state_of
-from provisioner.hydration.status import StepState
+from provisioner.hydration.journal import StepState
 from provisioner.pool.pool import Pool
 
 

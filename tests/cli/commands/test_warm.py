@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -145,7 +144,7 @@ def test_an_environment_that_was_not_renewed_is_no_success(
     """With `stale = "warn"`, kernels start in it; but `hydrate` was called to renew it."""
     make_volume("a")
     warning = "uv sync ended with exit code 1; the earlier environment is used"
-    stale = StepReport("uv", hit=False, took=timedelta(), changed=("uv.lock",), warning=warning)
+    stale = StepReport("uv", hit=False, changed=("uv.lock",), warning=warning)
 
     def hydrate(environment: Environment, launch: Launch, **_: object) -> Hydrated:
         return Hydrated(launch, (stale,))

@@ -104,7 +104,7 @@ def test_a_kernelspec_that_does_not_exist_is_logged_once_and_gets_no_spare(
         ({}, "'mute' gives no volume", "`jupyter volumes kernelspec add mute-volume --from mute`"),
         (
             {"kernel_provisioner": "volume-provisioner"},
-            "a string and no object, so its kernels get no volume",
+            "get no volume, because metadata.kernel_provisioner is no object",
             '"provisioner_name": "volume-provisioner"',
         ),
     ],
