@@ -61,17 +61,9 @@ class Environment:
     ) -> Hydrated:
         """Hydrate the volume and return the launch inside its environment; blocks until hydration ends.
 
-        Parameters
-        ----------
-        given
-            The command line and the environment that the kernel would have without a volume.
-        lease
-            The descriptor of the volume's lease. If this process is killed, its hook lives a moment longer, and
-            keeps the volume leased until then.
-        template
-            A volume to copy from, where that is faster.
-        progress, cancel, force, clock
-            As `runner.hydrate` takes them; the last as `now`.
+        `given` is the kernel's launch without a volume. Hooks inherit `lease`, the descriptor of the volume's lease: if
+        this process is killed, its hook lives a moment longer, and keeps the volume leased until then. `template` is a
+        volume to copy from, where that is faster. The other parameters are those of `runner.hydrate`.
 
         Raises
         ------

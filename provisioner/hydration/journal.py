@@ -99,13 +99,10 @@ class Journal:
             is_intact = False  # `hydrate` fails in the same way, and reports it
         return StepStatus.FRESH if is_intact else StepStatus.DAMAGED
 
-    def is_done(self, step: Step, launch: Launch) -> bool:
-        """Whether the volume has what a step declares."""
-        return self.status(step, launch) is StepStatus.FRESH
-
-    def is_own(self, step: Step) -> bool:
-        """Whether a step is recorded for this kernelspec, and not only for another one."""
-        return self._name(step) in self.entries
+    def is_done(self, step: Step, launch: Launch, *, own: bool = False) -> bool:
+        """Whether the volume has what a step declares; with `own`, recorded for this kernelspec itself."""
+        is_recorded = not own or self._name(step) in self.entries
+        return is_recorded and self.status(step, launch) is StepStatus.FRESH
 
     def changed_inputs(self, step: Step, launch: Launch) -> tuple[str, ...]:
         """Return the names of the inputs that differ from the recorded ones; empty where none were recorded."""

@@ -126,28 +126,6 @@ class Kernelspec:
         """Whether this package installed it, and not the user."""
         return self.directory == Path(sys.prefix, "share", "jupyter", "kernels", PACKAGED)
 
-    def options(self) -> KernelOptions:
-        """Return the options of its volumes; defaults for those that it does not set.
-
-        Raises
-        ------
-        ConfigError
-            An option is unknown or has a wrong value.
-        """
-        if self.misfit is not None:
-            raise ConfigError(self.misfit)
-        options = KernelOptions()
-        if self.stanza.gives_volume:
-            options.take(self.stanza.config, self.name)
-        return options
-
-    def launch(self, env: Mapping[str, str]) -> Launch:
-        """Return the command line and environment of its kernels, given the server's environment `env`."""
-        own = self.content.get("env")
-        added = own if isinstance(own, dict) else {}
-        expanded = {k: Template(str(v)).safe_substitute(env) for k, v in added.items()}
-        return Launch(self.command, {**env, **expanded})
-
 
 def kernelspecs() -> Iterator[Kernelspec]:
     """Yield the kernelspecs that Jupyter finds, by name."""
@@ -157,13 +135,7 @@ def kernelspecs() -> Iterator[Kernelspec]:
 
 
 def kernelspec(name: str) -> Kernelspec:
-    """Return the kernelspec of that name.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
+    """Return the kernelspec of that name; raise `ConfigError` if there is none."""
     installed = {found.name: found for found in kernelspecs()}
     if name.lower() not in installed:
         raise ConfigError(f"There is no kernelspec {name!r}; use one of {', '.join(installed)}.")
@@ -192,7 +164,14 @@ def declared(name: str, env: Mapping[str, str]) -> tuple[KernelOptions, Launch]:
             f"kernel.json of {name!r} cannot be read or has no argv; "
             f"correct {found.directory / 'kernel.json'}."
         )
-    return found.options(), found.launch(env)
+    if found.misfit is not None:
+        raise ConfigError(found.misfit)
+    options, added = KernelOptions(), found.content.get("env")
+    if found.stanza.gives_volume:
+        options.take(found.stanza.config, found.name)
+    pairs = added.items() if isinstance(added, dict) else ()
+    expanded = {name: Template(str(value)).safe_substitute(env) for name, value in pairs}
+    return options, Launch(found.command, {**env, **expanded})
 
 
 def volume_kernelspec(name: str, flag: str = "") -> Kernelspec:

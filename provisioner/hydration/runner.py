@@ -64,14 +64,10 @@ def hydrate(
     ----------
     steps
         In their order; each gets the launch as the steps before it changed it.
-    place
-        The volume, whose lease the caller holds.
-    launch
-        The kernel's command line and environment without any step.
+    place, launch
+        The volume, whose lease the caller holds, and the kernel's launch without any step.
     repeat
         The command that repeats a failed hydration, for messages.
-    progress, cancel
-        Called with each line of progress; ends the hydration in less than a second.
     force
         Hydrate also what the volume has, and ask remote sources again.
     now
@@ -107,7 +103,7 @@ def look(
     """
     journal = Journal.read(place)
     for step in steps:
-        if not journal.is_done(step, launch) or (own and not journal.is_own(step)):
+        if not journal.is_done(step, launch, own=own):
             return None
         launch = within(step, place, launch)
     return Hydrated(launch, tuple(StepReport(step.name, True) for step in steps))
@@ -135,7 +131,7 @@ class _Run:
         """Complete one step if the volume does not have it."""
         journal = Journal.read(self.place)
         if not self.place.refresh and journal.is_done(step, launch):
-            if not journal.is_own(step):
+            if not journal.is_done(step, launch, own=True):
                 # The other kernelspec's entry disappears when its declaration changes.
                 journal.write(step, journal.entry(step, launch))
             return StepReport(step.name, True)

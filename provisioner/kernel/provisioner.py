@@ -134,8 +134,7 @@ class VolumeProvisioner(LauncherWrapper):
 
         nbclient calls it twice, and voila before the start
         (https://github.com/voila-dashboards/voila/issues/1291). At a restart the volume stays leased; otherwise it is
-        given back, and a restart that is still under way ends: its kernel would have no volume. Never deletes
-        anything.
+        given back, and a restart that is still under way ends: its kernel would have no volume. It deletes nothing.
         """
         if not restart:
             self._start.shut_down()

@@ -76,17 +76,19 @@ async def pending(
 # -- as jupyter_client and jupyter_server end starts ---------------------------------------------------------------
 
 
+async def closed(kernelspec: str, begun: Callable[[], bool]) -> None:
+    """Begin a start, and close the notebook while its kernel is pending."""
+    async with pending(kernelspec, begun) as (kernels, kernel_id, kernel):
+        # At DELETE, jupyter_server cancels the task that waits for `ready`, and with it `ready`.
+        kernel.ready.cancel()
+        await asyncio.wait_for(kernels.shutdown_kernel(kernel_id), SOON)
+        await until(lambda: kernel_id not in kernels)
+
+
 def test_a_notebook_that_is_closed_while_its_kernel_hydrates_is_no_error(
     here: Pool, hydrating: Callable[[], bool], errors: Callable[[], list[str]]
 ) -> None:
-    async def run() -> None:
-        async with pending("slow", hydrating) as (kernels, kernel_id, kernel):
-            # At DELETE, jupyter_server cancels the task that waits for `ready`, and with it `ready`.
-            kernel.ready.cancel()
-            await asyncio.wait_for(kernels.shutdown_kernel(kernel_id), SOON)
-            await until(lambda: kernel_id not in kernels)
-
-    asyncio.run(run())
+    asyncio.run(closed("slow", hydrating))
     require_free(here)
     assert errors() == []
 
@@ -99,14 +101,7 @@ def test_a_notebook_that_is_closed_while_its_kernel_waits_for_a_volume_is_no_err
     settings.write_text("c.VolumePool.acquire_timeout = '1h'")
     waiting = threading.Event()
     here.root.on_step = lambda step: waiting.set() if step == "lease" else None
-
-    async def run() -> None:
-        async with pending("mute", waiting.is_set) as (kernels, kernel_id, kernel):
-            kernel.ready.cancel()
-            await asyncio.wait_for(kernels.shutdown_kernel(kernel_id), SOON)
-            await until(lambda: kernel_id not in kernels)
-
-    asyncio.run(run())
+    asyncio.run(closed("mute", waiting.is_set))
     another_process.release(acquired)
     require_free(here)
     assert errors() == []

@@ -77,23 +77,15 @@ def test_another_process_and_the_asynchronous_manager_find_the_same_files(here: 
     with running(textwrap.dedent(script), env=environment("a")) as other:
         line_of(other)
 
-    async def read() -> str:
+    async def volume() -> Path:
         manager = AsyncKernelManager(kernel_name=REAL)
         await manager.start_kernel(env=environment("a"))
-        client = manager.client()
-        client.start_channels()
-        try:
-            await client.wait_for_ready(timeout=60)
-            reply = await client.execute(
-                "", user_expressions={"v": "open('file').read()"}, reply=True, timeout=60
-            )
-            return str(reply["content"]["user_expressions"]["v"]["data"]["text/plain"])
-        finally:
-            client.stop_channels()
-            await manager.shutdown_kernel(now=True)
-            manager.context.destroy(linger=0)
+        found = Path(process_of(manager).cwd())
+        await manager.shutdown_kernel(now=True)
+        manager.context.destroy(linger=0)
+        return found
 
-    assert asyncio.run(read()) == "'kept'"
+    assert (asyncio.run(volume()) / "file").read_text() == "kept"
     require_free(here)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +15,9 @@ from provisioner.kernel import provisioner as kernel
 from provisioner.launch import throttle as throttling
 from provisioner.launch.throttle import Slot, Throttle
 from provisioner.pool.pool import Pool
-from tests.support.kernels import environment, install, pid_of, require_free
+from tests.support.kernels import environment, install, pid_of, provisioner_of, require_free
 
 SOON = 60.0
-
-
 BUSY = "while True: pass"
 LONG = 10_000.0
 
@@ -46,33 +45,33 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return throttle
 
 
-async def _waits(start: asyncio.Future[Any], manager: AsyncKernelManager) -> None:
-    """Wait until a start has its volume and waits for nothing but a slot."""
-    provisioner = None
-    while provisioner is None or provisioner.volume is None:  # type: ignore[attr-defined]  # ours
+@contextlib.asynccontextmanager
+async def waiting() -> AsyncIterator[
+    tuple[AsyncKernelManager, AsyncKernelManager, asyncio.Future[Any]]
+]:
+    """Start two busy kernels; yield when the second has its volume and waits for nothing but a slot."""
+    install("busy", ["python", "-c", BUSY])
+    first, second = (AsyncKernelManager(kernel_name="busy") for _ in range(2))
+    await first.start_kernel(env=environment("a"))
+    start: asyncio.Future[Any] = asyncio.ensure_future(second.start_kernel(env=environment("b")))
+    while second.provisioner is None or provisioner_of(second).volume is None:
         await asyncio.sleep(0.01)
-        provisioner = manager.provisioner
     for _ in range(20):
         await asyncio.sleep(0.01)
         assert not start.done()
+    yield first, second, start
+    await first.shutdown_kernel(now=True)
 
 
 @pytest.mark.usefixtures("one_at_a_time")
 def test_a_kernel_is_launched_when_the_kernel_before_needs_its_core_no_more(here: Pool) -> None:
-    install("busy", ["python", "-c", BUSY])
-
     async def start_two() -> None:
-        first, second = (AsyncKernelManager(kernel_name="busy") for _ in range(2))
-        await first.start_kernel(env=environment("a"))
-        start: asyncio.Future[Any] = asyncio.ensure_future(
-            second.start_kernel(env=environment("b"))
-        )
-        await _waits(start, second)
-        assert not second.has_kernel
-        await first.shutdown_kernel(now=True)
-        await start
-        assert pid_of(second)
-        await second.shutdown_kernel(now=True)
+        async with waiting() as (first, second, start):
+            assert not second.has_kernel
+            await first.shutdown_kernel(now=True)
+            await start
+            assert pid_of(second)
+            await second.shutdown_kernel(now=True)
 
     asyncio.run(asyncio.wait_for(start_two(), SOON))
     require_free(here)
@@ -82,20 +81,12 @@ def test_a_kernel_is_launched_when_the_kernel_before_needs_its_core_no_more(here
 def test_a_start_that_is_cancelled_while_it_waits_for_a_slot_gives_its_volume_back(
     here: Pool,
 ) -> None:
-    install("busy", ["python", "-c", BUSY])
-
     async def start_two() -> None:
-        first, second = (AsyncKernelManager(kernel_name="busy") for _ in range(2))
-        await first.start_kernel(env=environment("a"))
-        start: asyncio.Future[Any] = asyncio.ensure_future(
-            second.start_kernel(env=environment("b"))
-        )
-        await _waits(start, second)
-        start.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await start
-        assert not here.leases.is_held(here.find("b"))
-        await first.shutdown_kernel(now=True)
+        async with waiting() as (_, _, start):
+            start.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await start
+            assert not here.leases.is_held(here.find("b"))
 
     asyncio.run(asyncio.wait_for(start_two(), SOON))
     require_free(here)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager, KernelManager
+from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
 from provisioner.core.errors import ConfigError, LauncherUnusable
@@ -298,17 +298,10 @@ def test_a_launcher_that_cannot_start_a_process_is_refused_and_nothing_is_kept(
 def test_the_information_for_persisting_a_kernel_names_its_session_and_its_launchers_process(
     here: Pool,
 ) -> None:
-    async def run() -> None:
-        manager = AsyncKernelManager(kernel_name="mute")
-        await manager.start_kernel(env=environment("a"))
-        try:
-            info = await provisioner_of(manager).get_provisioner_info()
-            assert info["session"] == "a"
-            assert info["launcher"]["pid"] == process_of(manager).pid
-        finally:
-            await manager.shutdown_kernel(now=True)
-
-    asyncio.run(run())
+    with kernel() as manager:
+        info = asyncio.run(provisioner_of(manager).get_provisioner_info())
+        assert info["session"] == "a"
+        assert info["launcher"]["pid"] == process_of(manager).pid
 
 
 DECLARED = Launch(("python", "-m", "kernel"), {"A": "1"})

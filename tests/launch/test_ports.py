@@ -55,10 +55,18 @@ def connection() -> dict[str, object]:
     return {"transport": "tcp", "ip": IP, **dict(zip(port_names, ports, strict=True))}
 
 
-def test_ports_are_held_until_they_are_let_go(connection: dict[str, object]) -> None:
-    numbers = [int(str(connection[name])) for name in port_names]
+@pytest.fixture
+def ports(connection: dict[str, object]) -> HeldPorts:
+    """The held ports of that kernel."""
     ports = HeldPorts()
     ports.hold(connection)
+    return ports
+
+
+def test_ports_are_held_until_they_are_let_go(
+    connection: dict[str, object], ports: HeldPorts
+) -> None:
+    numbers = [int(str(connection[name])) for name in port_names]
     assert taken(numbers) == numbers
     other = HeldPorts()
     other.hold(connection)
@@ -68,9 +76,9 @@ def test_ports_are_held_until_they_are_let_go(connection: dict[str, object]) -> 
     ports.let_go()
 
 
-def test_a_forked_child_does_not_keep_its_parents_ports(connection: dict[str, object]) -> None:
-    ports = HeldPorts()
-    ports.hold(connection)
+def test_a_forked_child_does_not_keep_its_parents_ports(
+    connection: dict[str, object], ports: HeldPorts
+) -> None:
     with Child(lambda: "up", stays=True) as child:
         assert child.said() == "up"
         ports.let_go()
@@ -90,11 +98,7 @@ def test_a_connection_without_ports_holds_none(connection: dict[str, object]) ->
     assert ports._held == []
 
 
-def test_only_a_python_kernel_is_known_to_bind_ports_that_are_held(
-    connection: dict[str, object],
-) -> None:
-    ports = HeldPorts()
-    ports.hold(connection)
+def test_only_a_python_kernel_is_known_to_bind_ports_that_are_held(ports: HeldPorts) -> None:
     ports.before_launch("Python")
     assert len(ports._held) == len(port_names)
     ports.before_launch("julia")

@@ -62,16 +62,13 @@ class Output:
         return "\n".join(self._tail)
 
     def _take(self, lines: list[bytes]) -> None:
-        readable = [_readable(line) for line in lines]
+        texts = (_ESCAPE.sub("", line.decode(errors="replace")) for line in lines)
+        readable = [without_logins(text) for text in texts]
         self._log.append("".join(f"{line}\n" for line in readable).encode())
         for line in readable:
             if shown := line[:_LINE_LIMIT].rstrip():
                 self._tail.append(shown)
                 self._report(shown)
-
-
-def _readable(line: bytes) -> str:
-    return without_logins(_ESCAPE.sub("", line.decode(errors="replace")))
 
 
 def _cut(line: bytes) -> int:

@@ -100,10 +100,9 @@ class StepHooks:
 
         Parameters
         ----------
-        argv
-            The command line. A name is looked up on the PATH of `env`, a relative path starts at `cwd`.
-        env
-            Its whole environment.
+        argv, env
+            The command line, and the whole environment. A program's name is looked up on the PATH of `env`, a relative
+            path starts at `cwd`.
         cwd
             The directory to run in; the volume's by default.
         timeout
