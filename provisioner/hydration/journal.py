@@ -32,25 +32,17 @@ class StepStatus(Enum):
 
 @dataclass(frozen=True)
 class StepState:
-    """What a volume has of one step, with its history.
-
-    Parameters
-    ----------
-    status
-        `FRESH` if a kernel that starts now finds the step done; with any other status, the start hydrates it.
-    at
-        When it was completed last; None if it never was.
-    inputs
-        What it was made from, by names that the user knows: when one changes, the step is hydrated again.
-    changed
-        The inputs that have changed since. Empty also for a step that cannot name them.
-    """
+    """What a volume has of one step, with its history."""
 
     name: str
     status: StepStatus
+    """`FRESH` if a kernel that starts now finds the step done; with any other status, the start hydrates it."""
     at: datetime | None
+    """When it was completed last; None if it never was."""
     inputs: tuple[str, ...]
+    """What it was made from, by names that the user knows: when one changes, the step is hydrated again."""
     changed: tuple[str, ...]
+    """The inputs that have changed since. Empty also for a step that cannot name them."""
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,9 @@ class _Run:
             earlier = journal.earlier(step)
             journal.write(step, earlier)
             message = without_logins(error.args[0])
-            may_be_stale = isinstance(step, Lenient) and step.stale == "warn"
-            has_earlier = "key" in (earlier or {}) and step.intact(self.place, launch)
-            if not (may_be_stale and has_earlier):
+            is_lenient = isinstance(step, Lenient) and step.stale == "warn"
+            has_earlier = is_lenient and "key" in (earlier or {})
+            if not has_earlier or not step.intact(self.place, launch):
                 message = f"{step.name}: {message} (to repeat it: {self.repeat})"
                 raise HydrationFailed(message, tail=error.tail) from error
             warning = f"{message}; the earlier environment is used"

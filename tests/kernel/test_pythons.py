@@ -20,7 +20,6 @@ from tests.support.kernels import (
     require_free,
 )
 from tests.support.overlaid import our_site_packages, site_packages
-from tests.support.wheels import make_wheel
 
 FIND = "importlib.util.find_spec({!r}) is not None"
 
@@ -60,22 +59,6 @@ def test_kernels_of_two_pythons_in_one_volume_at_once_leave_each_others_alone(
             assert ask(two, "sys.prefix", "import sys") == child(two)[0] != before[0]
         assert child(one) == before
     require_free(here)
-
-
-def test_packages_installed_with_one_python_are_there_when_its_kernel_comes_back(
-    here: Pool, other: Path, tmp_path: Path
-) -> None:
-    make_wheel(tmp_path / "shop", "apple", "1.0")
-    install_it = (
-        "import importlib.util, subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'install', '-q',"
-        f" '--no-index', '--find-links', {str(tmp_path / 'shop')!r}, 'apple'], check=True)"
-    )
-    with kernel(REAL) as manager, client_of(manager) as client:
-        ask(client, "0", install_it)
-    with kernel("other") as manager, client_of(manager) as client:
-        assert ask(client, FIND.format("apple"), "import importlib.util") is False
-    with kernel(REAL) as manager, client_of(manager) as client:
-        assert ask(client, FIND.format("apple"), "import importlib.util") is True
 
 
 def test_a_kernelspec_that_is_given_another_python_keeps_what_was_installed(

@@ -388,19 +388,14 @@ def test_only_the_interpreter_that_the_launcher_chose_need_exist_and_its_environ
     assert hits == [False, True]
 
 
-def test_options_may_refer_to_variables_that_the_launcher_sets(here: Pool, launchers: None) -> None:
-    install("scratch", MUTE, launcher="ownenvironment", env={"SCRATCH": "/scratch/${OWN}"})
-    with kernel("scratch") as manager:
-        assert process_of(manager).environ()["SCRATCH"] == "/scratch/yes"
-
-
-def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_the_volumes_variables(
+def test_a_launcher_with_an_environment_of_its_own_keeps_it_and_gets_variables_that_may_refer_to_it(
     here: Pool, launchers: None
 ) -> None:
-    install("own", MUTE, launcher="ownenvironment")
+    install("own", MUTE, launcher="ownenvironment", env={"SCRATCH": "/scratch/${OWN}"})
     with kernel("own", env=environment("a", GIVEN="yes")) as manager:
         found = process_of(manager).environ()
         assert found["OWN"] == "yes"
+        assert found["SCRATCH"] == "/scratch/yes"
         assert "GIVEN" not in found
         assert found["JUPYTER_VOLUME"] == provisioner_of(manager).volume
         assert found["JUPYTER_VOLUME_SESSION"] == "a"

@@ -146,6 +146,8 @@ class _Hook:
     ) -> None:
         self.said: dict[bytes, int] = {}
         self.captured = bytearray()
+        variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+        request = (os.fsencode(cwd), [os.fsencode(word) for word in argv], variables)
         status, theirs = os.pipe()
         held = _held.get()
         try:
@@ -168,8 +170,6 @@ class _Hook:
         finally:
             os.close(theirs)
         self._status = os.fdopen(status, "rb", buffering=0)
-        variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-        request = (os.fsencode(cwd), [os.fsencode(word) for word in argv], variables)
         assert self._supervisor.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `follow` notices a dead supervisor
             self._supervisor.stdin.write(marshal.dumps(request))
