@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+
+from provisioner.hydration.step import Launch
 
 BACKEND = '''
 import importlib.util, os, zipfile
@@ -67,6 +72,12 @@ def make_wheel(
     return path
 
 
+def offline(launch: Launch, shop: Path, module: str = "apple") -> Launch:
+    """Return a launch of a module, for which uv finds only the wheels in a folder; pip is installed beside them."""
+    found = {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(shop), "PATH": os.environ["PATH"]}
+    return Launch((sys.executable, "-m", module), {**launch.env, **found})
+
+
 def unpack(site_packages: Path, name: str, version: str, files: Mapping[str, str]) -> None:
     """Install a package without an installer."""
     for member, text in contents(name, version, files).items():
@@ -86,3 +97,9 @@ def make_sdist(directory: Path) -> Path:
             entry.size = len(text)
             archive.addfile(entry, BytesIO(text.encode()))
     return path
+
+
+def install_by_hand(environment: Path, *arguments: str | Path) -> None:
+    """Install into an environment with pip, from the given wheels only."""
+    pip = (sys.executable, "-m", "pip", "--python", environment / "bin/python", "install")
+    subprocess.run([*pip, "--quiet", "--no-index", *arguments], check=True)

@@ -19,10 +19,9 @@ from provisioner.hydration.steps.uv.tool import Uv
 from provisioner.system.removal import remove
 from tests.support.starts import Reported, ask_kernel, make_place, processes_started, run
 from tests.support.tools import require
-from tests.support.wheels import make_wheel
+from tests.support.wheels import install_by_hand, make_wheel
 
 DEAD_INDEX = "http://127.0.0.1:9/simple"
-PIP = (sys.executable, "-m", "pip", "--python")
 
 
 @pytest.fixture
@@ -141,8 +140,7 @@ def test_a_change_installs_the_new_requirements_and_keeps_the_users_packages(
     script: Launch, uv_cache: Path, place: Place, shop: Path
 ) -> None:
     run(uv(uv_cache, "apple==1.0"), place, script)
-    pip: list[str | Path] = [*PIP, place.environment / "bin/python", "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--find-links", shop, "plum"], check=True)
+    install_by_hand(place.environment, "--find-links", shop, "plum")
     hydrated = run(uv(uv_cache, "apple==2.0", "pear"), place, script)
     assert hydrated.report[0].changed == ("requirements",)
     assert version(place, script, "apple") == "2.0"
@@ -271,8 +269,7 @@ def test_a_project_is_installed_with_the_versions_of_its_lock(
     assert run(steps, place, script).report[0].hit
     text = (project / "pyproject.toml").read_text()
     wheel = make_wheel(tmp_path / "local", "fig", "1.0")
-    pip: list[str | Path] = [*PIP, place.environment / "bin/python", "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", wheel], check=True)
+    install_by_hand(place.environment, wheel)
     wheel.unlink()
     (project / "pyproject.toml").write_text(text.replace('"apple<2"', '"apple"'))
     with pytest.raises(HydrationFailed, match="uv sync") as failure:
@@ -320,8 +317,7 @@ def test_after_a_move_the_environment_and_its_scripts_work(
     place, moved = make_place(tmp_path / "one"), make_place(tmp_path / "two")
     steps = uv(uv_cache, "apple==1.0")
     run(steps, place, script)
-    pip: list[str | Path] = [*PIP, place.environment / "bin/python", "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--find-links", shop, "plum"], check=True)
+    install_by_hand(place.environment, "--find-links", shop, "plum")
     moved.state.rmdir()
     place.state.rename(moved.state)
     with processes_started() as started:
@@ -358,15 +354,7 @@ def test_packages_of_an_environment_that_cannot_be_extended_are_installed_again(
 ) -> None:
     """For example an overlay, or an environment of another interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place.environment], check=True)
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        place.environment / "bin/python",
-        "install",
-    ]
-    subprocess.run([*pip, "--no-index", "--find-links", shop, "plum"], check=True)
+    install_by_hand(place.environment, "--find-links", shop, "plum")
     run(uv(uv_cache, "apple==1.0"), place, script)
     assert version(place, script, "plum") == "3.0"
     assert version(place, script, "apple") == "1.0"
@@ -376,16 +364,8 @@ def test_packages_that_cannot_be_installed_again_are_named(
     script: Launch, uv_cache: Path, place: Place, tmp_path: Path
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place.environment], check=True)
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        place.environment / "bin/python",
-        "install",
-    ]
     local = [make_wheel(tmp_path / "local", name, "1.0") for name in ("kept", "vanished")]
-    subprocess.run([*pip, "--no-index", *local], check=True)
+    install_by_hand(place.environment, *local)
     local[1].unlink()
     reported = Reported()
     run(uv(uv_cache, "apple==1.0"), place, script, progress=reported)

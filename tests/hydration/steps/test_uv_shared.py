@@ -13,16 +13,15 @@ from threading import Event
 import pytest
 
 from provisioner.hydration.step import Launch, Place, Step
-from provisioner.hydration.steps.command import BootstrapCommand
 from provisioner.hydration.steps.overlay.step import Overlay
 from provisioner.hydration.steps.python.owners import choose
-from provisioner.hydration.steps.uv import build
+from provisioner.hydration.steps.uv import step as uv_step
 from provisioner.hydration.steps.uv.clone import clone
 from provisioner.hydration.steps.uv.declaration import Requirements
 from provisioner.hydration.steps.uv.step import UvEnvironment
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
 from tests.support.starts import Reported, make_place, processes_started, run
-from tests.support.wheels import make_wheel
+from tests.support.wheels import install_by_hand, make_wheel, offline
 
 
 @pytest.fixture
@@ -38,8 +37,7 @@ def shop(tmp_path: Path) -> Path:
 @pytest.fixture
 def script(launch: Launch, shop: Path) -> Launch:
     """A launch of Python that is no ipykernel, so that only pip is installed beside the declaration."""
-    env = {**launch.env, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(shop), "PATH": os.environ["PATH"]}
-    return Launch((sys.executable, "-m", "apple"), env)
+    return offline(launch, shop)
 
 
 def by(place: Place, kernelspec: str) -> Place:
@@ -67,23 +65,19 @@ def prefix(launch: Launch, *modules: str) -> Path:
     return Path(said(launch, f"import {', '.join(('sys', *modules))}; print(sys.prefix)"))
 
 
+def declared(environment: Path) -> list[str]:
+    """Return what an environment's record counts as declared."""
+    found: list[str] = json.loads((environment / "hydrated.json").read_text())["installed"]
+    return found
+
+
 def version(launch: Launch, module: str) -> str:
     """Return the version of a module inside a launch."""
     return said(launch, f"import {module}; print({module}.VERSION)")
 
 
 def install(environment: Path, shop: Path, name: str) -> None:
-    """Install a package by hand."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(environment / "bin/python"),
-        "install",
-        "-q",
-    ]
-    subprocess.run([*pip, "--no-index", "--find-links", str(shop), name], check=True)
+    install_by_hand(environment, "--find-links", shop, name)
 
 
 @pytest.mark.parametrize("first", ["overlay", "uv"])
@@ -102,8 +96,7 @@ def test_an_overlay_and_an_environment_of_uv_do_not_affect_each_other(
     assert prefix(made["overlay"], "plum") == homes["overlay"]
     assert prefix(made["uv"], "apple") == homes["uv"]
     sees = "import importlib.util as u; print(u.find_spec('plum'), u.find_spec('traitlets'))"
-    ran = subprocess.run([made["uv"].argv[0], "-c", sees], stdout=subprocess.PIPE, text=True)
-    assert ran.stdout == "None None\n", "neither what is the overlay's nor what is the server's"
+    assert said(made["uv"], sees) == "None None", "neither the overlay's nor the server's packages"
 
 
 def test_a_kernelspec_that_starts_to_declare_requirements_keeps_the_installed_packages(
@@ -125,10 +118,8 @@ def test_an_environment_that_was_an_overlay_meanwhile_does_not_see_the_servers_p
     again = run(apples(tmp_path / "cache", which), place, script).launch
     assert prefix(again, "apple", "plum") == place.state / "env"
     sees = "import importlib.util as u; print(u.find_spec('traitlets'))"
-    ran = subprocess.run([again.argv[0], "-c", sees], stdout=subprocess.PIPE, text=True)
-    assert ran.stdout == "None\n"
-    record = json.loads((place.state / "env" / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"]
+    assert said(again, sees) == "None"
+    assert declared(place.state / "env") == ["apple", "pip"]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -156,15 +147,12 @@ def test_alternating_kernelspecs_of_one_python_each_keep_what_they_declare(
     made = {v: run(steps, by(place, v), script).launch for v, steps in kernelspecs.items()}
     assert len({prefix(launch) for launch in made.values()}) == 2
     with processes_started() as started:
-        for version, steps in [*kernelspecs.items()] * 2:
-            again = run(steps, by(place, version), script)
-            assert again.launch == made[version]
+        for which, steps in [*kernelspecs.items()] * 2:
+            again = run(steps, by(place, which), script)
+            assert again.launch == made[which]
             assert again.report[0].hit
     assert started == []
-    for version, launch in made.items():
-        code = "import apple; print(apple.VERSION)"
-        says = subprocess.run([launch.argv[0], "-c", code], stdout=subprocess.PIPE, text=True)
-        assert says.stdout == f"{version}\n"
+    assert all(version(launch, "apple") == which for which, launch in made.items())
 
 
 def test_the_environment_of_another_kernelspec_starts_with_the_packages_installed_by_hand(
@@ -183,13 +171,11 @@ def test_the_environment_of_another_kernelspec_starts_with_the_packages_installe
     assert str(prefix(two)) in (prefix(two) / "bin/plum").read_text(), (
         "it is not the other's script"
     )
-    record = json.loads((prefix(two) / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"], "packages installed by hand are recognised"
+    assert declared(prefix(two)) == ["apple", "pip"], "packages installed by hand are recognised"
     module = next(prefix(one).glob("lib/python*/site-packages/plum.py"))
     module.write_text(f"{module.read_text()}EDITED = True\n")
     code = "import plum; print(hasattr(plum, 'EDITED'))"
-    seen = [subprocess.check_output([launch.argv[0], "-c", code]) for launch in (one, two)]
-    assert seen == [b"True\n", b"False\n"]
+    assert (said(one, code), said(two, code)) == ("True", "False")
     install(prefix(two), shop, "apple==1.0")
     uninstall = [sys.executable, "-m", "pip", "--python", two.argv[0], "uninstall", "-qy", "plum"]
     subprocess.run(uninstall, check=True)
@@ -209,7 +195,7 @@ def test_if_an_environment_cannot_be_copied_the_packages_installed_by_hand_are_i
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(build, "clone", changing)
+    monkeypatch.setattr(uv_step, "clone", changing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 
@@ -220,15 +206,14 @@ def test_packages_installed_by_hand_survive_a_change_of_requirements_and_then_of
     cache, here = tmp_path / "cache", by(place, "one")
     install(prefix(run(apples(cache), here, script).launch), shop, "plum")
     run(apples(cache, "apple<1"), here, script)
+    assert declared(place.state / "env") == ["apple", "pip"]
     record = json.loads((place.state / "env" / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"]
     record["interpreter"] = "/usr/bin/python-of-before"  # it was another one: no copy can be made
     (place.state / "env" / "hydrated.json").write_text(json.dumps(record))
     for which in ("apple", "apple>0"):
         launch = run(apples(cache, which), here, script).launch
         assert prefix(launch, "plum") == place.state / "env"
-    record = json.loads((place.state / "env" / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"]
+    assert declared(place.state / "env") == ["apple", "pip"]
 
 
 def test_after_a_crash_between_the_two_renames_no_other_kernelspec_takes_the_environment(
@@ -252,8 +237,7 @@ def test_packages_installed_by_hand_are_still_recognised_after_a_move(
     place.volume.rename(moved)
     place = Place(moved, moved / place.state.name)
     run(steps, place, script)
-    record = json.loads((place.environment / "hydrated.json").read_text())
-    assert record["installed"] == ["apple", "pip"]
+    assert declared(place.environment) == ["apple", "pip"]
 
 
 def test_a_volume_without_a_state_directory_has_no_environments(tmp_path: Path) -> None:
@@ -292,7 +276,7 @@ def test_a_copy_made_during_an_installation_is_discarded(
 
     cache = tmp_path / "cache"
     install(prefix(run(apples(cache), by(place, "one"), script).launch), shop, "plum")
-    monkeypatch.setattr(build, "clone", installing)
+    monkeypatch.setattr(uv_step, "clone", installing)
     two = run(apples(cache, "apple<1"), by(place, "two"), script).launch
     assert prefix(two, "plum", "apple") == place.state / "env-2"
 
@@ -306,19 +290,6 @@ def test_the_declaration_takes_precedence_over_packages_installed_by_hand(
     launch = run(apples(tmp_path / "cache", "apple==1.0"), place, script, progress=reported).launch
     assert version(launch, "apple") == "1.0"
     assert "date" in reported.text
-
-
-def test_a_bootstrap_command_that_was_run_is_not_run_again_when_another_kernelspec_changes_its_own(
-    script: Launch, place: Place
-) -> None:
-    def say(word: str) -> list[Step]:
-        return [BootstrapCommand(("sh", "-c", f"echo {word} >> said"))]
-
-    run(say("X"), by(place, "one"), script)
-    assert run(say("X"), by(place, "two"), script).report[0].hit
-    run(say("Y"), by(place, "one"), script)
-    assert run(say("X"), by(place, "two"), script).report[0].hit
-    assert (place.volume / "said").read_text() == "X\nY\n"
 
 
 def test_an_unfinished_environment_of_another_kernelspec_is_removed(

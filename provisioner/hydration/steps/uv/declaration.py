@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 from provisioner.core.errors import ConfigError, HydrationFailed
@@ -16,17 +13,11 @@ from provisioner.core.logins import without_logins
 from provisioner.hydration.records import digest_file, digest_text
 from provisioner.hydration.steps.uv.tool import Uv
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
 # `-e PATH`, `name[extra] @ PATH` or `PATH`.
 _LOCATION = re.compile(
     r"\s*(?P<editable>(?:-e|--editable)[\s=]\s*)?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?P<location>[^#;\s\[]+)"
 )
-_WORKSPACE = re.compile(r"\s*\[\s*tool\.uv\.workspace\s*\]")
 _HASHES = re.compile(r"\s*--require-hashes\b")
 # `name[extra]==version; marker --hash=…`; a constraint must not have the extra.
 _PIN = re.compile(
@@ -35,18 +26,6 @@ _PIN = re.compile(
 )
 _DECIDING = ("pyproject.toml", "setup.cfg", "setup.py")
 """The files that decide what a local package needs; changes of its modules need no installation."""
-
-
-class Declaration(Protocol):
-    """What is installed in an environment."""
-
-    def inputs(self, volume: Path) -> Mapping[str, str]:
-        """Return the digest of each file and list that it depends on."""
-        ...
-
-    def install(self, uv: Uv, python: Path, volume: Path, also: tuple[str, ...]) -> None:
-        """Install it into the environment of an interpreter, with further requirements `also`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -137,37 +116,19 @@ class Project:
         return path.parent if path.name == "pyproject.toml" else path
 
 
+Declaration = Requirements | Project
+"""What is installed in an environment."""
+
+
 def _lock(project: Path) -> Path:
-    """Return where a project's lock is or will be: in its directory, or in that of the workspace it belongs to."""
+    """Return where a project's lock is or will be: in its directory, or in a workspace's whose lock has the project."""
     own = project / "uv.lock"
     for directory in () if own.is_file() else project.parents:
-        lines = _lines(directory / "pyproject.toml")
-        if any(_WORKSPACE.match(line) for line in lines):
-            return directory / "uv.lock" if _has_member(directory, lines, project) else own
+        member = re.escape(project.relative_to(directory).as_posix())
+        source = re.compile(rf'source = {{ (editable|virtual) = "{member}" }}')
+        if any(map(source.match, _lines(directory / "uv.lock"))):
+            return directory / "uv.lock"
     return own
-
-
-def _has_member(root: Path, lines: list[str], project: Path) -> bool:
-    """Whether a project is a member of a workspace; uv gives an excluded one its own lock."""
-    parts = project.relative_to(root).parts
-    try:
-        workspace = tomllib.loads("\n".join(lines))["tool"]["uv"]["workspace"]
-        included, excluded = (
-            any(_fits(parts, Path(glob).parts) for glob in workspace.get(name, ()))
-            for name in ("members", "exclude")
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False  # uv reports it
-    return included and not excluded
-
-
-def _fits(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
-    """Whether the parts of a relative path match globs one by one; `**` matches any number of parts."""
-    if not globs:
-        return not parts
-    if globs[0] == "**":
-        return any(_fits(parts[n:], globs[1:]) for n in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _fits(parts[1:], globs[1:])
 
 
 def _pins(path: Path) -> Iterator[str]:
@@ -177,18 +138,14 @@ def _pins(path: Path) -> Iterator[str]:
             yield f"{match['name']}{match['version']}{match['marker'] or ''}"
 
 
-def _included(path: Path) -> Iterator[Path]:
-    """Yield a requirements file and those that it includes, each once."""
-    seen: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
-        yield file
-        found = (match["path"] for match in map(_INCLUDED.match, _lines(file)) if match)
-        waiting += [file.parent / name for name in found if "://" not in name]
+def _included(path: Path) -> list[Path]:
+    """Return a requirements file and those that it includes."""
+    found = [path]
+    for file in found:  # which grows meanwhile
+        names = (match["path"] for match in map(_INCLUDED.match, _lines(file)) if match)
+        paths = {file.parent / name for name in names if "://" not in name}
+        found += sorted(paths.difference(found))
+    return found
 
 
 def _lines(file: Path) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from provisioner.core.errors import ConfigError
@@ -16,35 +17,20 @@ else:
     import tomli as tomllib
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_OPENING = re.compile(r"# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*")
+_OPENING = re.compile(r"# /// [a-zA-Z0-9-]+[ \t]*")
 _CLOSING = re.compile(r"# ///[ \t]*")
 
 
 @dataclass(frozen=True)
 class InlineScript:
-    """A PEP 723 block.
-
-    Parameters
-    ----------
-    dependencies
-        Requirements as pip understands them.
-    requires_python
-        A version specifier, or None.
-    """
+    """A PEP 723 block: requirements as pip understands them, and a version specifier or None."""
 
     dependencies: tuple[str, ...]
     requires_python: str | None = None
 
 
 def inline_script(notebook: Mapping[str, Any]) -> InlineScript | None:
-    """Return the block of the first code cell that has one, or None if there is none.
-
-    The caller decides whether a notebook may declare its requirements at all.
-
-    Parameters
-    ----------
-    notebook
-        A notebook as nbformat 4 or plain JSON has it.
+    """Return the block of the first code cell that has one, or None; the caller decides whether it counts.
 
     Raises
     ------
@@ -73,26 +59,27 @@ def _code(notebook: Mapping[str, Any]) -> Iterator[str]:
 def _block(source: str) -> str | None:
     """Return the script block of a source, without the comment marks.
 
-    This reads line by line what PEP 723 defines by a regular expression: that expression takes minutes for a cell
-    with ten thousand opening lines, and blocks the whole server meanwhile.
+    A block reaches from the first opening to the last closing mark of lines of comment, with a line between them.
+    The regular expression by which PEP 723 says so takes minutes for a cell with ten thousand opening lines, and
+    blocks the whole server meanwhile.
     """
-    lines, found, at = _LINE_END.split(source), [], 0
-    while at < len(lines):
-        opening = _OPENING.fullmatch(lines[at])
-        at += 1
-        if opening is None:
+    found = []
+    for _, run in groupby(_LINE_END.split(source), _is_comment):
+        lines = list(run)
+        openings = [n for n, line in enumerate(lines) if _OPENING.fullmatch(line)]
+        closings = [n for n, line in enumerate(lines) if _CLOSING.fullmatch(line)]
+        if not openings or not closings or closings[-1] <= openings[0] + 1:
             continue
-        end = at
-        while end < len(lines) and (lines[end] == "#" or lines[end].startswith("# ")):
-            end += 1
-        # A block has at least one line, and ends at the last closing mark in the comment.
-        closing = next((n for n in range(end - 1, at, -1) if _CLOSING.fullmatch(lines[n])), None)
-        if closing is not None and opening["type"] == "script":
-            found.append("\n".join(line[2:] for line in lines[at:closing]))
-        at = end if closing is None else closing + 1
+        if lines[openings[0]].split() == ["#", "///", "script"]:
+            content = lines[openings[0] + 1 : closings[-1]]
+            found.append("\n".join(line[2:] for line in content))
     if len(found) > 1:
         raise ConfigError("the notebook's cell has two script blocks (PEP 723): keep one of them")
     return found[0] if found else None
+
+
+def _is_comment(line: str) -> bool:
+    return line == "#" or line.startswith("# ")
 
 
 def _read(block: str) -> InlineScript:

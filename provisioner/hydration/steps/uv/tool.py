@@ -20,16 +20,8 @@ _MISLEADING = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")
 class Uv:
     """uv as found on a machine, for the hydration of one volume.
 
-    Parameters
-    ----------
-    program
-        The path of `uv`.
-    hooks
-        Runs its commands. Where its place asks for a refresh, newer versions than the installed ones are taken.
-    env
-        The environment of its commands.
-    cache
-        Its cache, shared by all volumes.
+    Where the place of `hooks` asks for a refresh, newer versions than the installed ones are taken. All volumes
+    share the `cache`.
     """
 
     program: str
@@ -39,18 +31,11 @@ class Uv:
 
     @classmethod
     def find(cls, hooks: StepHooks, env: Mapping[str, str], cache: Path) -> Uv:
-        """Find `uv`: of the wheel in this environment, or on the PATH.
-
-        Raises
-        ------
-        HydrationFailed
-            There is none.
-        """
-        found: str | None
+        """Find `uv`: of the wheel in this environment, or on the PATH; raises HydrationFailed if there is none."""
         try:
             from uv import find_uv_bin
 
-            found = find_uv_bin()
+            found: str | None = find_uv_bin()
         except (ImportError, FileNotFoundError):
             found = shutil.which("uv", path=env.get("PATH", ""))
         if found is None:
@@ -66,31 +51,19 @@ class Uv:
         _require_success(self._run(arguments, Path("/")), "making a virtual environment")
 
     def install(
-        self,
-        python: Path,
-        requirements: tuple[str, ...],
-        directory: Path,
-        pins: Iterable[str] = (),
+        self, python: Path, requirements: tuple[str, ...], directory: Path, pins: Iterable[str] = ()
     ) -> None:
-        """Install requirements in addition to what is installed, offline first.
+        """Install requirements, as uv's command line has them, in addition to what is installed; offline first.
 
-        Parameters
-        ----------
-        python
-            The environment's interpreter.
-        requirements
-            Requirements as uv's command line has them.
-        directory
-            Where relative paths start, and where uv looks for configuration, upwards.
-        pins
-            Requirements that everything installed has to agree with.
+        Relative paths start at `directory`, and uv looks for configuration from there upwards. With `pins`, everything
+        installed has to agree with these requirements.
         """
         upgrade = ("--upgrade",) if self.hooks.place.refresh else ()
-        constraints, pinned = python.parent.parent / "constraints.txt", tuple[str, ...]()
+        options: tuple[str, ...] = ("--python", str(python), *upgrade)
+        constraints = python.parent.parent / "constraints.txt"
         if lines := "\n".join(pins):
             constraints.write_text(lines, encoding="utf-8")
-            pinned = ("--constraints", str(constraints))
-        options = ("--python", str(python), *upgrade, *pinned)
+            options += ("--constraints", str(constraints))
         try:
             self._offline_first(("pip", "install", *options, *requirements), directory)
         finally:

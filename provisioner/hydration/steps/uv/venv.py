@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import os
 from pathlib import Path
 from typing import Any
@@ -31,19 +33,12 @@ def is_ours(environment: Path) -> bool:
     return is_usable(environment) and (owner is None or owner.maker == "uv")
 
 
-def configuration(environment: Path) -> dict[str, str]:
-    """Return the settings in its `pyvenv.cfg`."""
-    lines = (environment / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
-    pairs = (line.partition("=") for line in lines)
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
 def swap(environment: Path, new: Path) -> None:
     """Replace an environment by a new one; the old one is then beside it.
 
     It takes two renames: a crash between them leaves no environment, and `recover` brings the old one back.
     """
-    if environment.exists() or environment.is_symlink():
+    if os.path.lexists(environment):
         environment.rename(beside(environment, "old"))
     new.rename(environment)
 
@@ -64,18 +59,9 @@ def drop_stale_bytecode(old: Path, new: Path) -> None:
     """
     for directory, _, names in os.walk(new):
         here = Path(directory)
-        if here.name == "__pycache__":
-            there = old / here.relative_to(new)
-            for name in names:
-                source = f"{name.partition('.')[0]}.py"
-                kept = _stamp(here / name) == _stamp(there / name)
-                if kept and _stamp(here.parent / source) != _stamp(there.parent / source):
-                    (here / name).unlink()
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
+        for name in names if here.name == "__pycache__" else ():
+            compiled, source = here / name, here.parent / f"{name.partition('.')[0]}.py"
+            with contextlib.suppress(FileNotFoundError):
+                kept, same = (filecmp.cmp(p, old / p.relative_to(new)) for p in (compiled, source))
+                if kept and not same:
+                    compiled.unlink()
