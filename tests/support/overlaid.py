@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import signal
 import site
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from jupyter_client.manager import KernelManager
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay.step import Overlay
 
+_WRITES = {"os.mkdir", "os.rename", "os.remove", "os.symlink", "os.chmod", "open"}
 _OURS = ("PYTHON", "PIP_", "UV_", "JUPYTER", "JPY_", "VIRTUAL_ENV", "CONDA", "IPYTHON")
 
 
@@ -123,19 +127,8 @@ class Volume:
 
     def ask(self, expression: str, *imports: str, env: Mapping[str, str] | None = None) -> Any:
         """Return the value of an expression in the volume's Python, through JSON."""
-        launch = self.overlay.environment(self.place, self.launch)
         code = f"import json, {', '.join(('sys', *imports))}; print(json.dumps({expression}))"
-        done = subprocess.run(
-            [launch.argv[0], "-c", code],
-            cwd=self.path,
-            env={**launch.env, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(self.sh(shlex.join(["python", "-c", code]), env).splitlines()[-1])
 
     @contextmanager
     def kernel(self, scratch: Path) -> Iterator[Kernel]:
@@ -177,6 +170,40 @@ class Kernel:
         reply = self.client.execute_interactive(code, output_hook=collect, timeout=60)
         assert reply["content"]["status"] == "ok", (reply["content"], printed)
         return "".join(printed)
+
+
+def everything(root: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of all files but bytecode: they show whether anything was written."""
+    paths = (path for path in root.rglob("*") if "__pycache__" not in path.parts)
+    found = {str(path): path.lstat() for path in paths}
+    return {path: (status.st_ino, status.st_mtime_ns) for path, status in found.items()}
+
+
+def killed_before(step: int, volume: Volume, *, anew: bool = False) -> bool:
+    """Hydrate in a child process that is killed before that change to the disk; return False if it was completed.
+
+    With `anew`, the environment is removed first.
+    """
+    if anew:
+        shutil.rmtree(volume.root)
+    child = os.fork()
+    if child == 0:
+        try:
+            seen = -1
+
+            def kill(event: str, arguments: tuple[object, ...]) -> None:
+                nonlocal seen
+                writes = event != "open" or (isinstance(arguments[1], str) and "x" in arguments[1])
+                if event in _WRITES and writes:
+                    seen += 1
+                    if seen == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(kill)
+            volume.hydrate()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def site_packages() -> str:

@@ -6,6 +6,7 @@ description by its path, together with the files that it depends on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from provisioner.core.errors import HydrationFailed
 from provisioner.hydration.hooks.process import StepHooks
-from provisioner.hydration.records import digest_file, digest_text, read_record
+from provisioner.hydration.records import digest, digest_file, digest_text, read_record
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import introspection
 from provisioner.hydration.steps.python.interpreter import interpreter
@@ -26,61 +27,43 @@ from provisioner.system.files import replace_file
 OLDEST = (3, 8)
 """The oldest Python that can carry an overlay."""
 
-_LIMIT = timedelta(
-    seconds=60
-)  # an interpreter answers in 0.03 s; on a cold network disk it takes long
+_LIMIT = timedelta(minutes=1)  # an interpreter answers in 0.03 s, later from a cold network disk
 _CURE = 'correct argv in kernel.json, or set "overlay" to false there'
 
 
 @dataclass(frozen=True)
 class LaunchingPython:
-    """A Python over which an overlay can be laid.
-
-    Parameters
-    ----------
-    implementation
-        `cpython`.
-    version
-        Major, minor and micro.
-    library
-        The directory of this version below `lib`, `python3.13t` for example.
-    platform_library
-        The directory beside `lib` for compiled packages, or `lib` itself.
-    executable
-        The interpreter's own idea of its path; another one than the launch's if that is a wrapper.
-    base
-        The executable of the installation that it belongs to.
-    prefix
-        Its `sys.prefix`.
-    own_sites
-        The directories that `site` adds for a virtual environment, whether they exist or not.
-    base_sites
-        Those of the installation, if it sees them; it then sees the user's packages as well.
-    path
-        Its `sys.path`.
-    """
+    """A Python over which an overlay can be laid."""
 
     implementation: str
+    """`cpython`."""
     version: tuple[int, ...]
+    """Major, minor and micro."""
     library: str
+    """The directory of this version below `lib`, `python3.13t` for example."""
     platform_library: str
+    """The directory beside `lib` for compiled packages, or `lib` itself."""
     executable: str
+    """The interpreter's own idea of its path; another one than the launch's if that is a wrapper."""
     base: str
+    """The executable of the installation that it belongs to."""
     prefix: str
+    """Its `sys.prefix`."""
     own_sites: tuple[str, ...]
+    """The directories that `site` adds for a virtual environment, whether they exist or not."""
     base_sites: tuple[str, ...]
+    """Those of the installation, if it sees them; it then sees the user's packages as well."""
     path: tuple[str, ...]
+    """Its `sys.path`."""
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> LaunchingPython:
-        """Make one from what `describe` returned.
+        """Make one from what `describe` returned; raises KeyError or TypeError for anything else.
 
         Raises
         ------
         HydrationFailed
             That Python cannot carry an overlay.
-        KeyError, TypeError
-            It is no description.
         """
         implementation, version = description["implementation"], tuple(description["version"])
         if implementation != "cpython" or version < OLDEST:
@@ -97,10 +80,7 @@ class LaunchingPython:
 def find(launch: Launch) -> str:
     """Return the path of a launch's interpreter, the same one for `python` and `python3` if they are the same file.
 
-    Raises
-    ------
-    HydrationFailed
-        There is none.
+    Raises HydrationFailed if it does not exist.
     """
     found = Path(os.path.abspath(interpreter(launch)))
     if not found.is_file():
@@ -133,14 +113,8 @@ def known(place: Place, executable: str) -> LaunchingPython | None:
 def ask(launch: Launch, executable: str, hooks: StepHooks) -> LaunchingPython:
     """Return the description of an interpreter by running it, and record it in the volume.
 
-    Raises
-    ------
-    HydrationFailed
-        It does not run, or cannot carry an overlay.
-    Cancelled
-        The hydration was cancelled.
+    Raises HydrationFailed if it does not run or cannot carry an overlay, and Cancelled.
     """
-    asked = inputs(executable)
     # Isolated, it ignores PYTHONPATH and the working directory; both affect an overlay's Python anyway.
     # It is what the kernel itself will run, so it gets the kernel's environment and not a hook's.
     ended = hooks.run(
@@ -150,76 +124,43 @@ def ask(launch: Launch, executable: str, hooks: StepHooks) -> LaunchingPython:
         # The last line: a sitecustomize may have printed others before it.
         description = json.loads(ended.captured.splitlines()[-1])
         python = LaunchingPython.from_description(description)
-        dependencies = {**asked, **inputs(python.executable)}
+        seal = _seal(executable, description)
     except (IndexError, KeyError, OSError, TypeError, ValueError) as error:
         raise HydrationFailed(
             f"the kernel's interpreter {executable} does not work as Python {OLDEST[0]}.{OLDEST[1]} "
             f"or newer (it {ended.how}): {_CURE}",
             ended.tail,
         ) from error
-    _record(hooks.place, executable, dependencies, description)
+    # Beside those of the volume's other interpreters that still exist.
+    file = hooks.place.record("python")
+    answers = {path: other for path, other in read_record(file).items() if os.path.exists(path)}
+    answers[executable] = {"description": description, "seal": seal}
+    replace_file(file, json.dumps(answers).encode(), 0o600)
     return python
 
 
 def _running(executable: str) -> LaunchingPython | None:
-    """Describe our own interpreter, unless its files have changed since this process started."""
-    if not _is_ours(executable) or sys.flags.no_site or _inputs_or_none(sys.executable) != _OURS:
+    """Describe our own interpreter, by any of its names, unless its files have changed since this process started."""
+    path, ours = Path(executable), Path(sys.executable)
+    is_ours = path.parent == ours.parent and path.resolve() == ours.resolve()
+    if not is_ours or sys.flags.no_site or inputs(sys.executable) != _OURS:
         return None
     return LaunchingPython.from_description(introspection.describe())
 
 
-def _is_ours(executable: str) -> bool:
-    """Whether it is our interpreter, by this name or another one in its directory (`python`, `python3`)."""
-    ours = sys.executable
-    return executable == ours or (
-        bool(ours)
-        and os.path.dirname(executable) == os.path.dirname(ours)
-        and Path(executable).resolve() == Path(ours).resolve()
-    )
-
-
-def _record(
-    place: Place, executable: str, dependencies: Mapping[str, str], description: object
-) -> None:
-    """Record a description beside those of the volume's other interpreters that still exist."""
-    others = read_record(_file(place)).items()
-    answers = {path: other for path, other in others if os.path.exists(path)}
-    answers[executable] = {
-        "inputs": dependencies,
-        "description": description,
-        "seal": _checksum(dependencies, description),
-    }
-    replace_file(_file(place), json.dumps(answers).encode(), 0o600)
-
-
 def _recorded(place: Place, executable: str) -> LaunchingPython | None:
     """Return a recorded description; None if it is damaged, or an input of it has changed."""
-    answer = read_record(_file(place)).get(executable)
-    if not isinstance(answer, dict):
-        return None
-    dependencies, description = answer.get("inputs"), answer.get("description")
-    if not (isinstance(dependencies, dict) and isinstance(description, dict)):
-        return None
-    if answer.get("seal") != _checksum(dependencies, description):
-        return None
-    python = LaunchingPython.from_description(description)
-    now = {**(_inputs_or_none(executable) or {}), **(_inputs_or_none(python.executable) or {})}
-    return python if dependencies == now else None
+    answer: Any = read_record(place.record("python")).get(executable)
+    with contextlib.suppress(KeyError, TypeError, OSError):
+        if answer["seal"] == _seal(executable, answer["description"]):
+            return LaunchingPython.from_description(answer["description"])
+    return None
 
 
-def _file(place: Place) -> Path:
-    return place.state / "python.json"
+def _seal(executable: str, description: Mapping[str, Any]) -> str:
+    """Digest a description and the files that it depends on."""
+    files = {**inputs(executable), **inputs(description["executable"])}
+    return digest({**files, "description": json.dumps(description, sort_keys=True)})
 
 
-def _checksum(dependencies: Mapping[str, str], description: object) -> str:
-    return digest_text(json.dumps([dependencies, description], sort_keys=True))
-
-
-def _inputs_or_none(executable: str) -> dict[str, str] | None:
-    try:
-        return inputs(executable)
-    except OSError:
-        return None
-
-
-_OURS = _inputs_or_none(sys.executable)
+_OURS = inputs(sys.executable) if os.path.isfile(sys.executable) else None

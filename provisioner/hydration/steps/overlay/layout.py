@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
-from provisioner.system.files import replace_file
+from provisioner.system.files import replace_file, replacing
 
 SHIMS = "shims"
 """The directory of our `pip`, apart from `bin`, into which the user may install another one."""
@@ -51,15 +51,7 @@ os.execv(sys.executable, [sys.executable, "-m", "pip", *sys.argv[1:]])
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link.
-
-    Parameters
-    ----------
-    path
-        Its path, relative to the environment's root.
-    target
-        Where it points, as it is written in the link.
-    """
+    """A symbolic link at a path, relative to the environment's root, with the target as it is written in the link."""
 
     path: str
     target: str
@@ -73,26 +65,13 @@ class Link:
 
     def write(self, root: Path) -> None:
         """Create or replace it; atomic."""
-        path = root / self.path
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(self.target)
-        temporary.replace(path)
+        with replacing(root / self.path) as aside:
+            aside.symlink_to(self.target)
 
 
 @dataclass(frozen=True)
 class File:
-    """A small file.
-
-    Parameters
-    ----------
-    path
-        Its path, relative to the environment's root.
-    content
-        Its whole content.
-    mode
-        Its permissions.
-    """
+    """A small file at a path, relative to the environment's root."""
 
     path: str
     content: bytes
@@ -126,7 +105,8 @@ def layout(python: LaunchingPython, root: Path) -> list[Piece]:
     The interpreter comes last: an incomplete environment, whose Python would use the installation's own prefix,
     cannot be run.
     """
-    own, base = _existing(python.own_sites), _existing(python.base_sites)
+    own = list(filter(os.path.isdir, python.own_sites))
+    base = list(filter(os.path.isdir, python.base_sites))
     has_pip = any(os.path.isdir(f"{site}/pip") for site in own + base)
     lines = [
         *(_ADD.format(ascii(site), _KNOWN) for site in own),
@@ -134,10 +114,15 @@ def layout(python: LaunchingPython, root: Path) -> list[Piece]:
         *(_ADD.format(ascii(site), _KNOWN) for site in base),
         *([] if has_pip else [f"../../{_PIP_ON_DEMAND}\n"]),
     ]
+    settings = (
+        f"home = {Path(python.base).parent}\n"
+        "include-system-site-packages = false\n"
+        f"version = {'.'.join(map(str, python.version))}\n"
+    )
     return [
         *([] if has_pip else [File(f"lib/{_PIP_ON_DEMAND}/pip.py", _PIP)]),
         File(f"{packages(python)}/{_PTH}", "".join(lines).encode()),
-        File("pyvenv.cfg", os.fsencode(_settings(python))),
+        File("pyvenv.cfg", os.fsencode(settings)),
         *_shims(python, root),
         *([] if python.platform_library == "lib" else [Link(python.platform_library, "lib")]),
         *(Link(f"bin/{name}", "python") for name in ("python3", python.library)),
@@ -168,15 +153,3 @@ def _shims(python: LaunchingPython, root: Path) -> Iterator[File]:
     command = f'#!/bin/sh\nexec {shlex.quote(str(root / "bin" / "python"))} -m pip "$@"\n'
     for name in ("pip", "pip3", python.library.replace("python", "pip")):
         yield File(f"{SHIMS}/{name}", os.fsencode(command), 0o755)
-
-
-def _settings(python: LaunchingPython) -> str:
-    return (
-        f"home = {Path(python.base).parent}\n"
-        "include-system-site-packages = false\n"
-        f"version = {'.'.join(map(str, python.version))}\n"
-    )
-
-
-def _existing(sites: tuple[str, ...]) -> list[str]:
-    return [site for site in sites if os.path.isdir(site)]

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event
 from typing import ClassVar, Literal
 
-from provisioner.core.errors import Cancelled, HydrationFailed
+from provisioner.core.errors import HydrationFailed
 from provisioner.core.progress import StepProgress
 from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.records import digest, digest_text
 from provisioner.hydration.step import Launch, Place
 from provisioner.hydration.steps.overlay import launching
-from provisioner.hydration.steps.overlay.activation import activate
 from provisioner.hydration.steps.overlay.introspection import is_below
 from provisioner.hydration.steps.overlay.launching import LaunchingPython
-from provisioner.hydration.steps.overlay.layout import File, Piece, layout, outdated, packages
-from provisioner.hydration.steps.python.interpreter import check_version, runs_python
-from provisioner.hydration.steps.python.owners import (
-    OWNER_FILE,
-    Owner,
-    choose,
-    names,
-    owner_of,
+from provisioner.hydration.steps.overlay.layout import (
+    SHIMS,
+    File,
+    Piece,
+    layout,
+    outdated,
+    packages,
 )
+from provisioner.hydration.steps.python.interpreter import check_version, runs_python
+from provisioner.hydration.steps.python.owners import OWNER_FILE, Owner, choose, names, owner_of
 from provisioner.hydration.steps.python.scripts import correct_scripts
 
 _SCHEMA = "1"
+# These direct a Python, a pip or a uv to another environment than the one that it is started in.
+_MISLEADING = frozenset(
+    {
+        "PYTHONEXECUTABLE", "PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV_PROMPT",
+        "PIP_PREFIX", "PIP_PYTHON", "PIP_ROOT", "PIP_TARGET",
+        "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON",
+    }
+)  # fmt: skip
+# Jupyter searches these by itself, after the user's own; named in a variable they would come before.
+_SEARCHED_ANYWAY = frozenset(
+    {"/usr/local/share/jupyter", "/usr/share/jupyter", "/usr/local/etc/jupyter", "/etc/jupyter"}
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +58,6 @@ class Overlay:
     The overlay is not trusted: at each start every piece is compared with what it should be for the interpreter
     and the volume's path of today. What the user installed is not touched, except that the first lines of console
     scripts are corrected when the volume moves.
-
-    Parameters
-    ----------
-    requires_python
-        A version specifier that the interpreter must satisfy; None for any.
     """
 
     name: ClassVar[str] = "overlay"
@@ -84,16 +93,8 @@ class Overlay:
         """Write each piece that is missing or wrong, atomically; after a kill, it is simply called again."""
         if not _applies(launch):
             return
-        if cancel.is_set():
-            raise Cancelled("hydration was cancelled; start the kernel again to resume it")
         hooks = StepHooks(self.name, place, progress, cancel)
-        try:
-            self._write(self._python(launch, hooks), launching.find(launch), hooks)
-        except OSError as error:
-            raise HydrationFailed(
-                f"the volume's environment could not be written ({error.strerror}: "
-                f"{error.filename or place.state}): make room for it, or move away what is in its way"
-            ) from error
+        self._write(self._python(launch, hooks), launching.find(launch), hooks)
 
     def environment(self, place: Place, launch: Launch) -> Launch:
         """Return the launch with the overlay's interpreter, and with all search paths directed to the overlay."""
@@ -106,7 +107,7 @@ class Overlay:
                 f"no environment in {place.state} was made for {executable}: start the kernel again"
             )
         here = choose(place, self.name, executable)
-        return activate(launch, here.environment, python, executable)
+        return _activated(launch, here.environment, python, executable)
 
     def _python(self, launch: Launch, hooks: StepHooks) -> LaunchingPython:
         """Return the description of the interpreter, or refuse one that the overlay cannot lie over."""
@@ -148,9 +149,8 @@ class Overlay:
         self, python: LaunchingPython, executable: str, here: Place, hooks: StepHooks
     ) -> None:
         """Report the command that installs the packages of another Python for this one, if there are any."""
-        others = [here.state / name for name in names(here) if name != here.name]
-        owners = ((path, Owner.read(path)) for path in others)
-        overlays = [path for path, owner in owners if owner and owner.maker == self.name]
+        found = {path: Owner.read(path) for path in (here.state / name for name in names(here))}
+        overlays = (path for path, owner in found.items() if owner and owner.maker == self.name)
         roots = [path for path in (here.environment, *overlays) if (path / "lib").is_dir()]
         if not roots:
             return
@@ -172,3 +172,32 @@ def _is_below_volume(python: LaunchingPython, place: Place) -> bool:
     """Whether a Python gets packages from an environment of this volume: an overlay over itself would never end."""
     environments = [str(place.state / name) for name in names(place)]
     return any(is_below(path, environment) for path in python.path for environment in environments)
+
+
+def _activated(launch: Launch, root: Path, python: LaunchingPython, executable: str) -> Launch:
+    """Return a launch that runs in the overlay at `root` over a Python, whose path in the launch is `executable`."""
+    env = {name: value for name, value in launch.env.items() if name not in _MISLEADING}
+    programs = env.get("PATH", os.defpath).split(os.pathsep)
+    beside = str(Path(executable).parent)
+    env["PATH"] = _joined(
+        root / "bin", root / SHIMS, *([] if beside in programs else [beside]), *programs
+    )
+    env["VIRTUAL_ENV"] = str(root)
+    # A pip.conf may ask for `--user`, as on clusters; a virtual environment's pip then refuses to install.
+    env["PIP_USER"] = "0"
+    # Jupyter searches below sys.prefix, which is now in the volume.
+    env["JUPYTER_PATH"] = _searched(env, "JUPYTER_PATH", root, python, "share/jupyter")
+    env["JUPYTER_CONFIG_PATH"] = _searched(env, "JUPYTER_CONFIG_PATH", root, python, "etc/jupyter")
+    return replace(launch, argv=(str(root / "bin" / "python"), *launch.argv[1:]), env=env)
+
+
+def _searched(
+    env: Mapping[str, str], name: str, root: Path, python: LaunchingPython, directory: str
+) -> str:
+    launching = str(Path(python.prefix) / directory)
+    given = [path for path in env.get(name, "").split(os.pathsep) if path]
+    return _joined(root / directory, *given, *({launching} - _SEARCHED_ANYWAY))
+
+
+def _joined(*paths: str | Path) -> str:
+    return os.pathsep.join(dict.fromkeys(map(str, paths)))

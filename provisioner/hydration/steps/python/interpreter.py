@@ -46,20 +46,7 @@ def interpreter(launch: Launch) -> str:
 
 
 def check_version(required: str | None, version: str) -> None:
-    """Refuse a Python whose version the kernelspec does not allow.
-
-    Parameters
-    ----------
-    required
-        A version specifier, such as `>=3.11`; None for any version.
-    version
-        The interpreter's version.
-
-    Raises
-    ------
-    HydrationFailed
-        The version does not fit, or `required` is no specifier.
-    """
+    """Raise HydrationFailed if a version does not fit a specifier such as `>=3.11`, or that is no specifier."""
     if required is None:
         return
     # Imported here: few kernelspecs require a version, and every kernel start would pay for the import.

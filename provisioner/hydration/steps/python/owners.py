@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from provisioner.hydration.records import read_record
@@ -30,17 +30,7 @@ _FURTHER = re.compile(rf"{_FIRST}-(?P<number>[1-9]\d*)(\.old)?")
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose an environment is.
-
-    Parameters
-    ----------
-    maker
-        The name of the step that made it: the two kinds of environment do not mix.
-    python
-        The path of the interpreter that it was made for.
-    kernelspecs
-        The kernelspecs whose kernels have been started in it, sorted.
-    """
+    """Whose an environment is: the step that made it, its interpreter's path, and the kernelspecs started in it."""
 
     maker: str
     python: str
@@ -57,17 +47,15 @@ class Owner:
 
     def to_json(self) -> bytes:
         """Return the owner as the file in the environment has it."""
-        return json.dumps(
-            {"maker": self.maker, "python": self.python, "kernelspecs": self.kernelspecs}
-        ).encode()
+        return json.dumps(asdict(self)).encode()
 
     def write(self, environment: Path) -> None:
         """Record the owner in an environment."""
         replace_file(environment / OWNER_FILE, self.to_json(), 0o644)
 
     def is_for(self, maker: str, python: str) -> bool:
-        """Whether the environment is for that Python, by this name or another one beside it (`python`, `python3`)."""
-        return self.maker == maker and (self.python == python or _is_alias(self.python, python))
+        """Whether the environment is for that Python, and of that kind."""
+        return (self.maker, self.python) == (maker, python)
 
     def yields_to(self, kernelspec: str) -> bool:
         """Whether the environment may pass on to another Python, used by that kernelspec."""
@@ -79,12 +67,8 @@ def choose(place: Place, maker: str, python: str, *, shared: bool = True) -> Pla
 
     Parameters
     ----------
-    place
-        The volume.
     maker
-        The name of the step that makes the environment.
-    python
-        The path of the interpreter.
+        The name of the step that makes the environment: those of different steps do not mix.
     shared
         Whether all kernelspecs of the Python share one environment, or each has its own.
     """
@@ -96,13 +80,9 @@ def choose(place: Place, maker: str, python: str, *, shared: bool = True) -> Pla
             and (shared or place.kernelspec in owner.kernelspecs)
         )
 
-    if is_own(_owner(place, _FIRST)):
-        return replace(place, name=_FIRST)
     owners = {name: _owner(place, name) for name in names(place)}
     own = [name for name, owner in owners.items() if is_own(owner)]
-    free = [
-        name for name, owner in owners.items() if not owner or owner.yields_to(place.kernelspec)
-    ]
+    free = [n for n, owner in owners.items() if not owner or owner.yields_to(place.kernelspec)]
     # Of several free ones, prefer one in which this kernelspec's kernels have run.
     free.sort(key=lambda name: place.kernelspec not in getattr(owners[name], "kernelspecs", ()))
     new = next(n for n in range(2, len(owners) + 2) if f"{_FIRST}-{n}" not in owners)
@@ -124,11 +104,9 @@ def others(place: Place, maker: str, python: str) -> list[Path]:
 
 def names(place: Place) -> list[str]:
     """Return the names of a volume's environments; `env` also if it does not exist yet."""
-    try:
-        found = [m for m in map(_FURTHER.fullmatch, os.listdir(place.state)) if m]
-    except FileNotFoundError:
-        found = []
-    return [_FIRST, *(f"{_FIRST}-{n}" for n in sorted({int(m["number"]) for m in found}))]
+    found = os.listdir(place.state) if place.state.exists() else []
+    numbers = {int(match["number"]) for match in map(_FURTHER.fullmatch, found) if match}
+    return [_FIRST, *(f"{_FIRST}-{number}" for number in sorted(numbers))]
 
 
 def beside(environment: Path, what: str) -> Path:
@@ -136,19 +114,7 @@ def beside(environment: Path, what: str) -> Path:
     return environment.with_name(f"{environment.name}.{what}")
 
 
-def unfinished(place: Place) -> list[Path]:
-    """Return the new environments in a volume that are being made, or were when a process was killed."""
-    return sorted(place.state.glob(f"{_FIRST}*.new"))
-
-
 def _owner(place: Place, name: str) -> Owner | None:
     environment = place.state / name
     # A crash while an environment is being replaced may leave only the old one, which is put back later.
     return Owner.read(environment if environment.exists() else beside(environment, "old"))
-
-
-def _is_alias(one: str, other: str) -> bool:
-    here, there = os.path.split(one), os.path.split(other)
-    return os.path.realpath(here[0]) == os.path.realpath(there[0]) and (
-        os.path.realpath(one) == os.path.realpath(other)
-    )

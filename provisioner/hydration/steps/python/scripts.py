@@ -32,10 +32,8 @@ def correct_scripts(directory: Path, environment: Path, before: Path | None = No
 
     Parameters
     ----------
-    directory
-        Where the environment is now.
     environment
-        The path that the scripts shall name: the directory itself, or where it will be moved.
+        The path that the scripts shall name: `directory` itself, or where that will be moved.
     before
         The former path. None if it is not known: it is then any path that ends like `environment`, whose last
         two names move along with the volume.

@@ -66,19 +66,3 @@ def untouched(server: Server) -> Iterator[None]:
     before = server.snapshot()
     yield
     assert server.snapshot() == before
-
-
-@pytest.fixture
-def started() -> list[str]:
-    """The processes started since the test began, or since it cleared the list."""
-    _started.clear()
-    return _started
-
-
-def _note_processes(event: str, arguments: tuple[object, ...]) -> None:
-    if event in {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec"}:
-        _started.append(event)
-
-
-_started: list[str] = []
-sys.addaudithook(_note_processes)  # for good: Python has no way to take it back

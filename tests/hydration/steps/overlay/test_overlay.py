@@ -15,22 +15,11 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import Cancelled, HydrationFailed
-from provisioner.hydration.step import Launch, Step
+from provisioner.hydration.step import Launch
 from provisioner.hydration.steps.overlay.layout import layout
-from provisioner.hydration.steps.overlay.step import Overlay
-from tests.support.overlaid import Server, Volume
-from tests.support.starts import run
+from tests.support.overlaid import Server, Volume, everything
+from tests.support.starts import processes_started, run
 from tests.support.wheels import unpack
-
-
-def everything(root: Path) -> dict[str, tuple[int, int]]:
-    paths = (path for path in root.rglob("*") if path.name != "__pycache__")
-    return {str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths}
-
-
-def test_an_overlay_is_a_step() -> None:
-    step: Step = Overlay()
-    assert step.name == "overlay"
 
 
 def test_a_new_volume_has_its_own_prefix_and_sees_the_servers_packages(
@@ -61,41 +50,30 @@ def test_packages_of_the_volume_come_before_those_of_the_server(
 
 
 def test_a_start_with_an_intact_overlay_writes_nothing_and_starts_no_process(
-    volume: Volume, started: list[str]
+    volume: Volume,
 ) -> None:
     volume.hydrate()
     before = everything(volume.path)
-    started.clear()
-    first = volume.overlay.key(volume.place, volume.launch)
-    assert volume.intact()
-    volume.overlay.environment(volume.place, volume.launch)
-    volume.hydrate()
-    assert volume.overlay.key(volume.place, volume.launch) == first
+    with processes_started() as started:
+        first = volume.overlay.key(volume.place, volume.launch)
+        assert volume.intact()
+        volume.overlay.environment(volume.place, volume.launch)
+        volume.hydrate()
+        assert volume.overlay.key(volume.place, volume.launch) == first
     assert not started
     assert everything(volume.path) == before
 
 
-def test_our_own_interpreter_is_described_without_starting_it(
-    tmp_path: Path, started: list[str]
+def test_our_own_interpreter_is_described_without_starting_it_by_each_of_its_names(
+    tmp_path: Path,
 ) -> None:
-    volume = Volume(tmp_path / "volume", Launch((sys.executable, "-c", ""), dict(os.environ)))
-    started.clear()
-    volume.hydrate()
-    assert volume.intact()
-    assert not started
-    assert volume.ask("ipykernel.__file__", "ipykernel")
-
-
-def test_our_own_interpreter_is_recognised_by_its_other_names(
-    tmp_path: Path, started: list[str]
-) -> None:
-    names = ("python", "python3", f"python3.{sys.version_info.minor}")
-    others = [Path(sys.executable).parent / name for name in names]
-    for other in filter(Path.exists, others):
-        volume = Volume(tmp_path / other.name, Launch((str(other),), dict(os.environ)))
-        started.clear()
-        volume.hydrate()
+    names = (Path(sys.executable).name, "python", "python3", f"python3.{sys.version_info.minor}")
+    for name in filter(Path.exists, {Path(sys.executable).with_name(name) for name in names}):
+        volume = Volume(tmp_path / name.name, Launch((str(name), "-c", ""), dict(os.environ)))
+        with processes_started() as started:
+            assert volume.hydrate().intact()
         assert not started
+        assert volume.ask("ipykernel.__file__", "ipykernel")
 
 
 @pytest.mark.parametrize("python", ["", sys.executable], ids=["another python", "our own"])
@@ -171,7 +149,7 @@ def test_a_directory_in_the_way_is_named_and_kept(volume: Volume) -> None:
     with pytest.raises(
         HydrationFailed, match=r"could not be written .* move away what is"
     ) as reported:
-        volume.hydrate()
+        run([volume.overlay], volume.place, volume.launch)
     assert way.name in str(reported.value)
     assert "\n" not in str(reported.value)
     assert (way / "mine").read_text() == "the user's own"
@@ -249,14 +227,6 @@ def test_an_interpreter_that_hangs_can_be_cancelled(server: Server, tmp_path: Pa
         volume.hydrate(cancel)
     watcher.join(30)
     assert not watcher.is_alive()
-
-
-def test_a_cancelled_hydration_makes_nothing(volume: Volume) -> None:
-    cancel = Event()
-    cancel.set()
-    with pytest.raises(Cancelled):
-        volume.hydrate(cancel)
-    assert not volume.root.exists()
 
 
 def test_a_server_run_from_a_volume_gives_its_kernels_an_overlay_over_that_volume(

@@ -42,12 +42,6 @@ def test_pip_by_each_of_its_names_installs_into_the_volume(hydrated: Volume, pip
     assert where(hydrated, "volumeside") == str(hydrated.packages / "volumeside.py")
 
 
-def test_pip_installs_into_the_volume_when_run_from_a_cell_of_python(hydrated: Volume) -> None:
-    command = "[sys.executable, '-m', 'pip', 'install', 'volumeside']"
-    hydrated.ask(f"subprocess.run({command}, stdout=subprocess.PIPE).returncode", "subprocess")
-    assert where(hydrated, "volumeside").startswith(str(hydrated.root))
-
-
 def test_no_variable_of_the_server_makes_pip_install_elsewhere(
     server: Server, tmp_path: Path
 ) -> None:
@@ -81,17 +75,6 @@ def test_another_version_hides_the_servers_version_until_it_is_uninstalled(
     assert hydrated.ask(seen, *imports) == [version, version]
     hydrated.sh("pip uninstall -y serverside")
     assert hydrated.ask(seen, *imports) == ["1.0", "1.0"]
-
-
-def test_a_package_of_the_server_cannot_be_uninstalled(hydrated: Volume) -> None:
-    assert "outside environment" in hydrated.sh("pip uninstall -y serverside")
-    assert hydrated.ask("serverside.version", "serverside") == "1.0"
-
-
-def test_a_package_of_the_volume_can_be_uninstalled(hydrated: Volume) -> None:
-    hydrated.sh("pip install volumeside && pip uninstall -y volumeside")
-    assert not (hydrated.packages / "volumeside.py").exists()
-    assert not (hydrated.root / "bin" / "tool").exists()
 
 
 def test_a_package_of_the_server_is_not_installed_again(hydrated: Volume) -> None:

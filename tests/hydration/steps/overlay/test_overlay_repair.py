@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,10 +13,9 @@ from threading import Event
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from tests.support.overlaid import Server, Volume
+from tests.support.overlaid import Server, Volume, killed_before
+from tests.support.starts import processes_started
 from tests.support.wheels import unpack
-
-WRITES = {"os.mkdir", "os.rename", "os.remove", "os.symlink", "os.chmod", "open"}
 
 
 def test_an_interpreter_whose_pyvenv_cfg_changed_is_described_again(
@@ -52,60 +49,23 @@ def test_a_server_that_moved_is_noticed(server: Server, tmp_path: Path) -> None:
     assert str(after) in volume.ask("serverside.__file__", "serverside")
 
 
-def damage_bin(root: Path) -> None:
-    shutil.rmtree(root / "bin")
-
-
-def damage_settings(root: Path) -> None:
-    (root / "pyvenv.cfg").write_text("home = ")
-
-
-def damage_settings_by_links(root: Path) -> None:
-    (root / "pyvenv.cfg").unlink()
-    (root.parent / "elsewhere").write_text("not ours")
-    (root / "pyvenv.cfg").symlink_to(root.parent / "elsewhere")
-
-
-def damage_link(root: Path) -> None:
-    (root / "bin" / "python").unlink()
-    (root / "bin" / "python").symlink_to("/nonexistent/python")
-
-
-def damage_shims(root: Path) -> None:
-    (root / "shims" / "pip").chmod(0o600)
-
-
-def damage_by_a_pipe(root: Path) -> None:
-    path = next(root.glob("lib/*/site-packages/*.pth"))
-    path.unlink()
-    os.mkfifo(path)
-
-
-def damage_by_a_torn_write(root: Path) -> None:
-    path = next(root.glob("lib/*/site-packages/*.pth"))
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def damage_all(root: Path) -> None:
-    shutil.rmtree(root)
-
-
-DAMAGES = [
-    damage_bin,
-    damage_settings,
-    damage_settings_by_links,
-    damage_link,
-    damage_shims,
-    damage_by_a_pipe,
-    damage_by_a_torn_write,
-    damage_all,
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_repaired(volume: Volume, damage: Callable[[Path], None]) -> None:
-    volume.hydrate()
-    damage(volume.root)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rm -r bin",
+        "echo home = > pyvenv.cfg",
+        "echo not ours > ../elsewhere; ln -sf ../elsewhere pyvenv.cfg",
+        "ln -sf /nonexistent/python bin/python",
+        "chmod 600 shims/pip",
+        "rm {pth}; mkfifo {pth}",
+        "truncate -s 0 {pth}; truncate -s {size} {pth}",
+        "rm -r ../env",
+    ],
+)
+def test_damage_is_found_and_repaired(volume: Volume, damage: str) -> None:
+    (pth,) = volume.hydrate().packages.glob("*.pth")
+    damage = damage.format(pth=pth, size=pth.stat().st_size)
+    subprocess.run(["/bin/sh", "-c", damage], cwd=volume.root, check=True)
     assert not volume.intact()
     volume.hydrate()
     assert volume.intact()
@@ -115,7 +75,7 @@ def test_damage_is_found_and_repaired(volume: Volume, damage: Callable[[Path], N
     ]
     assert "pip" in volume.sh("pip --version")
     elsewhere = volume.place.state / "elsewhere"
-    assert not elsewhere.exists() or elsewhere.read_text() == "not ours"
+    assert not elsewhere.exists() or elsewhere.read_text() == "not ours\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"inputs": {}}', b"\xff\x00", b'{"seal": 1'])
@@ -142,11 +102,10 @@ def test_an_edited_description_is_not_used(volume: Volume, edit: dict[str, objec
     assert not volume.intact()
 
 
-def test_a_refresh_describes_the_interpreter_again(volume: Volume, started: list[str]) -> None:
-    volume.hydrate()
-    started.clear()
-    place = replace(volume.place, refresh=True)
-    volume.overlay.hydrate(place, volume.launch, volume._tell, Event())
+def test_a_refresh_describes_the_interpreter_again(volume: Volume) -> None:
+    place = replace(volume.hydrate().place, refresh=True)
+    with processes_started() as started:
+        volume.overlay.hydrate(place, volume.launch, volume._tell, Event())
     assert started
 
 
@@ -154,7 +113,7 @@ def test_a_kill_at_any_instant_is_repaired_by_the_next_start(volume: Volume) -> 
     """A child process is killed before its 1st, 2nd, … change to the disk, until one completes."""
     volume.hydrate()
     steps = 0
-    while killed_before(steps, volume):
+    while killed_before(steps, volume, anew=True):
         assert volume.intact() == (volume.root / "bin" / "python").is_symlink()
         volume.hydrate()
         assert volume.intact()
@@ -163,29 +122,6 @@ def test_a_kill_at_any_instant_is_repaired_by_the_next_start(volume: Volume) -> 
         steps += 1
     assert steps > 15
     assert volume.intact()
-
-
-def killed_before(step: int, volume: Volume) -> bool:
-    shutil.rmtree(volume.root)
-    child = os.fork()
-    if child == 0:
-        try:
-            seen = -1
-
-            def kill(event: str, arguments: tuple[object, ...]) -> None:
-                nonlocal seen
-                writes = event != "open" or (isinstance(arguments[1], str) and "x" in arguments[1])
-                if event in WRITES and writes:
-                    seen += 1
-                    if seen == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(kill)
-            volume.hydrate()
-        finally:
-            os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    return os.WIFSIGNALED(status)
 
 
 def test_packages_of_another_python_version_are_kept_and_reported(volume: Volume) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -14,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.core.errors import HydrationFailed
-from provisioner.hydration.steps.python.owners import OWNER_FILE, Owner
+from provisioner.hydration.steps.python.owners import OWNER_FILE
 from tests.hydration.steps.overlay.test_overlay_interpreters import EVERY
-from tests.support.overlaid import Server, Volume, site_packages
-from tests.support.starts import run
+from tests.support.overlaid import Server, Volume, everything, killed_before, site_packages
+from tests.support.starts import processes_started, run
 from tests.support.wheels import unpack
 
 PACKAGES = site_packages()
@@ -46,12 +44,6 @@ def prefix_of(volume: Volume) -> Path:
     return Path(volume.ask("sys.prefix"))
 
 
-def everything(root: Path) -> dict[str, tuple[int, int]]:
-    paths = (path for path in root.rglob("*") if "__pycache__" not in path.parts)
-    found = {str(path): path.lstat() for path in paths}
-    return {path: (status.st_ino, status.st_mtime_ns) for path, status in found.items()}
-
-
 def test_each_python_has_its_own_environment(volume: Volume, other: Path) -> None:
     one, two = volume.hydrate(), of(volume, python_of(other), "other")
     before = everything(prefix_of(one))
@@ -67,15 +59,15 @@ def test_each_python_has_its_own_environment(volume: Volume, other: Path) -> Non
 
 
 def test_alternating_starts_write_nothing_and_start_no_python_again(
-    volume: Volume, other: Path, started: list[str]
+    volume: Volume, other: Path
 ) -> None:
     both = [volume.hydrate(), of(volume, python_of(other), "other").hydrate()]
     before = everything(volume.path)
-    started.clear()
-    for turn in both * 2:
-        assert turn.intact()
-        turn.hydrate()
-        turn.overlay.environment(turn.place, turn.launch)
+    with processes_started() as started:
+        for turn in both * 2:
+            assert turn.intact()
+            turn.hydrate()
+            turn.overlay.environment(turn.place, turn.launch)
     assert not started
     assert everything(volume.path) == before
 
@@ -252,27 +244,6 @@ def test_a_kill_at_any_instant_leaves_the_environment_of_the_other_python_unchan
     assert everything(volume.root) == before
 
 
-def killed_before(step: int, volume: Volume) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            seen = -1
-
-            def kill(event: str, arguments: tuple[object, ...]) -> None:
-                nonlocal seen
-                written = event == "open" and isinstance(arguments[1], str) and "x" in arguments[1]
-                if written or event in {"os.mkdir", "os.rename", "os.symlink"}:
-                    seen += 1
-                    if seen == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(kill)
-            volume.hydrate()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 def test_an_overlay_cannot_lie_over_another_environment_of_its_volume(
     volume: Volume, other: Path
 ) -> None:
@@ -283,20 +254,12 @@ def test_an_overlay_cannot_lie_over_another_environment_of_its_volume(
         inside.hydrate()
 
 
-def test_the_owner_file_names_the_kernelspecs_that_used_an_environment(
-    volume: Volume, server: Server
-) -> None:
-    for kernelspec in ("b", "a", "b"):
-        of(volume, server.python, kernelspec).hydrate()
-    assert Owner.read(volume.root) == Owner("overlay", server.python, ("a", "b"))
-
-
 def test_the_description_of_an_interpreter_that_no_longer_exists_is_deleted(
     volume: Volume, other: Path, server: Server
 ) -> None:
     of(volume, python_of(other), "one").hydrate()
     record = volume.place.state / "python.json"
     assert python_of(other) in record.read_text()
-    subprocess.run(["rm", "-r", str(other)], check=True)
+    shutil.rmtree(other)
     of(volume, server.python, "one").hydrate()
     assert python_of(other) not in record.read_text()
