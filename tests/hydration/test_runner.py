@@ -452,7 +452,7 @@ def test_another_package_adds_a_step(place: Place, launch: Launch) -> None:
     ("extra", "words"),
     [
         ({"example_data": 5}, "in quotes"),
-        ({"example_nothing": 5}, "without 'name'"),
+        ({"example_nothing": 5}, "no attribute 'name'"),
         ({"no_such_option": 5}, "no installed package knows"),
     ],
 )

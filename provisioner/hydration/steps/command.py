@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,7 @@ from provisioner.hydration.records import digest, digest_file, digest_text
 from provisioner.hydration.step import Launch, Place
 
 _SCRIPT_LIMIT = 1 << 20  # bytes; what is larger is a program, not a script
-_RUNS_A_SCRIPT = frozenset(
-    {"sh", "bash", "dash", "zsh", "ksh", "fish", "python", "python3", "perl"}
-)
+_RUNS_A_SCRIPT = ("sh", "bash", "dash", "zsh", "ksh", "fish", "python", "python3", "perl")
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class BootstrapCommand:
     """
 
     name: ClassVar[str] = "bootstrap"
-    lasts: ClassVar[Literal[True]] = (
-        True  # the commands of two kernelspecs do not undo one another's work
-    )
+    lasts: ClassVar[Literal[True]] = True  # no command undoes the work of another one
 
     command: tuple[str, ...]
     timeout: timedelta | None = None
@@ -90,12 +87,11 @@ class BootstrapCommand:
     def _script(self, volume: Path) -> Path | None:
         program, *arguments = self.command
         if Path(program).name in _RUNS_A_SCRIPT and arguments and arguments[0][:1] != "-":
-            return _small_file(volume / arguments[0])
-        return _small_file(volume / program) if "/" in program else None
-
-
-def _small_file(path: Path) -> Path | None:
-    try:
-        return path if path.is_file() and path.stat().st_size <= _SCRIPT_LIMIT else None
-    except OSError:
+            path = volume / arguments[0]
+        elif "/" in program:
+            path = volume / program
+        else:
+            return None
+        with contextlib.suppress(OSError):
+            return path if path.is_file() and path.stat().st_size <= _SCRIPT_LIMIT else None
         return None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import SimpleNamespace
@@ -15,47 +13,28 @@ from provisioner.core.errors import ConfigError, HydrationFailed, VolumeError
 from provisioner.hydration.step import Launch, Step
 from provisioner.settings.options import ENTRY_POINTS
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it names a file
-
 
 def third_party_step(option: str, value: object) -> Step:
-    """Return the step that an option of another package adds.
+    """Return the step that an option of another package adds, given the option's value as JSON has it.
 
     What its methods raise, or return with a wrong type, is a `HydrationFailed` of one line that names the option.
-
-    Parameters
-    ----------
-    option
-        The option's name in kernel.json, which is the name of its entry point.
-    value
-        Its value, as JSON has it.
 
     Raises
     ------
     ConfigError
-        No installed package knows the option, it cannot be loaded, or it refuses the value.
+        No installed package knows the option, it cannot be loaded, it refuses the value, or returns no step.
     """
     with _blaming(option, ConfigError):
         made: Any = _factory(option)(value)
-    for part in ("name", *_METHODS):
-        if not hasattr(made, part):
-            raise ConfigError(
-                f"the hydration option {option!r} gave a step without {part!r}: "
-                "ask the makers of its package"
-            )
-    if not isinstance(made.name, str) or not _NAME.fullmatch(made.name):
-        raise ConfigError(
-            f"the hydration option {option!r} gave a step of the name {made.name!r}, which cannot name a file: "
-            "ask the makers of its package"
-        )
-    step = SimpleNamespace(name=made.name)
-    step.stale = "warn" if getattr(made, "stale", "fail") == "warn" else "fail"
-    if hasattr(made, "lasts"):
-        step.lasts = True  # only then: `Lasting` checks that the attribute exists
-    if hasattr(made, "inputs"):
-        step.inputs = _blamed(option, made.inputs, _as_texts)
-    for method, checked in _METHODS.items():
-        setattr(step, method, _blamed(option, getattr(made, method), checked))
+        step = SimpleNamespace(name=made.name)
+        step.stale = "warn" if getattr(made, "stale", "fail") == "warn" else "fail"
+        # The next two are optional: `Lasting` and `Traceable` check that the attributes exist.
+        if hasattr(made, "lasts"):
+            step.lasts = True
+        if hasattr(made, "inputs"):
+            step.inputs = _blamed(option, made.inputs, _as_texts)
+        for method, checked in _METHODS.items():
+            setattr(step, method, _blamed(option, getattr(made, method), checked))
     return cast(Step, step)
 
 
@@ -98,23 +77,15 @@ def _as_texts(inputs: Any) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in dict(inputs).items()}
 
 
-def _as_key(key: object) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"key() gave {key!r}")
-    return key
-
-
-def _as_launch(after: object) -> Launch:
-    if not isinstance(after, Launch):
-        raise TypeError(f"environment() gave {after!r}")
-    texts = [*after.argv, *after.env.keys(), *after.env.values()]
-    if not after.argv or not all(isinstance(text, str) for text in texts):
-        raise TypeError("environment() gave no command line, or values that are not texts")
-    return replace(after, argv=tuple(after.argv))
+def _as_launch(after: Any) -> Launch:
+    if not isinstance(after, Launch) or not after.argv:
+        raise TypeError("environment() gave no launch with a command line")
+    env = {str(name): str(value) for name, value in after.env.items()}
+    return Launch(tuple(map(str, after.argv)), env)
 
 
 _METHODS: dict[str, Callable[[Any], object]] = {
-    "key": _as_key,
+    "key": str,
     "intact": bool,
     "hydrate": bool,
     "environment": _as_launch,

@@ -27,18 +27,12 @@ def odd(place: Place, code: str) -> list[Step]:
     ("code", "words"),
     [
         ("step.key = lambda *_: 1 / 0", "ZeroDivisionError"),
-        ("step.key = lambda *_: None", "key\\(\\) gave None"),
-        ("step.key = lambda *_: b'bytes'", "gave b'bytes'"),
         ("step.key = 'no function'", "TypeError"),
         ("step.inputs = lambda *_: [1]", "TypeError"),
         ("step.hydrate = lambda *_: open('/nonexistent')", "FileNotFoundError"),
         ("step.hydrate = lambda *_: exit(3)", "SystemExit"),
-        ("step.environment = lambda *_: None", "gave None"),
-        ("step.environment = lambda *_: Launch((), {})", "no command line"),
-        (
-            "step.environment = lambda *_: Launch(('python',), {'N': 1})",
-            "values that are not texts",
-        ),
+        ("step.environment = lambda *_: None", "no launch"),
+        ("step.environment = lambda *_: Launch((), {})", "no launch with a command line"),
     ],
 )
 def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(
@@ -76,8 +70,7 @@ def test_a_failure_that_a_step_reports_itself_is_passed_on_unchanged(
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({"example_odd": "step.name = '../../evil'"}, "'../../evil', which cannot name a file"),
-        ({"example_odd": "step.name = None"}, "None, which cannot"),
+        ({"example_odd": "del step.__class__.key"}, "no attribute 'key'"),
         ({"example_odd": "1 / 0"}, "'example_odd' failed with ZeroDivisionError"),
         ({"example_gone": 1}, "'example_gone' failed with ModuleNotFoundError"),
         ({"example_odd": "pass", "example_data": "1"}, "two hydration steps have the name"),
