@@ -36,25 +36,24 @@ import json, sys, threading, time
 from datetime import datetime, timezone
 from pathlib import Path
 from provisioner.backup.format.manifest import About
-from provisioner.backup.format.name import BackupName
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.operation import restore_backup, write_backup
 from provisioner.backup.writer import write_archive
-import provisioner.backup.operation  # loaded before the clock runs
+from provisioner.backup import extractor  # loaded before the clock runs
 what, source, place = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
 about = About("volume", "session", "kernelspec", 1, moment)
-name = BackupName("volume", moment, 1)
 never = threading.Event()
 start = time.perf_counter()
 if what == "archive":
     with open(place, "wb", buffering=0) as stream:
-        write_archive(source, stream, about, cancel=never, progress=lambda done: None)
+        write_archive(source, stream, about, cancel=never)
 elif what == "verified":
     write_backup(source, destination_for(place), about, cancel=never)
 else:
-    durable = what == "durable"
-    restore_backup(destination_for(source), name, place, cancel=never, durable=durable)
+    if what == "restore":  # as tar does, without waiting for the disk
+        extractor.flush_tree = lambda top: None
+    restore_backup(destination_for(source), about.name, place, cancel=never)
 seconds = time.perf_counter() - start
 # Not ru_maxrss, which on Linux begins with the peak of the parent process.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from provisioner.backup.decompressor import Decompressor
@@ -13,21 +15,9 @@ from provisioner.backup.format.entry import Entry, read_entry
 from provisioner.backup.format.manifest import MEMBER, Manifest, printable
 from provisioner.backup.format.trailer import damaged
 from provisioner.backup.small_files import read_small_files
+from provisioner.core.progress import Progress, no_progress
 
 _BYTES = "bytes"
-
-
-def _declared(manifest: Manifest) -> Counter[bytes | str]:
-    """Return how many members of each kind, and how many bytes of files, a manifest declares."""
-    return Counter(
-        {
-            header.FILE: manifest.files,
-            header.DIRECTORY: manifest.directories,
-            header.SYMLINK: manifest.symlinks,
-            header.HARDLINK: manifest.hardlinks,
-            _BYTES: manifest.bytes,
-        }
-    )
 
 
 class Archive:
@@ -35,18 +25,21 @@ class Archive:
 
     It never yields more members or bytes than the trailer declares. A caller that checks the declared
     numbers first is therefore safe from a file that unpacks to more than it declares.
-
-    Parameters
-    ----------
-    decompressor
-        The open file.
     """
 
     def __init__(self, decompressor: Decompressor) -> None:
         self._archive = decompressor
         self._unread = 0
-        self.manifest = decompressor.trailer.manifest
-        self._left = _declared(self.manifest)
+        self.manifest = declared = decompressor.trailer.manifest
+        self._left: Counter[bytes | str] = Counter(
+            {
+                header.FILE: declared.files,
+                header.DIRECTORY: declared.directories,
+                header.SYMLINK: declared.symlinks,
+                header.HARDLINK: declared.hardlinks,
+                _BYTES: declared.bytes,
+            }
+        )
 
     def entries(self) -> Iterator[Entry]:
         """Yield each member. Unless the entry holds its content, read that with `content` before the next member.
@@ -88,7 +81,10 @@ class Archive:
         if not entry.name:
             raise damaged("it has the volume's own directory twice")
         self._count(entry)
-        self._unread = length = _content_length(entry)
+        length = entry.stored
+        if entry.extents is not None:  # their map was read with the headers
+            length = sum(size for _, size in entry.extents)
+        self._unread = length
         yield entry
         for _ in self.content(self._unread):
             pass
@@ -113,24 +109,17 @@ class Archive:
             raise damaged(f"its last member is {printable(entry.path)!r}, not the manifest")
         text = self._archive.take(entry.size)
         self._archive.skip_padding(entry.size)
-        if Manifest.from_json(text.decode("ascii", "replace")) != self.manifest:
+        manifest = None
+        with contextlib.suppress(ValueError, RecursionError):
+            manifest = json.loads(text)
+        if manifest != json.loads(self.manifest.to_json()):
             raise damaged("its two manifests contradict each other")
         if self._archive.take(len(header.END)) != header.END:
             raise damaged("the end of the archive is missing")
 
 
-def _content_length(entry: Entry) -> int:
-    """Return how many bytes follow; the map of a sparse file was read with its headers."""
-    if entry.extents is None:
-        return entry.stored
-    return sum(length for _, length in entry.extents)
-
-
 def verify(
-    stream: BinaryIO,
-    *,
-    cancel: threading.Event,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    stream: BinaryIO, *, cancel: threading.Event, progress: Progress = no_progress
 ) -> Manifest:
     """Read a whole backup file: its checksum, every header, every byte, and the counts of its manifest.
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
 from typing import BinaryIO
 
 import zstandard
 
 from provisioner.core.errors import Cancelled
+from provisioner.core.progress import Progress
 
-LEVEL = 3
+_LEVEL = 3
+_MOST_THREADS = 8
 PIECE = 128 << 10
 """How many bytes are collected before they are compressed: few enough for a core's cache."""
-
-_MOST_THREADS = 8
 
 
 class Compressor:
@@ -35,18 +34,13 @@ class Compressor:
         Called after each piece with the bytes taken so far.
     """
 
-    def __init__(
-        self,
-        stream: BinaryIO,
-        cancel: threading.Event,
-        progress: Callable[[int], None],
-    ) -> None:
+    def __init__(self, stream: BinaryIO, cancel: threading.Event, progress: Progress) -> None:
         self._stream = stream
         self._cancel = cancel
         self._progress = progress
         # Each thread holds some 8 MB; a server in a container with little memory may see many cores.
         threads = min(os.cpu_count() or 1, _MOST_THREADS)
-        self._context = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True)
+        self._context = zstandard.ZstdCompressor(level=_LEVEL, threads=threads, write_checksum=True)
         self._frame = self._context.compressobj()
         self._sha256 = hashlib.sha256()
         self._collected: list[bytes] = []
@@ -64,24 +58,16 @@ class Compressor:
         self._collected += pieces
         self._waiting += sum(map(len, pieces))
         if self._waiting >= PIECE:
-            self.flush()
+            self._flush()
 
     def add_now(self, data: bytes | memoryview) -> None:
         """Take a large piece without copying it; the caller may reuse its buffer afterwards."""
-        self.flush()
+        self._flush()
         self._compress(data)
-
-    def flush(self) -> None:
-        """Compress the collected bytes."""
-        if self._collected:
-            data = b"".join(self._collected)
-            self._collected.clear()
-            self._waiting = 0
-            self._compress(data)
 
     def finish(self) -> str:
         """End the frame and return the SHA-256, in hex, of all written bytes."""
-        self.flush()
+        self._flush()
         self._write(self._frame.flush())
         return self._sha256.hexdigest()
 
@@ -93,20 +79,24 @@ class Compressor:
         """
         del self._frame, self._context
 
+    def _flush(self) -> None:
+        if self._collected:
+            data = b"".join(self._collected)
+            self._collected.clear()
+            self._waiting = 0
+            self._compress(data)
+
     def _compress(self, data: bytes | memoryview) -> None:
         if self._cancel.is_set():
-            raise cancelled()
+            raise Cancelled(
+                "the backup was cancelled because its volume is wanted; it is made later"
+            )
         self._write(self._frame.compress(data))
         self._taken += len(data)
-        self._progress(self._taken)
+        self._progress(self._taken, None)
 
     def _write(self, data: bytes) -> None:
         if data:
             self._sha256.update(data)
             self._stream.write(data)
             self.written += len(data)
-
-
-def cancelled() -> Cancelled:
-    """Return the error that ends a cancelled backup."""
-    return Cancelled("the backup was cancelled because its volume is wanted; it is made later")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from types import TracebackType
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import BinaryIO, cast
 
 import zstandard
@@ -14,6 +15,7 @@ import zstandard
 from provisioner.backup.format.header import padding
 from provisioner.backup.format.trailer import damaged, read_trailer
 from provisioner.core.errors import Cancelled
+from provisioner.core.progress import Progress
 
 # Our frames need 2 MiB; a hostile frame that asks for more than this is refused.
 _MAX_WINDOW = 8 << 20
@@ -22,31 +24,6 @@ _PIECE = 2 << 20
 _READ = 4 << 20
 _AHEAD = 4
 _POLL_SECONDS = 0.1
-
-
-class _HashedPart:
-    """Reads the part of a stream before the trailer once, from start to end, and hashes it."""
-
-    def __init__(self, stream: BinaryIO, length: int, progress: Callable[[int, int], None]) -> None:
-        self._stream = stream
-        self._length = length
-        self._progress = progress
-        self._sha256 = hashlib.sha256()
-        self.done = 0
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(min(size, self._length - self.done))
-        self._sha256.update(data)
-        self.done += len(data)
-        self._progress(self.done, self._length)
-        return data
-
-    @property
-    def complete(self) -> bool:
-        return self.done == self._length
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
 
 
 class Decompressor:
@@ -69,12 +46,13 @@ class Decompressor:
         If the file has no whole trailer.
     """
 
-    def __init__(
-        self, stream: BinaryIO, cancel: threading.Event, progress: Callable[[int, int], None]
-    ) -> None:
-        self.trailer, length = read_trailer(stream)
+    def __init__(self, stream: BinaryIO, cancel: threading.Event, progress: Progress) -> None:
+        self.trailer, self._length = read_trailer(stream)
         stream.seek(0)
-        self._part = _HashedPart(stream, length, progress)
+        self._stream = stream
+        self._progress = progress
+        self._sha256 = hashlib.sha256()
+        self._read = 0
         self._cancel = cancel
         self._stop = threading.Event()
         self._pieces: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
@@ -88,14 +66,11 @@ class Decompressor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):  # the thread may wait for room
+                self._pieces.get(timeout=_POLL_SECONDS)
 
     @property
     def offset(self) -> int:
@@ -137,11 +112,10 @@ class Decompressor:
         """
         if self.offset != self.trailer.tar_bytes:
             raise damaged("it does not have the recorded length")
-        piece = self._get()
-        if piece:
+        if self._get():
             raise damaged("it goes on after its end")
         self._thread.join()
-        if not self._part.complete or self._part.hexdigest() != self.trailer.sha256:
+        if self._read != self._length or self._sha256.hexdigest() != self.trailer.sha256:
             raise damaged("it does not have the recorded checksum")
 
     def _next(self) -> None:
@@ -167,24 +141,23 @@ class Decompressor:
 
     def _read_ahead(self) -> None:
         context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        source = cast("BinaryIO", SimpleNamespace(read=self._read_hashed))
         # Across frames: bytes after the one frame then fail, either as a frame or as surplus content.
-        source = cast("BinaryIO", self._part)  # only read() is called
         reader = context.stream_reader(source, read_size=_READ, read_across_frames=True)
         try:
-            while not self._stop.is_set():
+            piece = None
+            while piece != b"" and not self._stop.is_set():
                 piece = reader.read(_PIECE)
-                self._put(piece)
-                if not piece:
-                    return
+                self._pieces.put(piece)
         except zstandard.ZstdError as error:
-            self._put(damaged(f"zstd says {str(error)[:120]}"))
+            self._pieces.put(damaged(f"zstd says {str(error)[:120]}"))
         except Exception as error:  # noqa: BLE001 - `_get` raises it in the caller's thread
-            self._put(error)
+            self._pieces.put(error)
 
-    def _put(self, piece: bytes | Exception) -> None:
-        while not self._stop.is_set():
-            try:
-                self._pieces.put(piece, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            return
+    def _read_hashed(self, size: int) -> bytes:
+        """Read on, up to the trailer."""
+        data = self._stream.read(min(size, self._length - self._read))
+        self._sha256.update(data)
+        self._read += len(data)
+        self._progress(self._read, self._length)
+        return data

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import errno
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from provisioner.backup.archive import Archive
 from provisioner.backup.decompressor import Decompressor
-from provisioner.backup.flush import flush_tree
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry
 from provisioner.backup.format.manifest import Manifest, printable
 from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import set_xattr
-from provisioner.backup.space import check_room
 from provisioner.core.errors import DiskFull, RestoreFailed
+from provisioner.core.progress import Progress, no_progress
 from provisioner.system.descent import Descent
 from provisioner.system.removal import remove_tree
 
@@ -44,11 +43,10 @@ def extract(
     into: Path,
     *,
     cancel: threading.Event,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
-    durable: bool = True,
 ) -> Manifest:
-    """Restore a backup file into a directory that does not exist yet.
+    """Restore a backup file into a directory that does not exist yet; return when it is on disk.
 
     Not atomic: do not use ``into`` before this returns, and delete it after a crash. On any error this deletes it.
 
@@ -68,8 +66,6 @@ def extract(
         Called with the compressed bytes read so far and their total.
     on_step
         Called with the name of each step after it.
-    durable
-        Whether to wait until all files are on disk before returning.
 
     Raises
     ------
@@ -83,8 +79,7 @@ def extract(
         If ``cancel`` was set.
     """
     with Decompressor(stream, cancel, progress) as decompressor:
-        archive = Archive(decompressor)
-        check_room(into.parent, decompressor.trailer.tar_bytes, archive.manifest.entries)
+        archive, needed = Archive(decompressor), decompressor.trailer.tar_bytes
         try:
             into.mkdir(0o700)
         except OSError as error:
@@ -92,18 +87,56 @@ def extract(
                 f"cannot restore into {into}: {error.strerror}; choose a new directory that can be made"
             ) from error
         try:
+            _check_room(into, needed, archive.manifest.entries)
             on_step("restore:created")
             _fill(into, archive, on_step)
-            if durable:
-                flush_tree(into)
-                on_step("restore:flushed")
-        except OSError as error:
+            flush_tree(into)
+            on_step("restore:flushed")
+        except BaseException as error:
             remove_tree(into)
-            raise _explained(error, into, decompressor.trailer.tar_bytes) from error
-        except BaseException:
-            remove_tree(into)
+            if isinstance(error, OSError):
+                raise _explained(error, into, needed) from error
             raise
         return archive.manifest
+
+
+def flush_tree(top: Path) -> None:
+    """Wait until everything below a directory, and its own name, is on disk.
+
+    On Linux one ``syncfs`` flushes the file system that holds it, which for 100,000 files is much
+    faster than as many ``fsync``; elsewhere all file systems are flushed.
+
+    Raises
+    ------
+    OSError
+        If the disk reports an error.
+    """
+    if sys.platform != "linux":
+        os.sync()
+        return
+    descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(top))
+    finally:
+        os.close(descriptor)
+
+
+def _check_room(into: Path, needed: int, entries: int) -> None:
+    """Refuse files that do not fit into the file system; some file systems count neither bytes nor files."""
+    state = os.statvfs(into)
+    free = state.f_bavail * state.f_frsize
+    if state.f_blocks and needed > free:
+        raise DiskFull(
+            f"{into.parent} has {free:,} bytes free and up to {needed:,} are needed;"
+            " free some space and try again"
+        )
+    if state.f_files and entries > state.f_favail:
+        raise DiskFull(
+            f"{into.parent} can hold {state.f_favail:,} more files and {entries:,} are needed;"
+            " delete some files and try again"
+        )
 
 
 def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
@@ -115,23 +148,13 @@ def _fill(into: Path, archive: Archive, on_step: Callable[[str], None]) -> None:
                 try:
                     extractor.add(entry)
                 except OSError as error:
-                    if error.errno in _CONTRADICTION:
-                        raise damaged(
-                            f"{printable(entry.path)[:80]!r} contradicts the members before it"
-                        ) from error
-                    raise
-            extractor.close_directories(b"")
-            extractor.close_top()
+                    if error.errno not in _CONTRADICTION:
+                        raise
+                    path = printable(entry.path)[:80]
+                    raise damaged(f"{path!r} contradicts the members before it") from error
+            extractor.close_directories(None)
     finally:
         os.close(root)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A directory that gets its final mode and times when everything below it exists."""
-
-    path: bytes
-    entry: Entry
 
 
 class _Extractor:
@@ -152,10 +175,9 @@ class _Extractor:
         self._parents = parents
         self._first_names = first_names
         self._on_step = on_step
-        self._open: list[_Waiting] = []
+        self._open: list[Entry] = []
         self._parent_path = b""
         self._parent = parents.open(b"")
-        self._default_mode = 0o666 & ~_umask()
 
     def add(self, entry: Entry) -> None:
         if entry.parent != self._parent_path:
@@ -167,7 +189,7 @@ class _Extractor:
         elif entry.kind == header.DIRECTORY:
             if entry.name:
                 os.mkdir(entry.name, 0o700, dir_fd=self._parent)
-            self._open.append(_Waiting(entry.path, entry))
+            self._open.append(entry)
             self._on_step("restore:directory")
         elif entry.kind == header.SYMLINK:
             os.symlink(entry.link, entry.name, dir_fd=self._parent)
@@ -176,50 +198,42 @@ class _Extractor:
         else:
             self._add_hardlink(entry)
 
-    def close_directories(self, until: bytes) -> None:
-        """Set mode, attributes and times of every open directory that does not contain ``until``."""
-        while len(self._open) > 1:
-            path = self._open[-1].path
-            if until == path or until.startswith(path + b"/"):
-                return
-            _finish(self._parents.open(path), self._open.pop().entry)
-            self._parent_path = path
+    def close_directories(self, until: bytes | None) -> None:
+        """Set mode, attributes and times of every open directory that does not contain ``until``; None: of all.
 
-    def close_top(self) -> None:
-        """Set mode, attributes and times of the top directory, after everything else."""
-        _finish(self._parents.open(b""), self._open.pop().entry)
+        They come last: a member that is added changes its directory's time, and may not be permitted by its mode.
+        """
+        while self._open:
+            path = self._open[-1].path
+            if until is not None and (path in {b"", until} or until.startswith(path + b"/")):
+                return
+            entry, directory = self._open.pop(), self._parents.open(path)
+            self._parent_path = path
+            for key, value in entry.xattrs:
+                set_xattr(directory, key, value)
+            os.fchmod(directory, entry.mode & 0o3777)
+            os.utime(directory, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _add_file(self, entry: Entry) -> None:
-        _, name, _, mode, _, _, mtime, _, _, _, content = entry
-        # Created with its final mode where the umask allows that, which saves a system call.
-        created = mode & self._default_mode | 0o600
-        file = os.open(name, _CREATE, created, dir_fd=self._parent)
+        file = os.open(entry.name, _CREATE, 0o600, dir_fd=self._parent)
         try:
-            if content is None:
+            if entry.content is not None:
+                _write(file, entry.content)
+            else:
                 self._write_content(file, entry)
-            elif content and os.write(file, content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if mode != created:
-                os.fchmod(file, mode & 0o1777)
-            os.utime(file, ns=(mtime, mtime))
+            os.fchmod(file, entry.mode & 0o1777)
+            os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(file)
 
     def _write_content(self, file: int, entry: Entry) -> None:
-        if entry.extents is not None:
-            self._write_sparse(file, entry)
-        else:
-            for piece in self._archive.content(entry.size):
-                _write(file, piece)
-        for key, value in entry.xattrs:
-            set_xattr(file, key, value)
-
-    def _write_sparse(self, file: int, entry: Entry) -> None:
-        for offset, length in entry.extents or ():
+        for offset, length in ((0, entry.size),) if entry.extents is None else entry.extents:
             os.lseek(file, offset, os.SEEK_SET)
             for piece in self._archive.content(length):
                 _write(file, piece)
         os.ftruncate(file, entry.size)
+        for key, value in entry.xattrs:
+            set_xattr(file, key, value)
 
     def _add_hardlink(self, entry: Entry) -> None:
         first_parent, _, first = entry.link.rpartition(b"/")
@@ -235,26 +249,9 @@ class _Extractor:
         )
 
 
-def _finish(directory: int, entry: Entry) -> None:
-    for key, value in entry.xattrs:
-        set_xattr(directory, key, value)
-    os.fchmod(directory, entry.mode & 0o3777)
-    os.utime(directory, ns=(entry.mtime_ns, entry.mtime_ns))
-
-
 def _write(file: int, data: bytes | memoryview) -> None:
-    written = os.write(file, data)
-    while written < len(data):
-        written += os.write(file, memoryview(data)[written:])
-
-
-def _umask() -> int:
-    """Return the process's umask without changing it for other threads; the strictest if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("Umask:"))
-        return int(line.split()[1], 8)
-    return 0o777
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def _explained(error: OSError, into: Path, needed: int) -> Exception:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,25 +21,6 @@ from provisioner.core.errors import BackupDamaged, BackupFailed, DiskFull
 from provisioner.core.progress import Progress, no_progress
 
 
-@dataclass(frozen=True)
-class Backup:
-    """A backup that was just made.
-
-    Parameters
-    ----------
-    name
-        Its file name at the destination.
-    size
-        Length of the file in bytes.
-    manifest
-        What the backup contains.
-    """
-
-    name: BackupName
-    size: int
-    manifest: Manifest
-
-
 def write_backup(
     source: Path,
     destination: Destination,
@@ -48,8 +30,8 @@ def write_backup(
     cancel: threading.Event,
     progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
-) -> Backup:
-    """Back up the tree below ``source``.
+) -> Written:
+    """Back up the tree below ``source``; the backup's name is ``about.name``.
 
     Atomic: the final name is given only to a complete backup that was read back.
 
@@ -75,27 +57,24 @@ def write_backup(
     Cancelled
         If ``cancel`` was set.
     """
-    name = BackupName(about.volume, about.created, about.generation)
     globs = tuple(exclude)
-
-    def report(done: int) -> None:
-        progress(done, None)
 
     def write(stream: BinaryIO) -> Written:
         return write_archive(
-            source, stream, about, exclude=globs, cancel=cancel, progress=report, on_step=on_step
+            source, stream, about, exclude=globs, cancel=cancel, progress=progress, on_step=on_step
         )
-
-    def check(stream: BinaryIO, written: Written) -> None:
-        verify(stream, cancel=cancel)
 
     if not source.is_dir():
         raise BackupFailed(f"there is no directory {source} to back up; check the volume's path")
     try:
-        written = destination.put(name, write, check, on_step=on_step)
+        return destination.put(about.name, write, partial(verify, cancel=cancel), on_step=on_step)
     except DiskFull as error:
-        raise DiskFull(_needed(source, globs, destination)) from error
-    return Backup(name, written.size, written.manifest)
+        needed, free = estimate(source, globs), destination.free_bytes()
+        has = "is full" if free is None else f"has {free:,} bytes free"
+        raise DiskFull(
+            f"{destination} {has} and this backup needs up to {needed:,} bytes; nothing was left"
+            " there; free some space or set another backup_destination"
+        ) from error
 
 
 def verify_backup(
@@ -116,12 +95,8 @@ def verify_backup(
     Cancelled
         If ``cancel`` was set.
     """
-    with destination.open(name) as stream:
-        try:
-            manifest = verify(stream, cancel=cancel, progress=progress)
-        except BackupDamaged as error:
-            raise BackupDamaged(f"{name}: {error}") from error
-    return _matching(manifest, name)
+    with _opened(destination, name) as (stream, _):
+        return verify(stream, cancel=cancel, progress=progress)
 
 
 def restore_backup(
@@ -132,7 +107,6 @@ def restore_backup(
     cancel: threading.Event,
     progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
-    durable: bool = True,
 ) -> Manifest:
     """Restore a backup into a directory that does not exist yet; see :func:`extractor.extract`.
 
@@ -143,14 +117,8 @@ def restore_backup(
     BackupMissing, DiskFull, RestoreFailed, Cancelled
         As their names say. ``into`` does not exist after an error.
     """
-    with destination.open(name) as stream:
-        try:
-            _matching(read_trailer(stream)[0].manifest, name)
-            return extract(
-                stream, into, cancel=cancel, progress=progress, on_step=on_step, durable=durable
-            )
-        except BackupDamaged as error:
-            raise BackupDamaged(f"{name}: {error}") from error
+    with _opened(destination, name) as (stream, _):
+        return extract(stream, into, cancel=cancel, progress=progress, on_step=on_step)
 
 
 def read_summary(destination: Destination, name: BackupName) -> Manifest:
@@ -159,28 +127,24 @@ def read_summary(destination: Destination, name: BackupName) -> Manifest:
     Raises
     ------
     BackupDamaged
-        If the end of the file is damaged.
+        If the end of the file is damaged, or of a backup with another name.
     BackupMissing
         If no backup has that name.
     """
+    with _opened(destination, name) as (_, manifest):
+        return manifest
+
+
+@contextlib.contextmanager
+def _opened(destination: Destination, name: BackupName) -> Iterator[tuple[BinaryIO, Manifest]]:
+    """Open a backup and read its summary; refusals of its content name it."""
     with destination.open(name) as stream:
         try:
-            return read_trailer(stream)[0].manifest
+            manifest = read_trailer(stream)[0].manifest
+            if manifest.about.name != name:
+                raise BackupDamaged(
+                    "it holds another backup than its name says; use another backup"
+                )
+            yield stream, manifest
         except BackupDamaged as error:
             raise BackupDamaged(f"{name}: {error}") from error
-
-
-def _matching(manifest: Manifest, name: BackupName) -> Manifest:
-    about = manifest.about
-    if BackupName(about.volume, about.created, about.generation) != name:
-        raise BackupDamaged(f"{name} holds another backup than its name says; use another backup")
-    return manifest
-
-
-def _needed(source: Path, exclude: Iterable[str], destination: Destination) -> str:
-    needed, free = estimate(source, exclude), destination.free_bytes()
-    has = "is full" if free is None else f"has {free:,} bytes free"
-    return (
-        f"{destination} {has} and this backup needs up to {needed:,} bytes; nothing was left there;"
-        " free some space or set another backup_destination"
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.backup.format.exclusion import CACHE_TAG, Exclusions, is_cache
-from provisioner.backup.tally import Tally
+from provisioner.backup.format.manifest import Tally
 from provisioner.core.errors import BackupFailed
 from provisioner.system.descent import Descent
 

@@ -17,12 +17,12 @@ from provisioner import __version__
 from provisioner.backup.compressor import PIECE, Compressor
 from provisioner.backup.format import header
 from provisioner.backup.format.exclusion import Exclusions
-from provisioner.backup.format.header import HeaderWriter, Made
-from provisioner.backup.format.manifest import MEMBER, About, Manifest
+from provisioner.backup.format.header import Made
+from provisioner.backup.format.manifest import MEMBER, About, Manifest, Tally
 from provisioner.backup.format.trailer import Trailer
 from provisioner.backup.format.xattr import pax_records
-from provisioner.backup.tally import Tally
 from provisioner.backup.tree import GONE, Directory, walk
+from provisioner.core.progress import Progress, no_progress
 
 # O_NONBLOCK: a fifo that replaces a file must not block the open.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -32,15 +32,7 @@ _MAX_EXTENTS = 100_000
 
 @dataclass(frozen=True)
 class Written:
-    """A finished archive.
-
-    Parameters
-    ----------
-    manifest
-        What the archive contains.
-    size
-        Length of the file in bytes, including the trailer.
-    """
+    """A finished archive: what it contains, and the length of its file in bytes, including the trailer."""
 
     manifest: Manifest
     size: int
@@ -53,7 +45,7 @@ def write_archive(
     *,
     exclude: Iterable[str] = (),
     cancel: threading.Event,
-    progress: Callable[[int], None],
+    progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Written:
     """Write the tree below ``source`` to a stream, as a zstd-compressed tar with a trailer.
@@ -82,63 +74,48 @@ def write_archive(
     OSError
         If the stream cannot be written.
     """
+    exclusions = Exclusions(exclude)
+    manifest = Manifest(about=about, creator=f"jupyter-volumes {__version__}")
     with contextlib.closing(Compressor(stream, cancel, progress)) as archive:
-        return _write(source, archive, stream, about, Exclusions(exclude), on_step)
-
-
-def _write(
-    source: Path,
-    archive: Compressor,
-    stream: BinaryIO,
-    about: About,
-    exclusions: Exclusions,
-    on_step: Callable[[str], None],
-) -> Written:
-    tally = Tally()
-    writer = _TreeWriter(archive, tally)
-    for directory in walk(source, exclusions, tally):
-        writer.add_directory(directory)
-        on_step("backup:directory")
-    manifest = tally.manifest(about, f"jupyter-volumes {__version__}")
-    manifest_at = archive.offset
-    writer.add_manifest(manifest)
-    on_step("backup:manifest")
-    tar_bytes = archive.offset
-    sha256 = archive.finish()
-    trailer = Trailer(sha256, tar_bytes, manifest_at, manifest).to_frame()
-    stream.write(trailer)
-    return Written(manifest, archive.written + len(trailer))
+        writer = _TreeWriter(archive, manifest)
+        for directory in walk(source, exclusions, manifest):
+            writer.add_directory(directory)
+            on_step("backup:directory")
+        manifest_at = archive.offset
+        writer.add_manifest(manifest)
+        on_step("backup:manifest")
+        tar_bytes = archive.offset
+        trailer = Trailer(archive.finish(), tar_bytes, manifest_at, manifest).to_frame()
+        stream.write(trailer)
+        return Written(manifest, archive.written + len(trailer))
 
 
 class _TreeWriter:
-    """Adds directories to an archive, each with its files and links."""
+    """Adds directories to an archive, each with its files and links, and counts them."""
 
     def __init__(self, archive: Compressor, tally: Tally) -> None:
         self._archive = archive
         self._tally = tally
-        self._headers = HeaderWriter()
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._buffer = memoryview(bytearray(PIECE))
 
     def add_directory(self, directory: Directory) -> None:
-        status, path = directory.status, directory.path
-        records = b"" if directory.descriptor is None else pax_records(directory.descriptor)
-        name = path + b"/" if path else b"./"
-        self._archive.add(self._headers.member(name, header.DIRECTORY, status, records=records))
-        self._tally.directories += 1
-        if directory.descriptor is None:
-            return
+        status, path, descriptor = directory.status, directory.path, directory.descriptor
+        records = b"" if descriptor is None else pax_records(descriptor)
         prefix = path + b"/" if path else b""
-        for name in directory.files:
-            self._add_file(directory.descriptor, name, prefix + name)
-        for name in directory.others:
-            self._add_other(directory.descriptor, name, prefix + name)
+        self._archive.add(header.member(prefix or b"./", header.DIRECTORY, status, records=records))
+        self._tally.directories += 1
+        if descriptor is not None:
+            for name in directory.files:
+                self._add_file(descriptor, name, prefix + name)
+            for name in directory.others:
+                self._add_other(descriptor, name, prefix + name)
 
     def add_manifest(self, manifest: Manifest) -> None:
         text = manifest.to_json().encode()
         now = int(manifest.about.created.timestamp()) * 1_000_000_000
         status = Made(0o600, os.getuid(), os.getgid(), len(text), now)
-        self._archive.add(self._headers.member(MEMBER, header.FILE, status, len(text)))
+        self._archive.add(header.member(MEMBER, header.FILE, status, len(text)))
         self._archive.add(text + header.padding(len(text)) + header.END)
 
     def _add_file(self, parent: int, name: bytes, path: bytes) -> None:
@@ -174,7 +151,7 @@ class _TreeWriter:
         if len(data) != size:
             self._tally.changed.add(path)
             data = data[:size].ljust(size, b"\0")
-        self._archive.add(*self._headers.file(path, status), data, header.padding(size))
+        self._archive.add(*header.small_file(path, status), data, header.padding(size))
         self._tally.files += 1
         self._tally.bytes += size
         return True
@@ -183,19 +160,18 @@ class _TreeWriter:
         size = status.st_size
         extents = _extents(file, size) if status.st_blocks * 512 < size else None
         if extents is not None:
-            self._archive.add(self._headers.sparse(path, status, extents, records))
+            self._archive.add(header.sparse(path, status, extents, records))
         else:
             extents = [(0, size)]
-            self._archive.add(
-                self._headers.member(path, header.FILE, status, size, records=records)
-            )
+            self._archive.add(header.member(path, header.FILE, status, size, records=records))
         whole = True
         for offset, length in extents:
             whole = self._copy(file, path, offset, length) and whole
         self._archive.add(header.padding(sum(length for _, length in extents)))
         self._tally.files += 1
         self._tally.bytes += size
-        if not whole or _changed(status, os.fstat(file)):
+        now = os.fstat(file)
+        if not whole or (now.st_size, now.st_mtime_ns) != (size, status.st_mtime_ns):
             self._tally.changed.add(path)
 
     def _copy(self, file: int, path: bytes, offset: int, length: int) -> bool:
@@ -218,11 +194,9 @@ class _TreeWriter:
         return True
 
     def _pad(self, length: int) -> None:
-        zeros = bytes(PIECE)
-        while length:
-            piece = min(length, PIECE)
-            self._archive.add_now(memoryview(zeros)[:piece])
-            length -= piece
+        zeros = memoryview(bytes(PIECE))
+        for at in range(0, length, PIECE):
+            self._archive.add_now(zeros[: length - at])
 
     def _add_other(self, parent: int, name: bytes, path: bytes) -> None:
         try:
@@ -236,7 +210,7 @@ class _TreeWriter:
         except OSError as error:
             self._note_unopened(path, error)
             return
-        self._archive.add(self._headers.member(path, header.SYMLINK, status, link=target))
+        self._archive.add(header.member(path, header.SYMLINK, status, link=target))
         self._tally.symlinks += 1
         if status.st_nlink > 1:
             self._first_names[status.st_dev, status.st_ino] = path
@@ -246,7 +220,7 @@ class _TreeWriter:
         first = self._first_names.get((status.st_dev, status.st_ino))
         if first is None:
             return False
-        self._archive.add(self._headers.member(path, header.HARDLINK, status, link=first))
+        self._archive.add(header.member(path, header.HARDLINK, status, link=first))
         self._tally.hardlinks += 1
         return True
 
@@ -255,10 +229,6 @@ class _TreeWriter:
             raise error
         note = self._tally.vanished if error.errno in GONE else self._tally.unreadable
         note.add(path)
-
-
-def _changed(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
 
 
 def _extents(file: int, size: int) -> list[tuple[int, int]] | None:

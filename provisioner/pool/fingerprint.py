@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _digest(volume: Path, exclude: Iterable[str]) -> str:
     # Imported here: a start takes no fingerprint, and does not load the archive's code.
     from provisioner.backup.format.exclusion import Exclusions
-    from provisioner.backup.tally import Tally
+    from provisioner.backup.format.manifest import Tally
     from provisioner.backup.tree import walk
 
     digest, tally = hashlib.sha256(), Tally()

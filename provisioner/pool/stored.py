@@ -19,7 +19,6 @@ from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.format.manifest import About, Manifest
 from provisioner.backup.format.name import BackupName
 from provisioner.backup.operation import (
-    Backup,
     read_summary,
     restore_backup,
     verify_backup,
@@ -85,7 +84,7 @@ class StoredBackups:
             progress=progress,
             on_step=lambda step: self._on_step(f"backup:{step}"),
         )
-        made = _entry(self._url, written, written.manifest, self._clock())
+        made = _entry(self._url, Stored(about.name, written.size), written.manifest, self._clock())
         self._on_step("backup:enter")
         self._registry.backups.add(made)
         self._on_step("backup:entered")
@@ -243,9 +242,7 @@ def _is_at(destination: Destination, backup: BackupRecord) -> bool:
         return False
 
 
-def _entry(
-    url: str, stored: Stored | Backup, manifest: Manifest, verified: datetime | None
-) -> BackupRecord:
+def _entry(url: str, stored: Stored, manifest: Manifest, verified: datetime | None) -> BackupRecord:
     return BackupRecord(
         name=str(stored.name),
         destination=url,

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import random
 import threading
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from provisioner.backup.archive import verify
 from provisioner.backup.destinations.urls import destination_for
-from provisioner.backup.extractor import extract
 from provisioner.backup.format.name import BackupName
 from provisioner.backup.operation import read_summary, restore_backup, verify_backup
 from provisioner.core.errors import BackupDamaged
-from tests.support.trees import ABOUT, archive_of, plant_everything
+from tests.support.trees import ABOUT, archive_of, bring_back, extracted, plant_everything, verified
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +22,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def _refused(data: bytes, into: Path) -> None:
     with pytest.raises(BackupDamaged) as found:
-        verify(BytesIO(data), cancel=threading.Event())
+        verified(data)
     assert "\n" not in str(found.value)
     with pytest.raises(BackupDamaged):
-        extract(BytesIO(data), into, cancel=threading.Event())
+        extracted(data, into)
     assert not into.exists()
 
 
@@ -56,7 +53,7 @@ def test_a_flipped_bit_in_each_byte_of_both_ends_is_found(whole: bytes) -> None:
         damaged = bytearray(whole)
         damaged[place] ^= 0x20
         with pytest.raises(BackupDamaged):
-            verify(BytesIO(bytes(damaged)), cancel=threading.Event())
+            verified(bytes(damaged))
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"x" * 1000, b"\x28\xb5\x2f\xfd\x00\x00\x01\x00\x00"])
@@ -71,16 +68,15 @@ def test_a_stretch_taken_from_another_place_is_found(whole: bytes, tmp_path: Pat
 
 
 def test_a_damaged_backup_is_refused_by_name(whole: bytes, tmp_path: Path) -> None:
-    name = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1
-    (tmp_path / str(name)).write_bytes(damaged)
+    (tmp_path / str(ABOUT.name)).write_bytes(damaged)
     place = destination_for(tmp_path)
-    with pytest.raises(BackupDamaged, match=str(name)):
-        verify_backup(place, name, cancel=threading.Event())
-    with pytest.raises(BackupDamaged, match=str(name)):
-        restore_backup(place, name, tmp_path / "restored", cancel=threading.Event())
-    assert read_summary(place, name).about == ABOUT
+    with pytest.raises(BackupDamaged, match=str(ABOUT.name)):
+        verify_backup(place, ABOUT.name, cancel=threading.Event())
+    with pytest.raises(BackupDamaged, match=str(ABOUT.name)):
+        bring_back(place, tmp_path / "restored")
+    assert read_summary(place, ABOUT.name).about == ABOUT
 
 
 def test_a_backup_under_another_name_is_refused(whole: bytes, tmp_path: Path) -> None:
@@ -89,5 +85,7 @@ def test_a_backup_under_another_name_is_refused(whole: bytes, tmp_path: Path) ->
     place = destination_for(tmp_path)
     with pytest.raises(BackupDamaged, match="another backup than its name"):
         verify_backup(place, name, cancel=threading.Event())
+    with pytest.raises(BackupDamaged, match="another backup than its name"):
+        read_summary(place, name)
     with pytest.raises(BackupDamaged, match="another backup than its name"):
         restore_backup(place, name, tmp_path / "restored", cancel=threading.Event())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -17,15 +16,14 @@ import pytest
 
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.format.name import BackupName
-from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.backup.operation import verify_backup
 from provisioner.backup.space import estimate
-from provisioner.core.errors import BackupDamaged, BackupFailed, BackupMissing, DiskFull
-from provisioner.system.removal import remove_tree
+from provisioner.core.errors import BackupFailed, DiskFull
 from tests.support.children import Child
 from tests.support.tools import do_without
-from tests.support.trees import ABOUT, MOMENT, plant_everything, see
+from tests.support.trees import ABOUT, MOMENT, back_up, bring_back, plant_everything, see
 
-NAME = BackupName(ABOUT.volume, ABOUT.created, ABOUT.generation)
+NAME = ABOUT.name
 
 
 @pytest.fixture
@@ -53,97 +51,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_backups_and_their_directory_are_private(volume: Path, tmp_path: Path) -> None:
     place = destination_for(tmp_path / "new" / "backups")
-    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    back_up(volume, place)
     directory = tmp_path / "new" / "backups"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE((directory / str(NAME)).stat().st_mode) == 0o600
 
 
-def test_a_backup_is_listed_summarised_verified_and_deleted(volume: Path, tmp_path: Path) -> None:
-    place = destination_for(f"file://{tmp_path}/backups")
-    assert place.backups() == []
-    backup = write_backup(volume, place, ABOUT, cancel=threading.Event())
-    (tmp_path / "backups" / "notes.txt").write_text("not a backup")
-    assert [(b.name, b.size) for b in place.backups()] == [(NAME, backup.size)]
-    assert read_summary(place, NAME) == backup.manifest
-    assert verify_backup(place, NAME, cancel=threading.Event()) == backup.manifest
-    place.delete(NAME)
-    place.delete(NAME)
-    assert place.backups() == []
-    with pytest.raises(BackupMissing, match="has no backup"):
-        read_summary(place, NAME)
-
-
-def test_a_second_backup_of_the_same_name_is_refused(volume: Path, tmp_path: Path) -> None:
-    place = destination_for(tmp_path / "backups")
-    write_backup(volume, place, ABOUT, cancel=threading.Event())
-    with pytest.raises(BackupFailed, match="exists already"):
-        write_backup(volume, place, ABOUT, cancel=threading.Event())
-    assert os.listdir(tmp_path / "backups") == [str(NAME)]
-
-
-def test_a_backup_that_the_disk_changed_never_gets_its_final_name(
-    volume: Path, tmp_path: Path
-) -> None:
-    backups = tmp_path / "backups"
-
-    def spoil(step: str) -> None:
-        if step == "put:flushed":
-            (partial,) = backups.iterdir()
-            with partial.open("r+b") as file:
-                file.seek(partial.stat().st_size // 2)
-                byte = file.read(1)[0]
-                file.seek(-1, os.SEEK_CUR)
-                file.write(bytes([byte ^ 1]))
-
-    with pytest.raises(BackupDamaged):
-        write_backup(
-            volume,
-            destination_for(backups),
-            ABOUT,
-            cancel=threading.Event(),
-            on_step=spoil,
-        )
-    assert list(backups.iterdir()) == []
-
-
-def test_the_final_name_appears_only_after_the_check(volume: Path, tmp_path: Path) -> None:
-    seen: dict[str, list[str]] = {}
-
-    def look(step: str) -> None:
-        seen[step] = sorted(name[:9] for name in os.listdir(tmp_path / "backups"))
-
-    write_backup(
-        volume,
-        destination_for(tmp_path / "backups"),
-        ABOUT,
-        cancel=threading.Event(),
-        on_step=look,
-    )
-    names = [step for step in seen if step.startswith("put:")]
-    assert names == [
-        "put:created",
-        "put:written",
-        "put:flushed",
-        "put:checked",
-        "put:renamed",
-        "put:done",
-    ]
-    assert seen["put:checked"] == [".partial-"]
-    assert seen["put:renamed"] == ["vol-1-202"]
-
-
 CHILD = """
-import os, signal, sys, threading
+import os, signal, sys
 from pathlib import Path
 from provisioner.backup.destinations.urls import destination_for
-from provisioner.backup.operation import write_backup
-from tests.support.trees import ABOUT
+from tests.support.trees import back_up
 def stop(step):
     if step == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)
-write_backup(Path(sys.argv[1]), destination_for(sys.argv[2]), ABOUT,
-             cancel=threading.Event(), on_step=stop)
+back_up(Path(sys.argv[1]), destination_for(sys.argv[2]), on_step=stop)
 """
 STEPS = (
     "put:created",
@@ -172,8 +94,8 @@ def test_a_writer_killed_at_any_step_leaves_a_whole_backup_or_nothing_after_a_sw
         verify_backup(place, NAME, cancel=threading.Event())
     else:
         assert left == []
-        write_backup(volume, place, ABOUT, cancel=threading.Event())
-    restore_backup(place, NAME, tmp_path / "restored", cancel=threading.Event())
+        back_up(volume, place)
+    bring_back(place, tmp_path / "restored")
     assert see(tmp_path / "restored") == see(volume)
 
 
@@ -185,7 +107,7 @@ def test_a_sweep_keeps_the_partial_file_of_a_live_writer(tmp_path: Path) -> None
         stream.write(b"content")
         swept.append(place.sweep_partials(MOMENT))
 
-    place.put(NAME, write, lambda stream, written: swept.append(place.sweep_partials(MOMENT)))
+    place.put(NAME, write, lambda stream: swept.append(place.sweep_partials(MOMENT)))
     assert swept == [[], []]
     assert (tmp_path / "backups" / str(NAME)).read_bytes() == b"content"
 
@@ -208,7 +130,7 @@ def test_a_child_forked_during_a_backup_does_not_keep_its_file_open(
         if when == "write":
             fork()
 
-    def check(stream: BinaryIO, written: None) -> None:
+    def check(stream: BinaryIO) -> None:
         if when == "check":
             fork()
         # As if the writer had been killed before it could delete the file.
@@ -238,6 +160,7 @@ def test_a_sweep_deletes_partial_files_without_a_writer_and_nothing_else(tmp_pat
     with (tmp_path / ".partial-live").open("r+b") as live:
         fcntl.flock(live, fcntl.LOCK_EX)
         assert place.sweep_partials(MOMENT) == [".partial-dead"]
+    assert [stored.name for stored in place.backups()] == [NAME]
     assert sorted(os.listdir(tmp_path)) == [".partial-live", str(NAME)]
 
 
@@ -250,7 +173,7 @@ def test_a_full_disk_says_how_much_was_needed_and_keeps_no_half_file(
     needed = estimate(volume)
     assert needed > 20 << 20
     with pytest.raises(DiskFull, match=f"needs up to {needed:,} bytes"):
-        write_backup(volume, destination_for(small_disk), ABOUT, cancel=threading.Event())
+        back_up(volume, destination_for(small_disk))
     assert os.listdir(small_disk) == []
     free = destination_for(small_disk / "not" / "yet").free_bytes()
     assert free is not None
@@ -264,12 +187,10 @@ def test_a_restore_that_cannot_fit_is_refused_before_it_begins(
     volume.mkdir()
     (volume / "data").write_bytes(bytes(range(256)) * (80 << 10))
     place = destination_for(tmp_path / "backups")
-    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    back_up(volume, place)
     steps: list[str] = []
     with pytest.raises(DiskFull, match="are needed"):
-        restore_backup(
-            place, NAME, small_disk / "restored", cancel=threading.Event(), on_step=steps.append
-        )
+        bring_back(place, small_disk / "restored", on_step=steps.append)
     assert steps == []
     assert os.listdir(small_disk) == []
 
@@ -281,14 +202,14 @@ def test_a_disk_that_fills_during_a_restore_keeps_no_half_volume(
     volume.mkdir()
     (volume / "data").write_bytes(os.urandom(6 << 20))
     place = destination_for(tmp_path / "backups")
-    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    back_up(volume, place)
 
     def fill(step: str) -> None:
         if step == "restore:created":
             (small_disk / "other").write_bytes(bytes(4 << 20))
 
     with pytest.raises(DiskFull, match="became full"):
-        restore_backup(place, NAME, small_disk / "restored", cancel=threading.Event(), on_step=fill)
+        bring_back(place, small_disk / "restored", on_step=fill)
     assert os.listdir(small_disk) == ["other"]
 
 
@@ -300,9 +221,9 @@ def test_a_tree_of_too_many_files_is_refused_before_it_begins(
     for number in range(1100):
         (volume / str(number)).touch()
     place = destination_for(tmp_path / "backups")
-    write_backup(volume, place, ABOUT, cancel=threading.Event())
+    back_up(volume, place)
     with pytest.raises(DiskFull, match="more files"):
-        restore_backup(place, NAME, small_disk / "restored", cancel=threading.Event())
+        bring_back(place, small_disk / "restored")
 
 
 def test_attributes_do_not_keep_files_from_a_file_system_without_any(
@@ -315,11 +236,11 @@ def test_attributes_do_not_keep_files_from_a_file_system_without_any(
         do_without("this test needs the right to mount a ramfs (root)")
     try:
         place = destination_for(tmp_path / "backups")
-        write_backup(volume, place, ABOUT, cancel=threading.Event())
+        back_up(volume, place)
         (plain / "probe").touch()
         with pytest.raises(OSError, match="not supported"):
             os.setxattr(plain / "probe", "user.x", b"")
-        restore_backup(place, NAME, plain / "restored", cancel=threading.Event())
+        bring_back(place, plain / "restored")
         before, after = (see(top, exactly=False) for top in (volume, plain / "restored"))
         assert {p: s.content for p, s in before.items()} == {p: s.content for p, s in after.items()}
     finally:
@@ -329,28 +250,13 @@ def test_attributes_do_not_keep_files_from_a_file_system_without_any(
 def test_a_destination_that_cannot_be_written_is_named(volume: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BackupFailed, match=str(tmp_path / "file")):
-        write_backup(volume, destination_for(tmp_path / "file"), ABOUT, cancel=threading.Event())
+        back_up(volume, destination_for(tmp_path / "file"))
 
 
 def test_the_estimate_is_never_below_the_real_size(volume: Path, tmp_path: Path) -> None:
     place = destination_for(tmp_path / "backups")
-    backup = write_backup(volume, place, ABOUT, cancel=threading.Event())
+    backup = back_up(volume, place)
     assert backup.size < estimate(volume) < 50 << 20
-
-
-def test_a_locked_tree_is_removed_and_what_its_links_point_to_stays(
-    volume: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "file").touch()
-    (volume / "link").symlink_to(tmp_path / "kept")
-    (volume / "a").chmod(0)
-    volume.chmod(0o500)
-    remove_tree(volume)
-    remove_tree(volume)
-    assert not volume.exists()
-    assert (tmp_path / "kept" / "file").exists()
-    shutil.rmtree(tmp_path / "kept")
 
 
 @pytest.mark.parametrize(

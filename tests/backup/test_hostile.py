@@ -8,23 +8,19 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import zstandard
 
-from provisioner.backup.archive import verify
-from provisioner.backup.extractor import extract
 from provisioner.backup.format import header
-from provisioner.backup.format.header import HeaderWriter, Made
-from provisioner.backup.format.manifest import Manifest, Noted
+from provisioner.backup.format.header import Made
+from provisioner.backup.format.manifest import Manifest
 from provisioner.backup.format.trailer import Trailer
 from provisioner.core.errors import BackupDamaged, DiskFull, VolumeError
-from tests.support.trees import ABOUT, MOMENT
+from tests.support.trees import ABOUT, MOMENT, extracted, verified
 
 Dialect = Literal[0, 1, 2]
 """The formats ustar, GNU and pax of tarfile."""
@@ -54,11 +50,6 @@ def _manifest(members: list[Content]) -> Manifest:
         symlinks=kinds.count(tarfile.SYMTYPE),
         hardlinks=kinds.count(tarfile.LNKTYPE),
         bytes=sum(len(data) for _, data in members),
-        skipped=Noted(),
-        excluded=Noted(),
-        unreadable=Noted(),
-        vanished=Noted(),
-        changed=Noted(),
         creator="a stranger",
     )
 
@@ -117,10 +108,10 @@ REASONS = {
     "hard link to a directory": "hard link to a directory",
     "same file twice": "contradicts",
     "no directory for a file": "contradicts",
-    "device": "device node",
-    "block device": "device node",
-    "fifo": "fifo",
-    "unknown kind": "unknown kind",
+    "device": "kind b'3'",
+    "block device": "kind b'4'",
+    "fifo": "kind b'6'",
+    "unknown kind": "kind b'Q'",
     "NUL in a record": "holds a NUL",
     "no top directory": "own directory",
     "two top directories": "own directory",
@@ -190,7 +181,7 @@ HOSTILE: dict[str, list[Content]] = {
 def test_a_hostile_archive_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     escaped = [Path("/tmp/escaped"), tmp_path / "escaped", tmp_path.parent / "escaped"]
     with pytest.raises(BackupDamaged, match=REASONS.get(name, "leads out")) as found:
-        extract(BytesIO(forge(HOSTILE[name])), tmp_path / "restored", cancel=threading.Event())
+        extracted(forge(HOSTILE[name]), tmp_path / "restored")
     assert "\n" not in str(found.value)
     assert str(found.value).endswith("use another backup")
     assert os.listdir(tmp_path) == []
@@ -199,15 +190,14 @@ def test_a_hostile_archive_is_refused_in_one_line(name: str, tmp_path: Path) -> 
 
 def test_a_forged_archive_without_a_fault_is_accepted(tmp_path: Path) -> None:
     members = [TOP, _member("file", data=b"x"), _member("link", tarfile.SYMTYPE, link="/etc")]
-    extract(BytesIO(forge(members)), tmp_path / "restored", cancel=threading.Event())
+    extracted(forge(members), tmp_path / "restored")
     assert sorted(os.listdir(tmp_path / "restored")) == ["file", "link"]
 
 
-@pytest.mark.parametrize("form", [1])
-def test_other_dialects_of_tar_are_refused(form: Dialect, tmp_path: Path) -> None:
-    data = forge([TOP, _member("n" * 150, data=b"x")], form=form)
+def test_gnus_dialect_of_tar_is_refused(tmp_path: Path) -> None:
+    data = forge([TOP, _member("n" * 150, data=b"x")], form=tarfile.GNU_FORMAT)
     with pytest.raises(BackupDamaged):
-        extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+        extracted(data, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
 
 
@@ -217,10 +207,9 @@ def test_more_members_than_declared_are_refused_at_once(tmp_path: Path) -> None:
     many = _tar([TOP]) + block * 100_000
     seen: list[str] = []
     with pytest.raises(BackupDamaged, match=r"more than its manifest says|contradicts"):
-        extract(
-            BytesIO(complete(many, few)),
+        extracted(
+            complete(many, few),
             tmp_path / "restored",
-            cancel=threading.Event(),
             on_step=seen.append,
         )
     assert not (tmp_path / "restored").exists()
@@ -279,10 +268,8 @@ def _repeated(member: bytes, count: int) -> bytes:
 
 
 def test_a_million_members_take_bounded_memory_to_verify(tmp_path: Path) -> None:
-    headers = HeaderWriter()
     status = Made(0o644, 0, 0, 0, 1_700_000_000_500_000_000)
-    headers.member(b"x", header.FILE, status)
-    data = _repeated(b"".join(headers.file(b"x", status)), 1_000_000)
+    data = _repeated(b"".join(header.small_file(b"x", status)), 1_000_000)
     outcome, peak = _outcome_and_peak(data, tmp_path / "file")
     assert outcome == "accepted"
     assert peak < MEMORY
@@ -327,7 +314,7 @@ def test_a_bomb_that_declares_more_than_the_disk_holds_is_refused(tmp_path: Path
     manifest = Manifest(**{**vars(_manifest([TOP, _member("bomb")])), "bytes": 1 << 60})
     data = b"x" + Trailer("0" * 64, 1 << 60, 1 << 59, manifest).to_frame()
     with pytest.raises(DiskFull, match="bytes free"):
-        extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+        extracted(data, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
 
 
@@ -344,7 +331,7 @@ def test_a_frame_that_wants_a_huge_window_is_refused(tmp_path: Path) -> None:
         ).to_frame()
     )
     with pytest.raises(BackupDamaged, match="zstd says"):
-        extract(BytesIO(data), tmp_path / "restored", cancel=threading.Event())
+        extracted(data, tmp_path / "restored")
 
 
 def _json(change: Callable[[str], str]) -> bytes:
@@ -386,6 +373,6 @@ def _json(change: Callable[[str], str]) -> bytes:
 def test_a_hostile_manifest_is_refused(old: str, new: str, tmp_path: Path) -> None:
     data = _json(lambda text: text.replace(old, new))
     with pytest.raises(VolumeError) as found:
-        verify(BytesIO(data), cancel=threading.Event())
+        verified(data)
     assert isinstance(found.value, BackupDamaged)
     assert "\n" not in str(found.value)

@@ -22,7 +22,7 @@ from fsspec.implementations.sftp import SFTPFileSystem
 from provisioner.backup.destinations.destination import Destination
 from provisioner.backup.destinations.remote import PARTIAL_AGE, RemoteDestination
 from provisioner.backup.destinations.urls import destination_for
-from provisioner.backup.operation import read_summary, restore_backup, verify_backup, write_backup
+from provisioner.backup.operation import read_summary, verify_backup
 from provisioner.core.errors import (
     BackupDamaged,
     BackupFailed,
@@ -31,7 +31,7 @@ from provisioner.core.errors import (
     ConfigError,
 )
 from tests.support.tools import require
-from tests.support.trees import ABOUT, MOMENT, plant_everything, see
+from tests.support.trees import ABOUT, MOMENT, back_up, bring_back, plant_everything, see
 
 
 def _free_port() -> int:
@@ -109,18 +109,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield "s3://a-bucket/backups"
 
 
-@pytest.fixture(params=["memory", "local", "sftp", "s3"])
+@pytest.fixture(params=["directory", "memory", "local", "sftp", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
     """Return an empty destination of each kind."""
-    unique = uuid.uuid4().hex
-    if request.param == "memory":
-        return RemoteDestination(f"memory://{unique}/backups")
-    if request.param == "local":
-        return RemoteDestination(f"local://{tmp_path}/backups")
-    url: str = request.getfixturevalue(request.param)
-    if request.param == "s3":
-        return RemoteDestination(f"{url}/{unique}")
-    return RemoteDestination(f"{url}/{unique}")
+    backups, unique = tmp_path / "backups", uuid.uuid4().hex
+    urls = {
+        "directory": f"file://{backups}",
+        "memory": f"memory://{unique}/backups",
+        "local": f"local://{backups}",
+    }
+    return destination_for(
+        urls.get(request.param) or f"{request.getfixturevalue(request.param)}/{unique}"
+    )
 
 
 @pytest.fixture
@@ -134,51 +134,54 @@ def test_a_backup_comes_back_from_any_destination(
     place: Destination, volume: Path, tmp_path: Path
 ) -> None:
     assert place.backups() == []
-    backup = write_backup(volume, place, ABOUT, cancel=threading.Event())
-    assert [(b.name, b.size) for b in place.backups()] == [(backup.name, backup.size)]
-    assert read_summary(place, backup.name) == backup.manifest
-    assert verify_backup(place, backup.name, cancel=threading.Event()) == backup.manifest
-    restore_backup(place, backup.name, tmp_path / "restored", cancel=threading.Event())
+    backup = back_up(volume, place)
+    assert [(b.name, b.size) for b in place.backups()] == [(ABOUT.name, backup.size)]
+    assert read_summary(place, ABOUT.name) == backup.manifest
+    assert verify_backup(place, ABOUT.name, cancel=threading.Event()) == backup.manifest
+    bring_back(place, tmp_path / "restored")
     assert see(tmp_path / "restored") == see(volume)
     with pytest.raises(BackupFailed, match="exists already"):
-        write_backup(volume, place, ABOUT, cancel=threading.Event())
-    place.delete(backup.name)
-    place.delete(backup.name)
+        back_up(volume, place)
+    place.delete(ABOUT.name)
+    place.delete(ABOUT.name)
     assert place.backups() == []
-    with pytest.raises(BackupMissing):
-        read_summary(place, backup.name)
-    assert place.free_bytes() is None
+    with pytest.raises(BackupMissing, match="has no backup"):
+        read_summary(place, ABOUT.name)
 
 
-def test_a_cancelled_or_failed_backup_leaves_nothing_there(
-    place: RemoteDestination, volume: Path
+@pytest.mark.parametrize("last", ["backup:directory", "put:flushed"])
+def test_a_cancelled_backup_leaves_nothing_there(
+    place: Destination, volume: Path, last: str
 ) -> None:
-    for step in ("backup:directory", "put:flushed"):
-        cancel = threading.Event()
+    cancel = threading.Event()
 
-        def on_step(now: str, step: str = step, cancel: threading.Event = cancel) -> None:
-            if now == step:
-                cancel.set()
+    def on_step(step: str) -> None:
+        if step == last:
+            cancel.set()
 
-        with pytest.raises(Cancelled):
-            write_backup(volume, place, ABOUT, cancel=cancel, on_step=on_step)
-    assert place._infos() == []
+    with pytest.raises(Cancelled):
+        back_up(volume, place, cancel=cancel, on_step=on_step)
+    if isinstance(place, RemoteDestination):
+        assert place._infos() == []
+    else:
+        assert os.listdir(str(place)) == []
 
 
+@pytest.mark.parametrize("scheme", ["file", "local"])
 def test_a_backup_that_changed_on_the_way_never_gets_its_final_name(
-    volume: Path, tmp_path: Path
+    volume: Path, tmp_path: Path, scheme: str
 ) -> None:
-    place = RemoteDestination(f"local://{tmp_path}/backups")
-
     def spoil(step: str) -> None:
         if step == "put:flushed":
             (partial,) = (tmp_path / "backups").iterdir()
-            data = bytearray(partial.read_bytes())
-            data[len(data) // 2] ^= 1
-            partial.write_bytes(data)
+            with partial.open("r+b") as file:
+                file.seek(partial.stat().st_size // 2)
+                byte = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte ^ 1]))
 
     with pytest.raises(BackupDamaged):
-        write_backup(volume, place, ABOUT, cancel=threading.Event(), on_step=spoil)
+        back_up(volume, destination_for(f"{scheme}://{tmp_path}/backups"), on_step=spoil)
     assert os.listdir(tmp_path / "backups") == []
 
 

@@ -13,22 +13,18 @@ from hypothesis import strategies as st
 from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
 from provisioner.backup.format.entry import Entry, read_entry
-from provisioner.backup.format.header import HeaderWriter, Made
+from provisioner.backup.format.header import Made
 from provisioner.backup.small_files import read_small_files
-from provisioner.backup.writer import write_archive
 from provisioner.core.errors import BackupDamaged
-from tests.support.trees import ABOUT
+from provisioner.core.progress import no_progress
+from tests.support.trees import archive_of
 
 FILE = Made(0o100640, 1000, 100, 5, 1_700_000_000_123_456_789)
 CONTENT = b"hello"
 
 
 def _member(path: bytes = b"below/name.txt", status: Made = FILE) -> bytes:
-    headers = HeaderWriter()
-    headers.member(
-        path, header.FILE, status, 0
-    )  # the first file of an owner is written in one piece
-    pieces = headers.file(path, status)
+    pieces = header.small_file(path, status)
     assert len(pieces) == 6, "a plain file"
     return b"".join(pieces) + CONTENT + header.padding(len(CONTENT))
 
@@ -37,14 +33,12 @@ def _member(path: bytes = b"below/name.txt", status: Made = FILE) -> bytes:
 def whole_backup(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     source = tmp_path_factory.mktemp("source")
     (source / "file").write_text("x")
-    stream = io.BytesIO()
-    write_archive(source, stream, ABOUT, cancel=threading.Event(), progress=lambda done: None)
-    return stream.getvalue()
+    return archive_of(source)[0]
 
 
 def _decompressed(whole_backup: bytes, archive: bytes) -> Decompressor:
     """Open a backup as if ``archive`` was the part of it that was decompressed."""
-    opened = Decompressor(io.BytesIO(whole_backup), threading.Event(), lambda done, total: None)
+    opened = Decompressor(io.BytesIO(whole_backup), threading.Event(), no_progress)
     opened.piece = archive
     return opened
 
@@ -131,10 +125,7 @@ def test_the_small_files_of_a_real_archive_are_read_fast(
 ) -> None:
     for number in range(20):
         (tmp_path / f"{number}").write_text("text")
-    stream = io.BytesIO()
-    write_archive(tmp_path, stream, ABOUT, cancel=threading.Event(), progress=lambda done: None)
-    with Decompressor(stream, threading.Event(), lambda done, total: None) as opened:
+    stream = io.BytesIO(archive_of(tmp_path)[0])
+    with Decompressor(stream, threading.Event(), no_progress) as opened:
         assert read_entry(opened).kind == header.DIRECTORY
-        assert read_entry(opened).size == 4  # the first file of an owner is written in one piece
-        opened.take(header.BLOCK)
-        assert len(list(read_small_files(opened, opened.trailer.manifest_at))) >= 18
+        assert len(list(read_small_files(opened, opened.trailer.manifest_at))) == 20

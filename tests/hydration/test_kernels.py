@@ -17,8 +17,7 @@ from traitlets.config import Config
 from provisioner.core.errors import ConfigError, HydrationFailed
 from provisioner.core.event import Event, Kind
 from provisioner.core.session import SERVER_VARIABLE
-from provisioner.pool.pool import Pool
-from provisioner.pool.pool import pool_of
+from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import load_settings
 from tests.support.kernels import (
     MUTE,

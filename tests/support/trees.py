@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from provisioner.backup.format.manifest import About
+from provisioner.backup.archive import verify
+from provisioner.backup.destinations.destination import Destination
+from provisioner.backup.extractor import extract
+from provisioner.backup.format.manifest import About, Manifest
+from provisioner.backup.operation import restore_backup, write_backup
 from provisioner.backup.writer import Written, write_archive
 
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
@@ -177,20 +182,34 @@ def _plant_times(top: Path) -> None:
         "epoch": 0,
         "early": 999_999_999_999_999_999,
         "before the epoch": -1_500_000_000,
+        "beyond 64 bits": 10_413_792_000_000_000_007,
     }.items():
         (top / name).write_bytes(b"t")
         os.utime(top / name, ns=(moment, moment))
 
 
-def archive_of(top: Path, exclude: tuple[str, ...] = ()) -> tuple[bytes, Written]:
+def archive_of(top: Path, **others: Any) -> tuple[bytes, Written]:
     """Back a tree up into memory."""
     stream = BytesIO()
-    written = write_archive(
-        top,
-        stream,
-        ABOUT,
-        exclude=exclude,
-        cancel=threading.Event(),
-        progress=lambda done: None,
-    )
+    written = write_archive(top, stream, ABOUT, cancel=threading.Event(), **others)
     return stream.getvalue(), written
+
+
+def verified(archive: bytes) -> Manifest:
+    """Verify an archive in memory."""
+    return verify(BytesIO(archive), cancel=threading.Event())
+
+
+def extracted(archive: bytes, into: Path, **others: Any) -> Manifest:
+    """Restore an archive in memory."""
+    return extract(BytesIO(archive), into, cancel=threading.Event(), **others)
+
+
+def back_up(top: Path, place: Destination, **others: Any) -> Written:
+    """Back a tree up."""
+    return write_backup(top, place, ABOUT, **{"cancel": threading.Event(), **others})
+
+
+def bring_back(place: Destination, into: Path, **others: Any) -> Manifest:
+    """Restore what `back_up` made."""
+    return restore_backup(place, ABOUT.name, into, **{"cancel": threading.Event(), **others})

@@ -18,15 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, order=True)
 class Stored:
-    """A backup at a destination.
-
-    Parameters
-    ----------
-    name
-        Its file name.
-    size
-        Length in bytes.
-    """
+    """A backup at a destination, and its length in bytes."""
 
     name: BackupName
     size: int
@@ -48,18 +40,14 @@ class Destination(Protocol):
         self,
         name: BackupName,
         write: Callable[[BinaryIO], T],
-        check: Callable[[BinaryIO, T], object],
+        check: Callable[[BinaryIO], object],
         *,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> T:
-        """Store one backup.
+        """Store one backup; return what ``write`` returned.
 
         ``write`` fills a file with a partial name. When the file is on disk, ``check`` reads it back. Only then the
         file gets its final name, atomically. After a failure nothing is left.
-
-        Returns
-        -------
-        What ``write`` returned.
 
         Raises
         ------

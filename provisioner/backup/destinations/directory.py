@@ -15,7 +15,6 @@ from typing import BinaryIO, TypeVar, cast
 
 from provisioner.backup.destinations.destination import PARTIAL, Stored
 from provisioner.backup.format.name import BackupName
-from provisioner.backup.space import free_bytes
 from provisioner.core.errors import BackupFailed, BackupMissing, DiskFull
 from provisioner.system.files import sync_directory
 from provisioner.system.forks import Descriptor
@@ -24,7 +23,7 @@ from provisioner.system.locks import try_lock
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FLUSH_EVERY = 64 << 20
+_FLUSH_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ class DirectoryDestination:
         self,
         name: BackupName,
         write: Callable[[BinaryIO], T],
-        check: Callable[[BinaryIO, T], object],
+        check: Callable[[BinaryIO], object],
         *,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> T:
@@ -74,10 +73,14 @@ class DirectoryDestination:
             with descriptor as file:
                 try:
                     on_step("put:created")
-                    written = self._fill(file, write, on_step)
-                    with open(file, "rb", closefd=False) as stream:
-                        stream.seek(0)
-                        check(stream, written)
+                    with _flushing(file), _Whole(file, "wb", closefd=False) as stream:
+                        written = write(cast("BinaryIO", stream))
+                        on_step("put:written")
+                    os.fsync(file)
+                    on_step("put:flushed")
+                    with open(file, "rb", closefd=False) as written_file:
+                        written_file.seek(0)
+                        check(written_file)
                     on_step("put:checked")
                     partial.rename(final)
                     on_step("put:renamed")
@@ -91,8 +94,9 @@ class DirectoryDestination:
     @contextlib.contextmanager
     def open(self, name: BackupName) -> Iterator[BinaryIO]:
         """Open a backup for reading."""
+        path = self._path / str(name)
         try:
-            file = os.open(self._path / str(name), _READ)
+            file = os.open(path, _READ)
         except FileNotFoundError:
             what_next = (
                 "list them with: jupyter volumes backups"
@@ -102,25 +106,25 @@ class DirectoryDestination:
             raise BackupMissing(f"{self} has no backup {name}; {what_next}") from None
         except OSError as error:
             raise BackupFailed(
-                f"cannot open {self._path / str(name)}: {error.strerror}; check its permissions"
+                f"cannot open {path}: {error.strerror}; check its permissions"
             ) from error
         with open(file, "rb", buffering=0) as stream:
             yield cast("BinaryIO", stream)
 
     def delete(self, name: BackupName) -> None:
         """Delete a backup."""
-        with (
-            _explained(f"cannot delete {self._path / str(name)}"),
-            contextlib.suppress(FileNotFoundError),
-        ):
-            (self._path / str(name)).unlink()
+        path = self._path / str(name)
+        with _explained(f"cannot delete {path}"), contextlib.suppress(FileNotFoundError):
+            path.unlink()
             sync_directory(self._path)
 
     def free_bytes(self) -> int | None:
         """Return how many bytes this user may still write; None if that is not known."""
         for directory in (self._path, *self._path.absolute().parents):
             with contextlib.suppress(FileNotFoundError):
-                return free_bytes(directory)
+                state = os.statvfs(directory)
+                # ramfs and some network file systems count no blocks.
+                return state.f_bavail * state.f_frsize if state.f_blocks else None
         return None
 
     def sweep_partials(self, now: datetime) -> list[str]:
@@ -139,49 +143,36 @@ class DirectoryDestination:
             if (descriptor := try_lock(partial, _CREATE)) is not None:
                 return partial, descriptor
 
-    def _fill(self, file: int, write: Callable[[BinaryIO], T], on_step: Callable[[str], None]) -> T:
-        with _FlushedFile(file) as stream:
-            written = write(cast("BinaryIO", stream))
-            on_step("put:written")
-        os.fsync(file)
-        on_step("put:flushed")
-        return written
 
-
-class _FlushedFile(FileIO):
-    """A file that is flushed to disk in the background while it is written.
-
-    A single flush at the end of a large backup would take long, and could not be cancelled. `close` leaves the
-    descriptor open: it belongs to the `Descriptor` that a forked child closes.
-    """
-
-    def __init__(self, file: int) -> None:
-        super().__init__(file, "wb", closefd=False)
-        self._unflushed = 0
-        self._flusher: threading.Thread | None = None
+class _Whole(FileIO):
+    """An unbuffered file that writes all that it is given: a forked child must have nothing left to write."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # all callers pass bytes
-        view = memoryview(data)
-        done = super().write(view) or 0
-        while done < len(view):
-            done += super().write(view[done:]) or 0
-        self._unflushed += done
-        if self._unflushed >= _FLUSH_EVERY and not (self._flusher and self._flusher.is_alive()):
-            self._unflushed = 0
-            self._flusher = threading.Thread(target=self._flush_now, daemon=True)
-            self._flusher.start()
+        done = 0
+        while done < len(data):
+            done += super().write(memoryview(data)[done:])
         return done
 
-    def close(self) -> None:
-        if getattr(self, "_flusher", None) is not None:
-            assert self._flusher is not None
-            self._flusher.join()
-        super().close()
 
-    def _flush_now(self) -> None:
-        # The last fsync, whose result counts, reports an error again.
-        with contextlib.suppress(OSError):
-            os.fsync(self.fileno())
+@contextlib.contextmanager
+def _flushing(file: int) -> Iterator[None]:
+    """Flush a file every second: one flush at the end would take long, and could not be cancelled."""
+    written = threading.Event()
+
+    def flush() -> None:
+        while not written.wait(_FLUSH_SECONDS):
+            with contextlib.suppress(
+                OSError
+            ):  # the last fsync, whose result counts, reports it again
+                os.fsync(file)
+
+    thread = threading.Thread(target=flush, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        written.set()
+        thread.join()
 
 
 def _unlink_unlocked(partial: Path) -> bool:

@@ -11,13 +11,12 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from provisioner.backup.destinations.destination import PARTIAL, Stored
 from provisioner.backup.destinations.sftp import hasten, hastened_for_reading, hastened_for_writing
-from provisioner.backup.format.name import BackupName
+from provisioner.backup.format.name import STAMP, BackupName
 from provisioner.core.errors import BackupFailed, BackupMissing, ConfigError, VolumeError
 
 PARTIAL_AGE = timedelta(days=2)
 """When a sweep deletes partial files: whether a remote writer is alive is not known, but no backup takes so long."""
 
-_STAMP = "%Y%m%dT%H%M%SZ"
 _PARTIAL = re.compile(re.escape(PARTIAL) + r"(\d{8}T\d{6}Z)-[0-9a-f]{16}-.*", re.ASCII)
 
 T = TypeVar("T")
@@ -79,12 +78,12 @@ class RemoteDestination:
         self,
         name: BackupName,
         write: Callable[[BinaryIO], T],
-        check: Callable[[BinaryIO, T], object],
+        check: Callable[[BinaryIO], object],
         *,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> T:
         """Store one backup; see :meth:`Destination.put`."""
-        stamp = datetime.now(timezone.utc).strftime(_STAMP)
+        stamp = datetime.now(timezone.utc).strftime(STAMP)
         partial = f"{self._path}/{PARTIAL}{stamp}-{secrets.token_hex(8)}-{name}"
         with self._explained("cannot write a backup to"):
             self._files.makedirs(self._path, exist_ok=True)
@@ -97,13 +96,15 @@ class RemoteDestination:
                     written = write(cast("BinaryIO", hastened_for_writing(stream)))
                     on_step("put:written")
                 on_step("put:flushed")
-                with hastened_for_reading(self._files.open(partial, "rb")) as stream:
-                    check(cast("BinaryIO", stream), written)
+                with self._reading(partial) as stream:
+                    check(stream)
                 on_step("put:checked")
                 self._files.mv(partial, self._full(name))
                 on_step("put:renamed")
             except BaseException:
-                self._discard(partial)
+                # The error is the one to report; a later sweep deletes the file.
+                with contextlib.suppress(Exception):
+                    self._files.rm_file(partial)
                 raise
         on_step("put:done")
         return written
@@ -114,13 +115,13 @@ class RemoteDestination:
         with self._explained("cannot read from"):
             self._files.invalidate_cache()
             try:
-                stream = hastened_for_reading(self._files.open(self._full(name), "rb"))
+                reading = self._reading(self._full(name))
             except FileNotFoundError:
                 raise BackupMissing(
                     f"{self} has no backup {name}; list them with: jupyter volumes backups"
                 ) from None
-            with stream:
-                yield cast("BinaryIO", stream)
+            with reading as stream:
+                yield stream
 
     def delete(self, name: BackupName) -> None:
         """Delete a backup."""
@@ -134,13 +135,11 @@ class RemoteDestination:
     def sweep_partials(self, now: datetime) -> list[str]:
         """Delete partial files that were created more than :data:`PARTIAL_AGE` ago."""
         swept = []
+        oldest = (now - PARTIAL_AGE).astimezone(timezone.utc).strftime(STAMP)
         for info in self._infos():
             name = info["name"].rpartition("/")[2]
             match = _PARTIAL.fullmatch(name)
-            if match is None:
-                continue
-            created = datetime.strptime(match[1], _STAMP).replace(tzinfo=timezone.utc)
-            if now - created > PARTIAL_AGE:
+            if match and match[1] < oldest:  # the digits of moments have the moments' order
                 with self._explained("cannot clean up"):
                     self._files.rm_file(info["name"])
                 swept.append(name)
@@ -152,16 +151,13 @@ class RemoteDestination:
     def _infos(self) -> list[dict[str, Any]]:
         with self._explained("cannot list the backups in"):
             self._files.invalidate_cache()
-            try:
-                infos: list[dict[str, Any]] = self._files.ls(self._path, detail=True)
-            except FileNotFoundError:
-                return []
+            infos: list[dict[str, Any]] = []
+            with contextlib.suppress(FileNotFoundError):
+                infos = self._files.ls(self._path, detail=True)
             return infos
 
-    def _discard(self, partial: str) -> None:
-        # The first error is the one to report; a later sweep deletes the file.
-        with contextlib.suppress(Exception):
-            self._files.rm_file(partial)
+    def _reading(self, path: str) -> contextlib.closing[BinaryIO]:
+        return contextlib.closing(hastened_for_reading(self._files.open(path, "rb")))
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -11,6 +11,8 @@ from provisioner.core.errors import ConfigError
 CACHE_TAG = b"CACHEDIR.TAG"
 # The signature that the Cache Directory Tagging Specification (bford.info/cachedir) demands.
 _CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+# A set of characters without its brackets, or one character.
+_TOKEN = re.compile(r"\[(.[^]]*)\]|.", re.DOTALL)
 
 
 def is_cache(directory: int) -> bool:
@@ -38,12 +40,18 @@ class Exclusions:
     Raises
     ------
     ConfigError
-        If a glob is empty, negated, or leads out of the volume.
+        If a glob is empty, negated, malformed, or leads out of the volume.
     """
 
     def __init__(self, globs: Iterable[str]) -> None:
         patterns = [_translate(glob) for glob in globs]
-        self._pattern = re.compile("|".join(patterns), re.DOTALL) if patterns else None
+        try:
+            self._pattern = re.compile("|".join(patterns), re.DOTALL) if patterns else None
+        except re.error as error:
+            raise ConfigError(
+                f"backup_exclude has a set of characters that is none ({error});"
+                " use sets such as '[a-z]'"
+            ) from error
 
     def __bool__(self) -> bool:
         return self._pattern is not None
@@ -64,34 +72,16 @@ def _translate(glob: str) -> str:
             " use globs such as '*.tmp', 'build/' or 'data/**/raw'"
         )
     start = "" if "/" in body else "(?:.*/)?"
-    end = "/" if glob.endswith("/") else "/?"
-    return f"(?:{start}{_translate_parts(parts)}{end})"
+    above = "".join(
+        "(?:[^/]+/)*" if part == "**" else _TOKEN.sub(_translate_token, part) + "/"
+        for part in parts[:-1]
+    )
+    last = ".+" if parts[-1] == "**" else _TOKEN.sub(_translate_token, parts[-1])
+    return f"(?:{start}{above}{last}{'/' if glob.endswith('/') else '/?'})"
 
 
-def _translate_parts(parts: list[str]) -> str:
-    pieces = []
-    last = len(parts) - 1
-    for index, part in enumerate(parts):
-        if part == "**":
-            pieces.append(".+" if index == last else "(?:[^/]+/)*")
-        else:
-            pieces.append(_translate_name(part) + ("" if index == last else "/"))
-    return "".join(pieces)
-
-
-def _translate_name(part: str) -> str:
-    pieces, at = [], 0
-    while at < len(part):
-        char = part[at]
-        at += 1
-        if char == "*":
-            pieces.append("[^/]*")
-        elif char == "?":
-            pieces.append("[^/]")
-        elif char == "[" and (close := part.find("]", at + 1)) > 0:
-            chosen = part[at:close].replace("\\", r"\\").replace("[", r"\[")
-            pieces.append(f"(?!/)[{'^' + chosen[1:] if chosen[0] in '!^' else chosen}]")
-            at = close + 1
-        else:
-            pieces.append(re.escape(char))
-    return "".join(pieces)
+def _translate_token(token: re.Match[str]) -> str:
+    if token[1]:
+        chosen = token[1].replace("\\", r"\\").replace("[", r"\[")
+        return f"(?!/)[{'^' + chosen[1:] if chosen[0] in '!^' else chosen}]"
+    return {"*": "[^/]*", "?": "[^/]"}.get(token[0]) or re.escape(token[0])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from provisioner.backup.format.name import BackupName
 from provisioner.core.errors import BackupDamaged
 
 FORMAT = 1
 MEMBER = b".volume-backup.json"
 """Path of the manifest inside the archive: its last member."""
 
-NOTED_PATHS = 50
-"""How many paths a list in the manifest names; further ones are only counted."""
+# How many paths a list names; further ones are only counted.
+_NOTED_PATHS = 50
 _NOTED_LENGTH = 1024
 
 
@@ -38,13 +39,10 @@ class About:
     generation: int
     created: datetime
 
-
-@dataclass(frozen=True)
-class Noted:
-    """How many files something happened to, and the first of their paths, made printable."""
-
-    count: int = 0
-    paths: tuple[str, ...] = ()
+    @property
+    def name(self) -> BackupName:
+        """The file name of the backup."""
+        return BackupName(self.volume, self.created, self.generation)
 
 
 def printable(path: bytes) -> str:
@@ -55,14 +53,26 @@ def printable(path: bytes) -> str:
     return text if len(text) <= _NOTED_LENGTH else text[: _NOTED_LENGTH - 1] + "…"
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """The record in every backup.
+@dataclass
+class Noted:
+    """How many files something happened to, and the first of their paths, made printable."""
+
+    count: int = 0
+    paths: tuple[str, ...] = ()
+
+    def add(self, path: bytes) -> None:
+        """Count a path; keep it if it is among the first."""
+        self.count += 1
+        if self.count <= _NOTED_PATHS:
+            self.paths += (printable(path),)
+
+
+@dataclass
+class Tally:
+    """What a walk through a tree met.
 
     Parameters
     ----------
-    about
-        The volume that it belongs to.
     files, directories, symlinks, hardlinks
         Members of each kind; a file's second and further names count as hard links.
     bytes
@@ -73,21 +83,25 @@ class Manifest:
         Left out by exclude globs, or because ``CACHEDIR.TAG`` marks a cache.
     unreadable, vanished, changed
         Files that could not be read, disappeared before they were read, or changed while they were read.
-    creator
-        Program and version that wrote the backup.
     """
 
+    files: int = 0
+    directories: int = 0
+    symlinks: int = 0
+    hardlinks: int = 0
+    bytes: int = 0
+    skipped: Noted = field(default_factory=Noted)
+    excluded: Noted = field(default_factory=Noted)
+    unreadable: Noted = field(default_factory=Noted)
+    vanished: Noted = field(default_factory=Noted)
+    changed: Noted = field(default_factory=Noted)
+
+
+@dataclass(kw_only=True)
+class Manifest(Tally):
+    """The record in every backup: the tally, whose volume it is, and the program and version that wrote it."""
+
     about: About
-    files: int
-    directories: int
-    symlinks: int
-    hardlinks: int
-    bytes: int
-    skipped: Noted
-    excluded: Noted
-    unreadable: Noted
-    vanished: Noted
-    changed: Noted
     creator: str
 
     @property
@@ -108,32 +122,15 @@ class Manifest:
         return json.dumps({"format": FORMAT, **about, **record, "partial": self.partial})
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Read what :meth:`to_json` wrote; the text may be hostile.
-
-        Raises
-        ------
-        BackupDamaged
-            If a field is missing, unknown, of a wrong type, or contradicts another.
-        """
-        try:
-            record = json.loads(text)
-            return cls.from_record(record)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise BackupDamaged(
-                f"the manifest cannot be read ({str(error)[:200]}); use another backup"
-            ) from None
-
-    @classmethod
     def from_record(cls, record: dict[str, Any]) -> Manifest:
-        """Check each field of a decoded manifest.
+        """Check each field of what :meth:`to_json` wrote, decoded; it may be hostile.
 
         Raises
         ------
         BackupDamaged
             If the format is newer than this version's.
-        ValueError
-            If a field is missing, unknown or of a wrong type.
+        ValueError, TypeError, KeyError
+            If a field is missing, unknown, of a wrong type, or contradicts another.
         """
         if not isinstance(record, dict) or not isinstance(record.get("format"), int):
             raise ValueError("no format")
@@ -146,22 +143,16 @@ class Manifest:
         created = datetime.fromisoformat(_text(unread.pop("created")))
         if created.tzinfo is None:
             raise ValueError("created has no time zone")
-        about = About(
-            volume=_text(unread.pop("volume")),
-            session=_text(unread.pop("session")),
-            kernelspec=_text(unread.pop("kernelspec")),
-            generation=_count(unread.pop("generation")),
-            created=created,
-        )
-        partial = unread.pop("partial")
-        noted = ("skipped", "excluded", "unreadable", "vanished", "changed")
-        counts = ("files", "directories", "symlinks", "hardlinks", "bytes")
-        values: dict[str, Any] = {key: _noted(unread.pop(key)) for key in noted}
-        values |= {key: _count(unread.pop(key)) for key in counts}
-        values["creator"] = _text(unread.pop("creator"))
+        names = {key: _text(unread.pop(key)) for key in ("volume", "session", "kernelspec")}
+        about = About(**names, generation=_count(unread.pop("generation")), created=created)
+        creator, partial = _text(unread.pop("creator")), unread.pop("partial")
+        tally: dict[str, Any] = {
+            key: _count(unread.pop(key)) if isinstance(usual, int) else _noted(unread.pop(key))
+            for key, usual in vars(Tally()).items()
+        }
         if unread:
             raise ValueError(f"unknown field {min(unread)[:40]!r}")
-        manifest = cls(about=about, **values)
+        manifest = cls(about=about, creator=creator, **tally)
         if partial is not manifest.partial:
             raise ValueError("partial contradicts the counts")
         return manifest
@@ -180,10 +171,10 @@ def _count(value: object) -> int:
 
 
 def _noted(value: object) -> Noted:
-    if not isinstance(value, dict) or set(value) != {f.name for f in fields(Noted)}:
+    if not isinstance(value, dict) or set(value) != {"count", "paths"}:
         raise ValueError("a list of paths is missing")
     count, paths = _count(value["count"]), value["paths"]
-    if not isinstance(paths, list) or len(paths) != min(count, NOTED_PATHS):
+    if not isinstance(paths, list) or len(paths) != min(count, _NOTED_PATHS):
         raise ValueError("a list of paths does not fit its count")
     for path in paths:
         if not _text(path).isprintable() or len(path) > _NOTED_LENGTH:

@@ -8,13 +8,12 @@ from datetime import datetime, timezone
 
 from provisioner.core.errors import BackupFailed
 
-SUFFIX = ".tar.zst"
-_STAMP = "%Y%m%dT%H%M%SZ"
+STAMP = "%Y%m%dT%H%M%SZ"
+"""How names spell a moment, in UTC."""
+_SUFFIX = ".tar.zst"
 _VOLUME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _NAME = re.compile(
-    rf"(?P<volume>{_VOLUME.pattern})-(?P<created>\d{{8}}T\d{{6}}Z)\.g(?P<generation>\d{{1,18}})"
-    + re.escape(SUFFIX),
-    re.ASCII,
+    rf"({_VOLUME.pattern})-(\d{{8}}T\d{{6}}Z)\.g(\d{{1,18}}){re.escape(_SUFFIX)}", re.ASCII
 )
 
 
@@ -57,7 +56,7 @@ class BackupName:
 
     def __str__(self) -> str:
         # On Linux, strftime("%Y") does not pad years below 1000; no volume is that old.
-        return f"{self.volume}-{self.created.strftime(_STAMP)}.g{self.generation}{SUFFIX}"
+        return f"{self.volume}-{self.created.strftime(STAMP)}.g{self.generation}{_SUFFIX}"
 
     @classmethod
     def parse(cls, text: str) -> BackupName | None:
@@ -66,8 +65,8 @@ class BackupName:
         if match is None:
             return None
         try:
-            created = datetime.strptime(match["created"], _STAMP).replace(tzinfo=timezone.utc)
+            created = datetime.strptime(match[2], STAMP).replace(tzinfo=timezone.utc)
         except ValueError:
             return None
-        name = cls(match["volume"], created, int(match["generation"]))
+        name = cls(match[1], created, int(match[3]))
         return name if str(name) == text else None

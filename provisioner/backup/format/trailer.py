@@ -34,10 +34,8 @@ class Trailer:
     ----------
     sha256
         Hex digest of all bytes before the trailer.
-    tar_bytes
-        Length of the decompressed archive.
-    manifest_at
-        Offset of the manifest's header in the decompressed archive.
+    tar_bytes, manifest_at
+        Length of the decompressed archive, and the offset of the manifest's header in it.
     manifest
         The same manifest as inside the archive.
     """
@@ -62,11 +60,7 @@ class Trailer:
 
 
 def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
-    """Read the trailer of a backup file, and nothing else.
-
-    Returns
-    -------
-    The trailer, and its offset in the file.
+    """Read the trailer of a backup file, and nothing else; return it and its offset in the file.
 
     Raises
     ------
@@ -96,8 +90,7 @@ def _parse(text: bytes) -> Trailer:
         record = json.loads(text)
         manifest = Manifest.from_record(record["manifest"])
         trailer = Trailer(record["sha256"], record["tar_bytes"], record["manifest_at"], manifest)
-        numbers_fit = 0 <= trailer.manifest_at < trailer.tar_bytes < 1 << 63
-        if not numbers_fit or not isinstance(trailer.sha256, str):
+        if not 0 <= trailer.manifest_at < trailer.tar_bytes < 1 << 63:
             raise ValueError("numbers out of range")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(f"its summary cannot be read: {str(error)[:200]}") from None
@@ -106,14 +99,13 @@ def _parse(text: bytes) -> Trailer:
 
 def _read_at(stream: BinaryIO, offset: int, length: int) -> bytes:
     stream.seek(offset)
-    pieces = []
-    while length:
-        piece = stream.read(length)
+    data = b""
+    while len(data) < length:
+        piece = stream.read(length - len(data))
         if not piece:
             raise damaged("it became shorter while it was read")
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
+        data += piece
+    return data
 
 
 def damaged(what: str) -> BackupDamaged:

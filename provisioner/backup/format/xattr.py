@@ -6,6 +6,7 @@ machine.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -20,42 +21,28 @@ def kept(name: str) -> bool:
     return name.startswith(_KEPT)
 
 
-if sys.platform == "linux":
-
-    def pax_records(descriptor: int) -> bytes:
-        """Return the attributes of an open file, as records of an extended header."""
-        try:
+def pax_records(descriptor: int) -> bytes:
+    """Return the attributes of an open file, as records of an extended header; none but on Linux."""
+    records = b""
+    if sys.platform == "linux":
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # a file system without attributes
             names = os.listxattr(descriptor)
-        except OSError:  # a file system without attributes
-            return b""
-        return b"".join(_record(descriptor, name) for name in names) if names else b""
+        for name in filter(kept, names):
+            with contextlib.suppress(OSError):  # removed meanwhile
+                records += pax_record(XATTR + os.fsencode(name), os.getxattr(descriptor, name))
+    return records
 
-    def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
-        """Set one attribute of an open file.
 
-        On a file system without attributes (some network file systems) this does nothing: a restored file without
-        attributes is better than no file.
-        """
+def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
+    """Set one attribute of an open file, on Linux.
+
+    On a file system without attributes (some network file systems) this does nothing: a restored file without
+    attributes is better than no file.
+    """
+    if sys.platform == "linux":
         try:
             os.setxattr(descriptor, name, value)
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 raise
-
-    def _record(descriptor: int, name: str) -> bytes:
-        if not kept(name):
-            return b""
-        try:
-            value = os.getxattr(descriptor, name)
-        except OSError:  # removed meanwhile
-            return b""
-        return pax_record(XATTR + os.fsencode(name), value)
-
-else:  # Python supports extended attributes on Linux only
-
-    def pax_records(descriptor: int) -> bytes:
-        """Return no records: attributes are kept on Linux only."""
-        return b""
-
-    def set_xattr(descriptor: int, name: bytes, value: bytes) -> None:
-        """Do nothing: attributes are kept on Linux only."""
