@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import psutil
-import pytest
 
 from provisioner.core.errors import Cancelled, VolumeHeld
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import VolumePool
 from provisioner.system.processes import wait_until_gone
-from tests.pool.test_left_behind import living_in
-from tests.support.pools import HOLDER, acquire, refusal
-from tests.support.processes import kill, line_of, running
-
-
-@pytest.fixture
-def left_behind(pool: Pool) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that lives on in the volume `a` after its server was killed."""
-    with running(HOLDER, str(pool.settings.root), "a") as other:
-        process = living_in(Path(line_of(other)))
-        with process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            kill(other)
-            yield process
-            process.kill()
+from tests.support.pools import acquire, refusal
 
 
 def test_a_start_that_waits_for_processes_left_behind_ends_when_it_is_cancelled(
-    pool: Pool, left_behind: subprocess.Popen[bytes]
+    pool: Pool, left_by_a_killed_server: subprocess.Popen[str]
 ) -> None:
     patient = Pool(VolumePool(root=pool.settings.root, acquire_timeout="1h"))
     leased, cancel = threading.Event(), threading.Event()
@@ -55,25 +37,25 @@ def test_a_start_that_waits_for_processes_left_behind_ends_when_it_is_cancelled(
     thread.join(30)
     assert len(said) == 1
     # The next start is refused, and the refusal names the processes.
-    assert f"processes {left_behind.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
-    left_behind.kill()
-    left_behind.wait()
+    assert f"processes {left_by_a_killed_server.pid} " in refusal(VolumeHeld, lambda: acquire(pool))
+    left_by_a_killed_server.kill()
+    left_by_a_killed_server.wait()
     pool.release(acquire(pool))
     patient.close()
 
 
 def test_a_start_goes_on_as_soon_as_the_processes_left_behind_have_ended(
-    pool: Pool, left_behind: subprocess.Popen[bytes]
+    pool: Pool, left_by_a_killed_server: subprocess.Popen[str]
 ) -> None:
     pool.settings.acquire_timeout = timedelta(hours=1)
-    pool.root.on_step = lambda step: left_behind.kill() if step == "leased" else None
+    pool.root.on_step = lambda step: left_by_a_killed_server.kill() if step == "leased" else None
     pool.release(acquire(pool))
 
 
 def test_waiting_for_processes_returns_those_that_remain_after_the_timeout(
-    left_behind: subprocess.Popen[bytes],
+    left_by_a_killed_server: subprocess.Popen[str],
 ) -> None:
-    process = psutil.Process(left_behind.pid)
+    process = psutil.Process(left_by_a_killed_server.pid)
     assert wait_until_gone([process], 0.05) == [process]
-    left_behind.kill()
+    left_by_a_killed_server.kill()
     assert wait_until_gone([process], 60) == []

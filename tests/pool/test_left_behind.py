@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +12,14 @@ import pytest
 
 from provisioner.core.errors import VolumeError, VolumeHeld
 from provisioner.core.record import State
-from provisioner.core.session import VOLUME_VARIABLE
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
 from provisioner.system import lease as leases
 from provisioner.system.lease import Lease, Purpose
-from tests.support.pools import HOLDER, acquire, raising_at, refusal, wait_for
-from tests.support.processes import kill, line_of, running
+from tests.support.pools import acquire, raising_at, refusal, wait_for
+from tests.support.processes import kill
 
 Process = subprocess.Popen[str]
-
-
-@pytest.fixture
-def living_in() -> Iterator[Callable[[Path], Process]]:
-    """Starts a process that lives in a volume, as far as its environment says, until the test is over."""
-    with contextlib.ExitStack() as stack:
-
-        def start(path: Path) -> Process:
-            script = "print(flush=True); input()"
-            process = stack.enter_context(running(script, env={VOLUME_VARIABLE: str(path)}))
-            line_of(process)
-            return process
-
-        yield start
-
-
-@pytest.fixture
-def left_by_a_killed_server(pool: Pool, living_in: Callable[[Path], Process]) -> Process:
-    """A process in the volume of a server that was then killed."""
-    with running(HOLDER, str(pool.settings.root), "a") as server:
-        process = living_in(Path(line_of(server)))
-        kill(server)
-    return process
 
 
 def test_processes_left_behind_keep_the_volume_in_use_and_are_named(
