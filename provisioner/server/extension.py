@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,12 +70,11 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         loop = server.io_loop.asyncio_loop  # type: ignore[attr-defined]  # of tornado's loop on asyncio
         self.workers = Workers()
         self.events = VolumeEvents(pool, logger, loop, log)
-        self.kernels = VolumeKernels(
-            pool, lambda id_: upstream.is_known(server.kernel_manager, id_)
-        )
+        manager = server.kernel_manager
+        self.kernels = VolumeKernels(pool, lambda id_: upstream.is_known(manager, id_))
         self.metrics = Metrics(pool)
         self.culler = Culler(
-            manager=server.kernel_manager,
+            manager=manager,
             pool=pool,
             kernels=self.kernels,
             notebook_file=self._notebook_file,
@@ -87,8 +85,8 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         )
         # A check soon after each start makes known, for display, how long the kernel may be idle.
         self.kernels.on_new = lambda: loop.call_soon_threadsafe(self.culler.wake)
-        self.maintenance = Maintenance(pool, lambda: pool.settings, log, self.metrics.swept)
-        self.warming = Warming(pool, lambda: pool.settings, log)
+        self.maintenance = Maintenance(pool, log, self.metrics.swept)
+        self.warming = Warming(pool, log)
         self.jobs = Jobs(pool.clock)
         logger.add_listener(schema_id=upstream.KERNEL_SCHEMA, listener=self._on_kernel_event)
         self._follow_notebooks(server)
@@ -99,8 +97,8 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         root = _present(self.serverapp).root_dir
         volumes = Volumes(self.pool, self.kernels, self.culler.due, root, self.workers)
         operations = Operations(self.pool, volumes, self.culler, self.jobs, self.workers)
-        self.handlers.extend(api_handlers(volumes, operations, self.jobs))
-        self.handlers.extend(page_handlers(volumes, operations, self.jobs, self.pool.clock))
+        self.handlers.extend(api_handlers(operations))
+        self.handlers.extend(page_handlers(operations))
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Called once the event loop runs."""
@@ -115,12 +113,14 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
         if self._culling is not None:
             self._culling.cancel()
         manager = _present(self.serverapp).kernel_manager
-        await asyncio.gather(
-            self._ended(asyncio.to_thread(self.maintenance.stop, _STOP_SECONDS)),
-            self._ended(asyncio.to_thread(self.warming.stop, _STOP_SECONDS)),
-            self._ended(asyncio.to_thread(self.jobs.stop, _STOP_SECONDS)),
-            self._ended(upstream.end_starts(manager, self.kernels.is_ours, _STOP_SECONDS)),
+        stops = (self.maintenance.stop, self.warming.stop, self.jobs.stop)
+        ended = await asyncio.gather(
+            *(asyncio.to_thread(stop, _STOP_SECONDS) for stop in stops),
+            upstream.end_starts(manager, self.kernels.is_ours, _STOP_SECONDS),
+            return_exceptions=True,
         )
+        for error in filter(lambda result: isinstance(result, Exception), ended):
+            self.log.error("A part of jupyter-volumes did not stop in good order", exc_info=error)
         self.events.close()
         self.kernels.close()
         self.metrics.close()
@@ -145,12 +145,6 @@ class VolumesExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     async def _on_kernel_event(self, logger: Any, schema_id: str, data: dict[str, Any]) -> None:
         await upstream.show_failed_start(_present(self.serverapp).kernel_manager, data)
-
-    async def _ended(self, work: Awaitable[Any]) -> None:
-        try:
-            await work
-        except Exception:
-            self.log.exception("A part of jupyter-volumes did not stop in good order")
 
 
 def _present(part: T | None) -> T:

@@ -15,35 +15,19 @@ from provisioner.system.work import Work
 
 @dataclass(frozen=True)
 class VolumeKernel:
-    """A kernel of this server and the volume it has.
-
-    Parameters
-    ----------
-    kernel
-        The kernel's id.
-    volume
-        The volume's id.
-    session
-        The volume's session.
-    is_served
-        Whether the server's own kernel manager started it; extensions such as Voilà have managers of their own.
-    """
+    """A kernel of this server and the volume it has, by their ids."""
 
     kernel: str
     volume: str
     session: str
     is_served: bool
+    """Whether the server's own kernel manager started it; extensions such as Voilà have managers of their own."""
 
 
 class VolumeKernels:
     """The kernels that have acquired a volume of the pool and not released it, pending ones included.
 
-    Parameters
-    ----------
-    pool
-        The pool, whose events are followed.
-    is_known
-        Whether the server's kernel manager runs or starts a kernel.
+    `is_known` says whether the server's kernel manager runs or starts a kernel.
     """
 
     def __init__(self, pool: Pool, is_known: Callable[[str], bool]) -> None:

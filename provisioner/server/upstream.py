@@ -71,14 +71,8 @@ async def end_starts(manager: Any, is_ours: Callable[[str], bool], within: float
 
     A restart is over when the shutdown of its kernel is: that waits for the release of the volume.
 
-    Parameters
-    ----------
-    manager
-        The server's kernel manager.
-    is_ours
-        Whether a kernel has a volume. Other starts are not cancelled: they might leave something behind.
-    within
-        Seconds to wait until the starts have released what they took, and other starts have ended by themselves.
+    Starts of kernels without a volume (`is_ours`) are not cancelled, because they might leave something behind.
+    Waits up to `within` seconds until the starts have released what they took and the others have ended.
     """
     pending = manager._pending_kernels  # noqa: SLF001 - there is no public way
     for kernel_id in set(manager.list_kernel_ids()) - set(pending):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.serving import KERNELSPEC, Place, Server, eventually, served
+from tests.support.serving import Place, Server, eventually, served
 
 FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a session that is no name": ({}, {"volume": {"session": 5}}, "give a string or remove it"),
@@ -67,10 +67,9 @@ def _kernelspec(
     place: Place, name: str, argv: list[str], provisioner: str = "volume-provisioner"
 ) -> str:
     """Write a kernelspec with another command line."""
-    spec = json.loads((KERNELSPEC / "kernel.json").read_text())
+    path = place.home / "data" / "kernels" / place.kernelspec(name) / "kernel.json"
+    spec = json.loads(path.read_text())
     spec["argv"] = [*argv, "{connection_file}"]
     spec["metadata"]["kernel_provisioner"] = {"provisioner_name": provisioner}
-    directory = place.home / "data" / "kernels" / name
-    directory.mkdir()
-    (directory / "kernel.json").write_text(json.dumps(spec))
+    path.write_text(json.dumps(spec))
     return name

@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +19,10 @@ import requests
 import websocket
 import zstandard
 
-from tests.support.serving import KERNEL, eventually, execute
+from tests.support.serving import ENABLING, KERNEL, KERNELSPEC, eventually, execute, free_ports
 from tests.support.tools import require
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "jupyterhub.md"
-KERNELSPECS = Path(__file__).parents[2] / "kernelspecs"
-ENABLING = Path(__file__).parents[2] / "provisioner" / "server" / "jupyter-volumes.json"
 
 
 class Hub:
@@ -34,7 +31,7 @@ class Hub:
     def __init__(self, home: Path, swept: Path) -> None:
         self.homes = home / "homes"
         self.token = secrets.token_hex(16)
-        self.port, hub_port, api_port = _free_ports(3)
+        self.port, hub_port, api_port = free_ports(3)
         proxy = require("configurable-http-proxy", "npm install -g configurable-http-proxy")
         block = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
         assert block is not None
@@ -65,7 +62,7 @@ c.JupyterHub.cleanup_servers = True
         shutil.copy(ENABLING, enabled)
         settings = {"VolumePool": {"backup_after": "1s"}}
         (home / "config" / "jupyter_volumes_config.json").write_text(json.dumps(settings))
-        shutil.copytree(KERNELSPECS / KERNEL, home / "share" / "kernels" / KERNEL)
+        shutil.copytree(KERNELSPEC, home / "share" / "kernels" / KERNEL)
         _nosy_kernelspec(home / "share" / "kernels" / "nosy")
         self.log_path = home / "hub.log"
         env = {
@@ -249,7 +246,7 @@ def test_no_hook_volume_backup_or_log_contains_a_token_of_the_hub(hub: Hub, bob:
 
 def _nosy_kernelspec(directory: Path) -> None:
     """Write a kernelspec whose hook writes its environment into the volume."""
-    spec = json.loads((KERNELSPECS / KERNEL / "kernel.json").read_text())
+    spec = json.loads((KERNELSPEC / "kernel.json").read_text())
     spec["metadata"]["kernel_provisioner"]["config"] = {
         "bootstrap_command": ["sh", "-c", "env > hook-env"]
     }
@@ -263,13 +260,3 @@ def _state(user: User, path: str) -> str | None:
 
 def _backed_up(user: User, path: str) -> bool:
     return any(v["notebook"] == path and v["backup"] is not None for v in user.volumes())
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

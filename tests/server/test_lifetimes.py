@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -40,10 +42,7 @@ def test_a_server_with_a_failed_start_still_stops(place: Place, mode: str) -> No
         server.begin("a.ipynb", kernel=fails)
         eventually(lambda: "broken" in server.log, what="the failure is logged")
         # The table shows it before the server's own list does.
-        volume = eventually(
-            lambda: [v for v in [_stopped(server, "a.ipynb")] if v and not v["kernels"]]
-        )
-        assert volume
+        eventually(lambda: server.wait_for_volume("a.ipynb", "stopped")["kernels"] == [])
         assert server.get("/api/status").ok
     finally:
         took = server.stop()
@@ -59,10 +58,9 @@ def test_a_server_with_a_hanging_start_still_stops_and_releases_the_volume(
     server = Server(place, mode)
     try:
         server.start(ANOTHER)
-        begun = threading.Thread(target=_try_to_begin, args=(server, hangs), daemon=True)
-        begun.start()
+        begun = _attempt(lambda: server.begin("a.ipynb", kernel=hangs))
         eventually(_sleepers, what="the hydration hangs")
-        volume = eventually(lambda: server.volume("a.ipynb"))
+        volume = server.wait_for_volume("a.ipynb")
         assert volume["state"] == "active"
     finally:
         took = server.stop()
@@ -82,13 +80,12 @@ def test_a_server_with_a_restart_that_hangs_still_stops_and_releases_the_volume(
     try:
         server.start(ANOTHER)
         kernel = server.start("a.ipynb")["kernel"]["id"]
-        volume = eventually(lambda: server.volume("a.ipynb"))
+        volume = server.wait_for_volume("a.ipynb")
         state = place.root / "volumes" / volume["id"] / ".volume"
         (state / "hydration.json").unlink()
         with (state / "hydration.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            restart = threading.Thread(target=_try_to_restart, args=(server, kernel), daemon=True)
-            restart.start()
+            restart = _attempt(lambda: server.ask("POST", f"/api/kernels/{kernel}/restart"))
             eventually(lambda: "waiting for another start of this volume" in server.log)
             took = server.stop()
     finally:
@@ -109,8 +106,7 @@ def test_a_server_with_a_start_that_waits_for_a_volume_still_stops(place: Place,
     server = Server(place, mode)
     try:
         server.start(ANOTHER)
-        begun = threading.Thread(target=_try_to_begin, args=(server, KERNEL), daemon=True)
-        begun.start()
+        begun = _attempt(lambda: server.begin("a.ipynb"))
         eventually(lambda: server.log.count("with kernel provisioner: volume-provisioner") > 1)
     finally:
         took = server.stop()
@@ -121,33 +117,15 @@ def test_a_server_with_a_start_that_waits_for_a_volume_still_stops(place: Place,
     other.close()
 
 
-def test_a_server_with_a_running_kernel_and_a_backup_under_way_stops(place: Place) -> None:
-    server = Server(place)
-    try:
-        first = server.start("big.ipynb")
-        server.run(
-            first["kernel"]["id"],
-            "import os\nfor n in range(60): open(f'f{n}', 'wb').write(os.urandom(4_000_000))",
-        )
-        server.ask("DELETE", f"/api/sessions/{first['id']}")
-        big = eventually(lambda: _stopped(server, "big.ipynb"))
-        server.start("other.ipynb")
-        assert server.ask("POST", f"/api/volumes/{big['id']}/backup").status_code == 202
-    finally:
-        took = server.stop()
-    assert took < STOPS_WITHIN
-    assert not list(place.root.glob("backups/**/*.tar.zst"))
-
-
 def test_closing_a_notebook_ends_its_hydration(server: Server) -> None:
     hangs = server.place.kernelspec("endless", bootstrap_command=["sleep", HANG])
     session = server.begin("closed.ipynb", kernel=hangs).json()
     eventually(_sleepers, what="the hydration hangs")
     began = time.monotonic()
-    assert server.ask("DELETE", f"/api/sessions/{session['id']}").status_code == 204
+    server.end(session)
     eventually(lambda: not _sleepers(), 5, "the hydration ends")
     assert time.monotonic() - began < 5
-    eventually(lambda: _stopped(server, "closed.ipynb"))
+    server.wait_for_volume("closed.ipynb", "stopped")
     # The notebook can be opened again at once.
     server.start("closed.ipynb")
 
@@ -201,8 +179,8 @@ def test_files_outlive_restarts_shutdowns_and_servers(place: Place) -> None:
         assert server.run(kernel, count) == "1\n"
         assert server.ask("POST", f"/api/kernels/{kernel}/restart").ok
         assert eventually(lambda: server.run(kernel, count)) == "2\n"
-        server.ask("DELETE", f"/api/sessions/{session['id']}")
-        eventually(lambda: _stopped(server, "a.ipynb"))
+        server.end(session)
+        server.wait_for_volume("a.ipynb", "stopped")
         assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "3\n"
     with served(place) as server:
         assert server.run(server.start("a.ipynb")["kernel"]["id"], count) == "4\n"
@@ -242,8 +220,8 @@ def test_the_second_of_two_servers_on_one_root_is_refused_with_the_holder_of_the
         seen = second.volume("a.ipynb")
         assert seen is not None
         assert (seen["state"], seen["kernels"]) == ("active", [])
-        first.ask("DELETE", f"/api/sessions/{session['id']}")
-        eventually(lambda: _stopped(second, "a.ipynb"))
+        first.end(session)
+        second.wait_for_volume("a.ipynb", "stopped")
         second.start("b/../a.ipynb")
 
 
@@ -274,7 +252,7 @@ def test_a_thousand_volumes_are_listed_within_a_second_by_the_server_after_a_kil
             "pruned",
         }
         # The killed server's kernel notices within a second or two, and then ends and frees the volume.
-        eventually(lambda: _stopped(after, "running.ipynb"))
+        after.wait_for_volume("running.ipynb", "stopped")
         session = after.start("running.ipynb")
         assert "kept" in after.run(session["kernel"]["id"], "import os; print(os.listdir())")
         after.start("hanging.ipynb")
@@ -302,23 +280,16 @@ def _fill(place: Place, count: int) -> None:
     pool.close()
 
 
-def _try_to_begin(server: Server, kernel: str) -> None:
-    try:
-        server.begin("a.ipynb", kernel=kernel)
-    except OSError:
-        return  # the server stopped before it answered
+def _attempt(request: Callable[[], object]) -> threading.Thread:
+    """Send a request in a thread; the server may stop before it answers."""
 
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            request()
 
-def _try_to_restart(server: Server, kernel: str) -> None:
-    try:
-        server.ask("POST", f"/api/kernels/{kernel}/restart")
-    except OSError:
-        return  # the server stopped before it answered
-
-
-def _stopped(server: Server, path: str) -> dict[str, Any] | None:
-    volume = server.volume(path)
-    return volume if volume is not None and volume["state"] == "stopped" else None
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
 
 
 def _sleepers() -> list[psutil.Process]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 _PROJECT = Path(__file__).parents[2]
 
 
@@ -34,6 +36,24 @@ def running(
             yield process
         finally:
             process.kill()
+
+
+def low_priority_children(pid: int) -> list[psutil.Process]:
+    """Return the child processes in which a process sweeps or backs up."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "low_priority" in str(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; in a container without an init, nobody may reap an orphan."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

@@ -80,9 +80,7 @@ class Place:
 
     @property
     def env(self) -> dict[str, str]:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
-        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
         return {
             **inherited,
             "HOME": str(self.home),
@@ -120,13 +118,8 @@ class Place:
         """Write a notebook at an API path."""
         file = self.notebooks / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "cells": [],
-            "metadata": dict(metadata or {}),
-            "nbformat": 4,
-            "nbformat_minor": 5,
-        }
-        file.write_text(json.dumps(content))
+        content = {"cells": [], "metadata": dict(metadata or {})}
+        file.write_text(json.dumps({**content, "nbformat": 4, "nbformat_minor": 5}))
         return file
 
     def stopped_volume(self, path: str, **files: str) -> str:
@@ -150,7 +143,7 @@ class Server:
 
     def __init__(self, place: Place, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self.place = place
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.log_path = place.home / f"server-{self.port}.log"
         command = [
             sys.executable,
@@ -201,16 +194,27 @@ class Server:
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> requests.Response:
         return self.http.request(method, self.url + path, json=body, timeout=60, **more)
 
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of volumes, with their labels in their names."""
+        lines = self.get("/metrics").text.splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("jupyter_volumes"))
+        return {name: float(value) for name, value in values.items()}
+
     def volumes(self) -> list[dict[str, Any]]:
         response = self.get("/api/volumes")
         assert response.status_code == 200, response.text
         found: list[dict[str, Any]] = response.json()["volumes"]
         return found
 
-    def volume(self, path: str) -> dict[str, Any] | None:
-        """Return the volume of the notebook at an API path."""
+    def volume(self, path: str, *states: str) -> dict[str, Any] | None:
+        """Return the volume of the notebook at an API path, if it is in one of the states (none given: in any)."""
         name = self.place.session(path)
-        return next((v for v in self.volumes() if v["session"] == name), None)
+        found = (v for v in self.volumes() if v["session"] == name)
+        return next((v for v in found if not states or v["state"] in states), None)
+
+    def wait_for_volume(self, path: str, *states: str) -> dict[str, Any]:
+        """Wait until the notebook at an API path has a volume in one of the states."""
+        return eventually(lambda: self.volume(path, *states), what=f"{path} is {states}")
 
     def job(self, response: requests.Response, within: float = 30.0) -> dict[str, Any]:
         """Wait for the end of the job that a request started; return the job."""
@@ -247,6 +251,10 @@ class Server:
             "kernel": {"name": kernel},
         }
         return self.ask("POST", "/api/sessions", body)
+
+    def end(self, session: Mapping[str, Any]) -> None:
+        """End a session and its kernel."""
+        assert self.ask("DELETE", f"/api/sessions/{session['id']}").status_code == 204
 
     def wait_for_kernel(self, kernel_id: str, within: float = 40.0) -> None:
         self.run(kernel_id, "pass", within)
@@ -339,22 +347,15 @@ def send_code(channel: websocket.WebSocket, code: str) -> str:
         "allow_stdin": False,
         "stop_on_error": True,
     }
-    channel.send(
-        json.dumps(
-            {
-                "header": header,
-                "parent_header": {},
-                "metadata": {},
-                "content": content,
-                "channel": "shell",
-                "buffers": [],
-            }
-        )
-    )
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
+    channel.send(json.dumps({**message, "channel": "shell", "buffers": []}))
     return message_id
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Return so many different ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

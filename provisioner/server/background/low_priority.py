@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -24,10 +25,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from provisioner.core.errors import BackupFailed, Cancelled, VolumeError
 from provisioner.core.event import Event
@@ -38,10 +38,6 @@ from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
 from provisioner.settings.pool import VolumePool
 from provisioner.system.lease import holder_of, wanted_leases
-
-T = TypeVar("T")
-Work = Callable[[Pool, threading.Event, Progress], T]
-"""What the child does; a function of a module, or a partial of one, so that it can be pickled."""
 
 _LOOK_SECONDS = 0.1
 """How often the parent checks whether the work was cancelled, and how often the child reports progress."""
@@ -74,38 +70,23 @@ def sweep_in_child(pool: Pool, cancel: threading.Event) -> Report:
     VolumeError, OSError
         What the sweep failed with.
     """
-    return _run(_sweep, pool, cancel, no_progress)
+    report: Report = _run(pool, None, cancel, no_progress)
+    return report
 
 
 def back_up_in_child(
     pool: Pool, volume_id: str, cancel: threading.Event, progress: Progress
 ) -> BackupRecord:
-    """Back up a volume; see `Backups.back_up`. Called in a thread.
-
-    Raises
-    ------
-    BackupFailed
-        If the child could not be started or was killed, or the backup failed.
-    VolumeError, OSError
-        What else the backup failed with.
-    """
-    return _run(partial(_back_up, volume_id), pool, cancel, progress)
-
-
-def _sweep(pool: Pool, cancel: threading.Event, progress: Progress) -> Report:
-    return sweep(pool, cancel=cancel)
-
-
-def _back_up(
-    volume_id: str, pool: Pool, cancel: threading.Event, progress: Progress
-) -> BackupRecord:
-    return pool.back_up(volume_id, cancel=cancel, progress=progress)
+    """Back up a volume; see `Backups.back_up`. Called in a thread; raises errors as `sweep_in_child` does."""
+    made: BackupRecord = _run(pool, volume_id, cancel, progress)
+    return made
 
 
 # -- in the server -------------------------------------------------------------------------------------------------
 
 
-def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress) -> T:
+def _run(pool: Pool, volume_id: str | None, cancel: threading.Event, progress: Progress) -> Any:
+    """Back up a volume in a child, or sweep if there is no `volume_id`; return the outcome."""
     receivers: dict[str, Callable[..., object]] = {
         "event": pool.events.emit,
         "progress": progress,
@@ -122,11 +103,8 @@ def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress)
     try:
         with ours:
             with contextlib.suppress(OSError):  # a child that has died is reported below
-                ours.send((_sent_settings(pool.settings), work))
-            leases = pool.root.layout.leases
-            outcome = _outcome(
-                ours, process, receivers, cancel, lambda: _is_wanted(leases, process.pid)
-            )
+                ours.send((_settings_of(pool), volume_id))
+            outcome = _outcome(ours, process, receivers, cancel, pool.root.layout.leases)
     finally:
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -140,30 +118,23 @@ def _run(work: Work[T], pool: Pool, cancel: threading.Event, progress: Progress)
         raise BackupFailed(reason)
     if isinstance(outcome, Exception):
         raise outcome
-    result: T = outcome
-    return result
+    return outcome
 
 
 def _started(connection: Connection) -> subprocess.Popen[bytes]:
     path = [os.path.abspath(entry) for entry in sys.path if entry]
+    # As multiprocessing does: a child of `python -I` is isolated as well.
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
     return subprocess.Popen(
-        [sys.executable, *_interpreter_flags(), "-c", _START, *path],
+        [sys.executable, *flags, "-c", _START, *path],
         stdin=connection.fileno(),
         stdout=subprocess.DEVNULL,
     )
 
 
-def _interpreter_flags() -> list[str]:
-    """Return the options that keep this interpreter from its environment and its user's packages, if it has any."""
-    if sys.flags.isolated:
-        return ["-I"]
-    flags = {"-E": sys.flags.ignore_environment, "-s": sys.flags.no_user_site}
-    return [flag for flag, is_set in flags.items() if is_set]
-
-
-def _sent_settings(settings: VolumePool) -> dict[str, Any]:
-    names = set(settings.trait_names(config=True)) - _NOT_SENT
-    return {name: getattr(settings, name) for name in names}
+def _settings_of(pool: Pool) -> dict[str, Any]:
+    names = set(pool.settings.trait_names(config=True)) - _NOT_SENT
+    return {name: getattr(pool.settings, name) for name in names}
 
 
 def _outcome(
@@ -171,34 +142,31 @@ def _outcome(
     process: subprocess.Popen[bytes],
     receivers: dict[str, Callable[..., object]],
     cancel: threading.Event,
-    is_wanted: Callable[[], bool],
+    leases: Path,
 ) -> Any:
     """Pass on what the child reports until its outcome comes; None if the child ended without one."""
-    kill_at: float | None = None
-    while True:
-        if not (cancel.is_set() or is_wanted()):
-            kill_at = None
-        elif kill_at is None:
+    kill_at = math.inf
+    while time.monotonic() < kill_at:
+        if not (cancel.is_set() or _is_wanted(leases, process.pid)):
+            kill_at = math.inf
+        elif kill_at == math.inf:
             kill_at = time.monotonic() + _STOP_SECONDS
             if cancel.is_set():
                 with contextlib.suppress(OSError):
                     child.send("cancel")
-        elif time.monotonic() > kill_at:
-            return Cancelled(
-                "the backup was cancelled because its volume is wanted, or the server stops"
-            )
         # A process forked meanwhile may keep the other end open, so the end of the stream is not enough.
         has_ended = process.poll() is not None
         try:
             if child.poll(0 if has_ended else _LOOK_SECONDS):
-                kind, values = child.recv()
+                kind, *values = child.recv()
                 if kind == "outcome":
-                    return values
+                    return values[0]
                 receivers[kind](*values)
             elif has_ended:
                 return None
         except (EOFError, OSError):
             return None
+    return Cancelled("the backup was cancelled because its volume is wanted, or the server stops")
 
 
 def _is_wanted(leases: Path, pid: int) -> bool:
@@ -220,76 +188,69 @@ def main() -> None:
     # Ctrl-C in the server's terminal reaches the child as well; the server answers it, and ends the child.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    parent = _Parent(Connection(0))
-    try:
-        settings, work = parent.receive()
-    except EOFError:  # the server was killed
-        return
-    cancel = threading.Event()
-    threading.Thread(target=_await_cancel, args=(parent, cancel), daemon=True).start()
+    parent, cancel = _Parent(), threading.Event()
+    settings, volume_id = parent.connection.recv()
+    threading.Thread(target=_await_cancel, args=(parent.connection, cancel), daemon=True).start()
     log.addHandler(parent)
+    outcome: Any
     try:
         pool = Pool(VolumePool(**settings))
         pool.events.subscribe(parent.send_event)
-        outcome = work(pool, cancel, parent.progress)
-    except VolumeError as error:
-        outcome = error
-    except OSError as error:  # not itself: a subclass with its own __init__ cannot be unpickled
-        outcome = OSError(error.errno, error.strerror or str(error), error.filename)
-    except Exception as error:
-        log.exception("The work of a child process failed")
-        outcome = RuntimeError(f"{type(error).__name__}: {error}")
-    parent.send_progress()
+        if volume_id is None:
+            outcome = sweep(pool, cancel=cancel)
+        else:
+            outcome = pool.back_up(volume_id, cancel=cancel, progress=parent.progress)
+    except Exception as error:  # noqa: BLE001 - raised by the parent
+        outcome = sendable(error)
+    parent.send(*parent.last_progress)
     parent.send("outcome", outcome)
 
 
-def _await_cancel(parent: _Parent, cancel: threading.Event) -> None:
-    """Cancel the work when the parent says so or has died; after its death this process ends soon in any case."""
-    try:
-        while True:
-            parent.receive()
-            cancel.set()
-    except (EOFError, OSError):
-        cancel.set()
-        time.sleep(_STOP_SECONDS)
-        os._exit(1)
+def sendable(error: Exception) -> Exception:
+    """Return an error that can be pickled, with the words of the one that the work failed with."""
+    if isinstance(error, VolumeError):
+        return error
+    if isinstance(error, OSError):  # a subclass with its own __init__ cannot be unpickled
+        return OSError(error.errno, error.strerror or str(error), error.filename)
+    log.error("The work of a child process failed", exc_info=error)
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _await_cancel(parent: Connection, cancel: threading.Event) -> None:
+    """Cancel the work when the parent says so or has died; then this process ends soon in any case."""
+    with contextlib.suppress(EOFError, OSError):
+        parent.recv()
+    cancel.set()
+    time.sleep(2 * _STOP_SECONDS)  # a parent that lives kills this process before
+    os._exit(1)
 
 
 class _Parent(logging.Handler):
     """The child's end of the connection, and the handler that forwards its log messages."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._connection = connection
+        self.connection = Connection(0)
         self._guard = threading.Lock()
-        self._progress: tuple[int, int | None] | None = None
-        self._reported = float("-inf")
+        self.last_progress: tuple[object, ...] = ("progress", 0, None)
+        self._next_progress = 0.0
 
-    def receive(self) -> Any:
-        """Wait for the next object from the parent (`EOFError` if it is gone)."""
-        return self._connection.recv()
-
-    def send(self, kind: str, values: Any) -> None:
-        """Send one object. An error is ignored: if the parent is gone, `_await_cancel` ends the process."""
+    def send(self, *message: object) -> None:
+        """Send one message. An error is ignored: if the parent is gone, `_await_cancel` ends the process."""
         with self._guard, contextlib.suppress(OSError):
-            self._connection.send((kind, values))
+            self.connection.send(message)
 
     def send_event(self, event: Event) -> None:
         """Send an event of the pool."""
-        self.send("event", (replace(event, details=dict(event.details)),))
+        self.send("event", replace(event, details=dict(event.details)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log message."""
-        self.send("log", (record.levelno, "%s", self.format(record)))
+        self.send("log", record.levelno, "%s", self.format(record))
 
     def progress(self, done: int, total: int | None) -> None:
         """Report progress as soon as work starts, and then a few times a second."""
-        self._progress = (done, total)
-        if time.monotonic() - self._reported >= _LOOK_SECONDS:
-            self.send_progress()
-
-    def send_progress(self) -> None:
-        """Report the last progress, if there was any."""
-        self._reported = time.monotonic()
-        if self._progress is not None:
-            self.send("progress", self._progress)
+        self.last_progress = ("progress", done, total)
+        if time.monotonic() >= self._next_progress:
+            self._next_progress = time.monotonic() + _LOOK_SECONDS
+            self.send(*self.last_progress)

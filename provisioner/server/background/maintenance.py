@@ -12,7 +12,6 @@ from provisioner.maintenance.sweep import Report
 from provisioner.pool.pool import Pool
 from provisioner.server.background.low_priority import sweep_in_child
 from provisioner.server.background.threads import Background
-from provisioner.settings.pool import VolumePool
 
 _FIRST = 0.1
 """The first sweep comes after this part of the interval: soon, for what a killed server left, but not at once."""
@@ -25,43 +24,22 @@ _RECHECK = timedelta(minutes=1)
 
 
 class Maintenance(Background):
-    """Sweeps one pool. If several servers share a root, `sweep` lets one of them sweep at a time.
+    """Sweeps one pool, and reports each sweep to `swept`. Of the servers of one root, one sweeps at a time."""
 
-    The first sweep comes a tenth of the interval after the start.
-
-    Parameters
-    ----------
-    pool
-        The pool.
-    settings
-        Returns the settings as they are now.
-    log
-        The server's log.
-    swept
-        Called in the thread after each sweep, with its report.
-    """
-
-    def __init__(
-        self,
-        pool: Pool,
-        settings: Callable[[], VolumePool],
-        log: Logger,
-        swept: Callable[[Report], None] = lambda report: None,
-    ) -> None:
+    def __init__(self, pool: Pool, log: Logger, swept: Callable[[Report], None]) -> None:
         super().__init__("volumes-sweep")
         self._pool = pool
-        self._settings = settings
         self._log = log
         self._swept = swept
 
     def _run(self) -> None:
         part = _FIRST
         while not self._cancel.wait(self._pause(part).total_seconds()):
-            if self._settings().sweep_interval is not None:
+            if self._pool.settings.sweep_interval is not None:
                 part = 1.0 if self._sweep() else _FIRST
 
     def _pause(self, part: float) -> timedelta:
-        interval = self._settings().sweep_interval
+        interval = self._pool.settings.sweep_interval
         if interval is None:
             return _RECHECK
         return interval * part * random.uniform(1 - _JITTER, 1 + _JITTER)

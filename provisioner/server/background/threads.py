@@ -1,9 +1,4 @@
-"""The threads of a server: one for each kind of work in the background, a few for short blocking work.
-
-Not asyncio's default executor: it has four threads more than the machine has cores, and each hydration takes one for
-minutes, so that lists and releases would wait. And the interpreter waits at its exit for the threads of any executor,
-so that a disk that does not answer would keep the server alive.
-"""
+"""The threads of a server: one for each kind of work in the background, a few for short blocking work."""
 
 from __future__ import annotations
 
@@ -24,11 +19,6 @@ class Background(ABC):
     """One thread that runs as long as the server.
 
     It is a daemon: its work may be killed at any line, and work that hangs does not keep the server alive.
-
-    Parameters
-    ----------
-    name
-        The thread's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -45,9 +35,8 @@ class Background(ABC):
         Blocks: call it in a thread. Harmless if the thread was never started.
         """
         self._cancel.set()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(within)
+        if self._thread.ident is not None:
+            self._thread.join(within)
         return not self._thread.is_alive()
 
     @abstractmethod
@@ -56,7 +45,12 @@ class Background(ABC):
 
 
 class Workers:
-    """A few threads at a time for short blocking work, such as reading the table or looking at leases."""
+    """A few threads at a time for short blocking work, such as reading the table or looking at leases.
+
+    Not asyncio's default executor: it has four threads more than the machine has cores, and each hydration takes one
+    for minutes, so that lists and releases would wait. And the interpreter waits at its exit for the threads of any
+    executor, so that a disk that does not answer would keep the server alive.
+    """
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(_MOST_WORKERS)

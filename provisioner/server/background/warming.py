@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from logging import Logger
 
@@ -12,7 +11,6 @@ from provisioner.core.event import Event, Kind
 from provisioner.maintenance.spares import warm
 from provisioner.pool.pool import Pool
 from provisioner.server.background.threads import Background
-from provisioner.settings.pool import VolumePool
 
 _AFTER = timedelta(seconds=5)
 """How long after a kernel start spares are made: until then the kernel has the machine to itself."""
@@ -25,29 +23,11 @@ class Warming(Background):
     """Keeps as many spares ready as `VolumePool.spares` says. The next sweep deletes a spare left unfinished.
 
     The first spares are made some seconds after the server's own start.
-
-    Parameters
-    ----------
-    pool
-        The pool.
-    settings
-        Returns the present settings.
-    log
-        The server's log.
-    after
-        How long after the start of a new volume its kernelspec's spares are made.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        settings: Callable[[], VolumePool],
-        log: Logger,
-        after: timedelta = _AFTER,
-    ) -> None:
+    def __init__(self, pool: Pool, log: Logger, after: timedelta = _AFTER) -> None:
         super().__init__("volumes-spares")
         self._pool = pool
-        self._settings = settings
         self._log = log
         self._after = after.total_seconds()
         self._warned: dict[str, str] = {}
@@ -72,10 +52,9 @@ class Warming(Background):
             self._wake.clear()
             if self._cancel.wait(self._after):
                 return
-            for kernelspec, wanted in self._settings().spares.items():
-                self._warm(
-                    kernelspec.lower(), wanted
-                )  # as kernels have it, however the user typed it
+            for kernelspec, wanted in self._pool.settings.spares.items():
+                # In lower case, as kernels have it.
+                self._warm(kernelspec.lower(), wanted)
 
     def _warm(self, kernelspec: str, wanted: int) -> None:
         def report(step: str, message: str, fraction: float | None = None) -> None:
@@ -84,17 +63,14 @@ class Warming(Background):
         try:
             made = warm(self._pool, kernelspec, wanted, progress=report, cancel=self._cancel)
         except (VolumeError, OSError) as error:
-            if not self._cancel.is_set():
-                self._warn(kernelspec, str(error))
+            reason = str(error)
+            # Once: it is tried again every few minutes.
+            if not self._cancel.is_set() and self._warned.get(kernelspec) != reason:
+                self._warned[kernelspec] = reason
+                self._log.warning("No spare for %r could be made: %s", kernelspec, reason)
         except Exception:  # noqa: BLE001 - a kernelspec that fails must not end the spares of the others
             self._log.exception("No spare for %r could be made", kernelspec)
         else:
             self._warned.pop(kernelspec, None)
             if made:
                 self._log.info("Made %d spare volumes for %r", made, kernelspec)
-
-    def _warn(self, kernelspec: str, reason: str) -> None:
-        """Log once why there are no spares: it is tried again every few minutes."""
-        if self._warned.get(kernelspec) != reason:
-            self._warned[kernelspec] = reason
-            self._log.warning("No spare for %r could be made: %s", kernelspec, reason)

@@ -32,10 +32,6 @@ class Arbiter:
     ----------
     judge
         Returns the present setting: the callable, or its importable name; empty: no kernel is spared.
-    log
-        The server's log.
-    timeout
-        How long a call may take.
     """
 
     def __init__(
@@ -54,20 +50,16 @@ class Arbiter:
             return False
         try:
             async with self._one_at_a_time:
-                return await self._call(lambda: _spares(judge, session, kernel, idle))
+                return await self._answer(lambda cancel: _spares(judge, session, kernel, idle))
         except (_Fault, RuntimeError) as fault:  # RuntimeError: no free thread
-            self._log.warning(
-                "The arbiter failed on kernel %s of %r, which is therefore spared: %s",
-                kernel,
-                session,
-                fault,
-            )
+            message = "The arbiter failed on kernel %s of %r, which is therefore spared: %s"
+            self._log.warning(message, kernel, session, fault)
             return True
 
-    async def _call(self, call: Callable[[], bool]) -> bool:
+    async def _answer(self, call: Callable[[object], bool]) -> bool:
         if self._last is not None and not self._last.is_over:
             raise _Fault("it has not answered an earlier question yet")
-        self._last = work = Work(lambda cancel: call())
+        self._last = work = Work(call)
         try:
             await asyncio.wait_for(work.over(), self._timeout.total_seconds())
         except asyncio.TimeoutError:
@@ -76,7 +68,6 @@ class Arbiter:
 
 
 def _spares(judge: Judge | str, session: str, kernel: str, idle: timedelta) -> bool:
-    """Return whether the arbiter spares a kernel; blocks."""
     try:
         function = import_item(judge) if isinstance(judge, str) else judge
         answer = function(session, kernel, idle)

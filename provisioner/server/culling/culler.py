@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from logging import Logger
 from typing import Any
@@ -29,7 +29,7 @@ from provisioner.server.culling.decision import (
     cull_due,
     decide,
 )
-from provisioner.server.culling.idle_limits import IdleLimits, LimitedKernel
+from provisioner.server.culling.idle_limits import IdleLimits
 from provisioner.server.kernels import VolumeKernel, VolumeKernels
 from provisioner.server.telemetry.events import VolumeEvents
 
@@ -46,24 +46,7 @@ _PAUSE_WITHOUT_CULLING = timedelta(minutes=1)
 class Culler:
     """Checks the kernels with volumes now and then; all others are left to jupyter_server's own culler.
 
-    Parameters
-    ----------
-    manager
-        The server's kernel manager.
-    pool
-        The pool, for its settings and its clock.
-    kernels
-        The kernels that have volumes.
-    notebook_file
-        Returns the file of a kernel's notebook, if it has one.
-    events
-        Where warnings and culls are announced.
-    on_cull
-        Called for each kernel that was shut down.
-    workers
-        The threads in which notebooks are read.
-    log
-        The server's log.
+    `notebook_file` returns the file of a kernel's notebook, and `on_cull` is called after each shutdown.
     """
 
     def __init__(
@@ -79,6 +62,7 @@ class Culler:
     ) -> None:
         self._manager = manager
         self._pool = pool
+        self._clock = pool.clock
         self._kernels = kernels
         self._notebook_file = notebook_file
         self._events = events
@@ -96,27 +80,33 @@ class Culler:
         """Check until cancelled."""
         while True:
             interval = self._pool.settings.cull_interval
-            pause = (interval or _PAUSE_WITHOUT_CULLING).total_seconds()
+            pause = interval or _PAUSE_WITHOUT_CULLING
             # Also without culling, for its effect: it releases the volumes of kernels that the server has dropped.
             self._kernels.all()
             if interval is not None:
                 try:
-                    pause = self._pause(await self.check(), interval)
+                    next_check = await self.check()
+                    if next_check is not None:
+                        pause = min(pause, next_check - self._clock())
                 except Exception:  # noqa: BLE001 - a check that fails must not end the culling
                     self._log.exception("Looking for idle kernels failed; it is tried again.")
             self._wake.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                await asyncio.wait_for(
+                    self._wake.wait(), max(pause.total_seconds(), _SHORTEST_PAUSE)
+                )
 
     async def check(self) -> datetime | None:
         """Check once: warn, withdraw, cull. Return when the next check is due at the latest."""
         decision = decide(await self._states(), self._memory, self._rules(), self._clock())
         candidates = [a.kernel for a in decision.actions if not isinstance(a, Withdraw)]
         if candidates:
-            found = await asyncio.gather(*map(self._examine, candidates))
-            examined = dict(zip(candidates, found, strict=True))
+            answers = await asyncio.gather(*map(self._is_spared, candidates))
+            spared = {
+                kernel for kernel, is_spared in zip(candidates, answers, strict=True) if is_spared
+            }
             # Time has passed: kernels may have begun to work, have been replaced or have ended.
-            states = [examined.get(s.kernel, _Examined()).mark(s) for s in await self._states()]
+            states = await self._states(spared)
             decision = decide(states, self._memory, self._rules(), self._clock())
         self._memory = decision.memory
         for action in decision.actions:
@@ -127,7 +117,7 @@ class Culler:
         """Check now; called on the event loop."""
         self._wake.set()
 
-    def keep(self, kernel_ids: list[str]) -> None:
+    def keep(self, kernel_ids: Collection[str]) -> None:
         """Count kernels as active now, because a user asks for it: their idle time begins again."""
         now = self._clock()
         warned = dict(self._memory.warned)
@@ -137,7 +127,7 @@ class Culler:
             warned.pop(kernel_id, None)
             kernel = self._kernels.find(kernel_id)
             if kernel is not None:
-                self._events.kept(kernel, now, "asked")
+                self._events.cull("kept", kernel, now, reason="asked")
         self._memory = replace(self._memory, warned=warned)
         self._wake.set()
 
@@ -154,24 +144,30 @@ class Culler:
 
     # -- what is known of the kernels ------------------------------------------------------------------------
 
-    def _clock(self) -> datetime:
-        return self._pool.clock()
-
-    async def _states(self) -> list[KernelState]:
+    async def _states(self, spared: Collection[str] = ()) -> list[KernelState]:
         """Return the state of each kernel with a volume, all as of one moment: the slow part comes first."""
-        limited = [
-            LimitedKernel(k.kernel, self._kernelspec(k.kernel), self._notebook_file(k.kernel))
-            for k in self._kernels.all()
-        ]
-        self._known_limits = await self._workers.run(lambda: self._limits.of(limited))
+        known = {
+            kernel.kernel: (self._kernelspec(kernel.kernel), self._notebook_file(kernel.kernel))
+            for kernel in self._kernels.all()
+        }
+        self._known_limits = await self._workers.run(
+            lambda: {kernel_id: self._limits.of(*of) for kernel_id, of in known.items()}
+        )
         states = (
-            self._state(k.kernel, self._known_limits[k.kernel])
-            for k in self._kernels.all()
-            if k.kernel in self._known_limits and k.kernel not in self._culls
+            self._state(kernel_id, limit, kernel_id in spared)
+            for kernel_id, limit in self._known_limits.items()
+            if self._kernels.find(kernel_id) is not None and kernel_id not in self._culls
         )
         return [state for state in states if state is not None]
 
-    def _state(self, kernel_id: str, limit: timedelta | None) -> KernelState | None:
+    def _kernelspec(self, kernel_id: str) -> str:
+        if kernel_id not in self._manager:
+            return ""
+        return str(self._manager.get_kernel(kernel_id).kernel_name)
+
+    def _state(
+        self, kernel_id: str, limit: timedelta | None, is_spared: bool = False
+    ) -> KernelState | None:
         if kernel_id not in self._manager:
             return None
         kernel: Any = self._manager.get_kernel(kernel_id)
@@ -179,12 +175,7 @@ class Culler:
         if phase is None or last_activity is None:
             return None
         model: dict[str, Any] = self._manager.kernel_model(kernel_id)  # type: ignore[no-untyped-call]  # jupyter_server's
-        return KernelState(kernel_id, phase, last_activity, limit, model["connections"])
-
-    def _kernelspec(self, kernel_id: str) -> str:
-        if kernel_id not in self._manager:
-            return ""
-        return str(self._manager.get_kernel(kernel_id).kernel_name)
+        return KernelState(kernel_id, phase, last_activity, limit, model["connections"], is_spared)
 
     def _rules(self) -> Rules:
         settings = self._pool.settings
@@ -196,25 +187,18 @@ class Culler:
             gap=3 * interval + timedelta(minutes=1),
         )
 
-    def _pause(self, next_check: datetime | None, interval: timedelta) -> float:
-        pause = interval
-        if next_check is not None:
-            pause = min(pause, next_check - self._clock())
-        return max(pause.total_seconds(), _SHORTEST_PAUSE)
-
-    async def _examine(self, kernel_id: str) -> _Examined:
-        """Ask a kernel about to be warned of or culled whether it has work, and the arbiter whether it objects."""
+    async def _is_spared(self, kernel_id: str) -> bool:
+        """Whether a kernel about to be warned of or culled has work, or the arbiter objects."""
         volume_kernel = self._kernels.find(kernel_id)
         if volume_kernel is None or kernel_id not in self._manager:
-            return _Examined()
+            return False
         kernel: Any = self._manager.get_kernel(kernel_id)
         if not await upstream.answers(kernel, _ANSWER_SECONDS):
             self._log.info("Kernel %s looks idle but does not answer: it has work.", kernel_id)
             kernel.last_activity = self._clock()
-            return _Examined(has_queued_cells=True)
+            return True
         idle = self._clock() - kernel.last_activity
-        vetoed = await self._arbiter.spares(volume_kernel.session, kernel_id, idle)
-        return _Examined(is_vetoed=vetoed)
+        return await self._arbiter.spares(volume_kernel.session, kernel_id, idle)
 
     # -- actions ---------------------------------------------------------------------------------------------
 
@@ -223,15 +207,12 @@ class Culler:
         if kernel is None:
             return
         if isinstance(action, Warn):
-            self._log.info(
-                "Kernel %s of %r is shut down for idleness at %s.",
-                action.kernel,
-                kernel.session,
-                action.at,
-            )
-            self._events.warning(kernel, self._clock(), action.at)
+            message = "Kernel %s of %r is shut down for idleness at %s."
+            self._log.info(message, action.kernel, kernel.session, action.at)
+            seconds = round((action.at - self._clock()).total_seconds())
+            self._events.cull("warning", kernel, action.at, seconds=seconds)
         elif isinstance(action, Withdraw):
-            self._events.kept(kernel, self._clock(), "active")
+            self._events.cull("kept", kernel, self._clock(), reason="active")
         else:
             # In a task of its own: a slow launcher must not delay the other kernels.
             self._culls[action.kernel] = task = asyncio.create_task(self._cull(action, kernel))
@@ -244,12 +225,8 @@ class Culler:
             return
         if state.phase in {Phase.BUSY, Phase.PENDING}:
             return
-        self._log.warning(
-            "Shutting down kernel %s of %r, idle for %s; its volume stays.",
-            cull.kernel,
-            kernel.session,
-            cull.idle,
-        )
+        message = "Shutting down kernel %s of %r, idle for %s; its volume stays."
+        self._log.warning(message, cull.kernel, kernel.session, cull.idle)
         try:
             shutdown: Any = self._manager.shutdown_kernel  # has no types
             await ensure_async(shutdown(cull.kernel))
@@ -257,18 +234,9 @@ class Culler:
             self._log.exception("Kernel %s could not be shut down for idleness.", cull.kernel)
             return
         self._on_cull()
-        self._events.culled(kernel, self._clock(), cull.idle)
-
-
-@dataclass(frozen=True)
-class _Examined:
-    """The findings about a kernel that is about to be warned of or culled."""
-
-    has_queued_cells: bool = False
-    is_vetoed: bool = False
-
-    def mark(self, state: KernelState) -> KernelState:
-        return replace(state, has_queued_cells=self.has_queued_cells, is_vetoed=self.is_vetoed)
+        path = str(self._pool.root.layout.volume(kernel.volume))
+        seconds = round(cull.idle.total_seconds())
+        self._events.cull("culled", kernel, self._clock(), path=path, seconds=seconds)
 
 
 def _phase(kernel: Any) -> Phase | None:

@@ -29,20 +29,12 @@ class KernelState:
 
     Parameters
     ----------
-    kernel
-        Its id.
-    phase
-        What it is doing.
-    last_activity
-        When it was last active (UTC).
     limit
         How long it may be idle; None: for ever.
     connections
         How many front ends are connected to it.
-    has_queued_cells
-        Whether it has work that its phase does not show.
-    is_vetoed
-        Whether the arbiter spares it.
+    is_spared
+        Whether it has work that its phase does not show, or the arbiter spares it.
     """
 
     kernel: str
@@ -50,8 +42,7 @@ class KernelState:
     last_activity: datetime
     limit: timedelta | None
     connections: int = 0
-    has_queued_cells: bool = False
-    is_vetoed: bool = False
+    is_spared: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ Action = Warn | Withdraw | Cull
 
 @dataclass(frozen=True)
 class GivenWarning:
-    """A warning that was given: for which moment of last activity, and for a cull at what time."""
+    """A warning that was given: for which moment of last activity, and for a cull at which time."""
 
     last_activity: datetime
     at: datetime
@@ -155,7 +146,7 @@ def decide(kernels: Iterable[KernelState], memory: Memory, rules: Rules, now: da
             known = None
         if due is None or state.limit is None:
             continue
-        ahead = _warning_time(state.limit, rules)
+        ahead = min(rules.warning or timedelta(0), state.limit / 2)
         if known is None and now < due - ahead:
             checks.append(due - ahead)
             continue
@@ -174,38 +165,21 @@ def decide(kernels: Iterable[KernelState], memory: Memory, rules: Rules, now: da
 
 def cull_due(state: KernelState, rules: Rules) -> datetime | None:
     """Return when a kernel is culled if its state stays the same; None while something spares it."""
-    if state.limit is None or state.phase in {Phase.PENDING, Phase.BUSY}:
-        return None
-    if state.has_queued_cells or state.is_vetoed:
+    if state.limit is None or state.phase in {Phase.PENDING, Phase.BUSY} or state.is_spared:
         return None
     if state.connections and not rules.cull_connected:
         return None
-    wait = state.limit
     if state.phase is Phase.STARTING:
-        wait = max(wait, rules.start_time)
-    return state.last_activity + wait
+        return state.last_activity + max(state.limit, rules.start_time)
+    return state.last_activity + state.limit
 
 
 def idle_limit(
     policy: timedelta | None, notebook: NotebookLimit | None, longest: timedelta | None
 ) -> timedelta | None:
-    """Return how long a kernel may be idle: the limit of its notebook, up to the administrator's, or the policy's.
-
-    Parameters
-    ----------
-    policy
-        The limit in the kernelspec's policy; None: for ever.
-    notebook
-        The limit in the notebook, if there is one.
-    longest
-        The longest limit that a notebook may set; None: any.
-    """
+    """Return how long a kernel may be idle (None: for ever): its notebook's limit up to `longest`, or the policy's."""
     if notebook is None:
         return policy
     if longest is None:
         return notebook.limit
     return longest if notebook.limit is None else min(notebook.limit, longest)
-
-
-def _warning_time(limit: timedelta, rules: Rules) -> timedelta:
-    return timedelta(0) if rules.warning is None else min(rules.warning, limit / 2)

@@ -20,8 +20,7 @@ def of_session(path: str, name: str | None) -> str:
     if not name or path.endswith(".ipynb"):
         return path
     drive, local = split(path)
-    directory = posixpath.dirname(local)
-    return join(drive, posixpath.join(directory, posixpath.basename(name)))
+    return join(drive, posixpath.join(posixpath.dirname(local), posixpath.basename(name)))
 
 
 def split(path: str) -> tuple[str, str]:
@@ -63,15 +62,7 @@ def session_name(path: str, root: str) -> str:
 
 
 def to_api(session: str, top: str) -> str | None:
-    """Return the API path of the notebook that has a session; None if it does not lie under `top`.
-
-    Parameters
-    ----------
-    session
-        The session.
-    top
-        The server's root directory, canonical (`notebook.canonical`).
-    """
+    """Return the API path of the notebook that has a session; None if it does not lie under the canonical `top`."""
     beginning = top.rstrip(os.sep) + os.sep
     if not session.startswith(beginning):
         return None

@@ -78,8 +78,7 @@ class NotebookIdentity(SessionManager):
             await self.on_rename(old, new)
 
     def _remember(self, model: dict[str, Any]) -> None:
-        for kernel_id in [k for k in self._notebooks if k not in self.kernel_manager]:
-            del self._notebooks[kernel_id]
+        self._notebooks = {k: p for k, p in self._notebooks.items() if k in self.kernel_manager}
         path = _notebook(model)
         if path is not None:
             self._notebooks[model["kernel"]["id"]] = path

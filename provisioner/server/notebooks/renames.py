@@ -21,16 +21,7 @@ DELETED_NOTE = "notebook deleted"
 class RenameFollower:
     """Relabels the volumes of notebooks that move, and notes on a volume that its notebook was deleted.
 
-    Parameters
-    ----------
-    pool
-        The pool.
-    root
-        The server's root directory.
-    workers
-        The threads for the blocking work.
-    log
-        The server's log.
+    `root` is the server's root directory.
     """
 
     def __init__(self, pool: Pool, root: str, workers: Workers, log: Logger) -> None:
@@ -47,37 +38,29 @@ class RenameFollower:
         """Called by the server's event logger for each action in the file browser; never fails."""
         if data["action"] == "rename" and "source_path" in data:
             self.on_moved(data["source_path"], data["path"])
-            await self.moved(data["source_path"], data["path"])
+            await self._do(self._relabel, data["source_path"], data["path"])
         elif data["action"] == "delete":
-            await self.deleted(data["path"])
-
-    async def moved(self, old: str, new: str) -> None:
-        """Relabel the volumes of a notebook, or of all notebooks in a folder, at an API path. Never fails."""
-        await self._do(lambda: self._relabel(old, new), f"follow {old!r} to {new!r}")
+            await self._do(self._note, data["path"])
 
     async def session_renamed(self, old: str, new: str) -> None:
         """Relabel the volume of a notebook whose session has a new path. Never fails.
 
         "Save as" changes the path as well, but the old notebook stays and keeps its volume.
         """
+        await self._do(self._relabel_unless_copied, old, new)
 
-        def work() -> None:
-            file = api_path.local_file(old, self._root)
-            if file is None or not os.path.exists(file):
-                self._relabel(old, new)
-
-        await self._do(work, f"follow {old!r} to {new!r}")
-
-    async def deleted(self, path: str) -> None:
-        """Note on the volumes of a notebook, or of all notebooks in a folder, that it was deleted. Never fails."""
-        await self._do(lambda: self._note(path), f"note that {path!r} was deleted")
-
-    async def _do(self, work: Callable[[], None], what: str) -> None:
+    async def _do(self, work: Callable[..., None], *paths: str) -> None:
         async with self._in_order:
             try:
-                await self._workers.run(work)
+                await self._workers.run(lambda: work(*paths))
             except (VolumeError, OSError) as error:
-                self._log.warning("Volumes could not %s: %s", what, error)
+                changed = " to ".join(map(repr, paths))
+                self._log.warning("Volumes could not follow the change of %s: %s", changed, error)
+
+    def _relabel_unless_copied(self, old: str, new: str) -> None:
+        file = api_path.local_file(old, self._root)
+        if file is None or not os.path.exists(file):
+            self._relabel(old, new)
 
     def _relabel(self, old: str, new: str) -> None:
         before = api_path.session_name(old.strip("/"), self._root)
@@ -97,8 +80,5 @@ class RenameFollower:
 
     def _under(self, name: str) -> list[Record]:
         """Return the volume of the notebook with a session name, and of all notebooks in a folder of that name."""
-        return [
-            record
-            for record in self._pool.volumes()
-            if record.session == name or record.session.startswith(name.rstrip("/") + "/")
-        ]
+        folder = name.rstrip("/") + "/"
+        return [r for r in self._pool.volumes() if f"{r.session}/".startswith(folder)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from jupyter_server.auth.decorator import authorized
@@ -13,11 +12,11 @@ from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from provisioner.core.errors import VolumeError
-from provisioner.server.rest.jobs import Jobs
-from provisioner.server.rest.models import Model
+from provisioner.server.rest.jobs import Job
+from provisioner.server.rest.models import Model, job_model, volume_model
 from provisioner.server.rest.operations import Operations
-from provisioner.server.rest.refusals import BadRequest, BodyTooLarge, status_of
-from provisioner.server.rest.volumes import Volumes
+from provisioner.server.rest.refusals import Refusal, status_of
+from provisioner.server.rest.volumes import View
 
 AUTH_RESOURCE = "volumes"
 """The resource that an authorizer is asked about, with the action `read` for GET and `write` for all else."""
@@ -26,33 +25,28 @@ LARGEST_BODY = 64 * 1024
 """Bytes; the longest session name takes 4 kB, or 24 kB if each character is escaped."""
 
 _CODES = {400: "bad-request", 403: "forbidden", 404: "not-found", 405: "method-not-allowed"}
-_JSON_NAMES = {bool: "boolean", str: "string", dict: "object", list: "array", type(None): "null"}
+_JSON_NAMES = {bool: "true or false", str: "a string"}
 
-Endpoint = Callable[..., Awaitable[Model]]
+Endpoint = Callable[..., Awaitable["View | Job | Model"]]
 
 
 def endpoint(method: Endpoint) -> Callable[..., Awaitable[None]]:
-    """Make an endpoint of a method that returns a model: check the user, answer with the model or the error."""
+    """Make an endpoint of a method: check the user, answer with a model of what it returns, or with its error."""
 
     @functools.wraps(method)
     async def answer(self: VolumesAPIHandler, *args: str) -> None:
         try:
-            model = await method(self, *args)
+            found = await method(self, *args)
         except VolumeError as error:
-            self.refuse(error)
-        else:
-            self.finish(json.dumps(model))
+            self.finish_with(status_of(error), str(error), error.code)
+            return
+        if isinstance(found, Job):
+            self.set_status(200 if self.request.method == "GET" else 202)
+            found = job_model(found)
+        self.finish(json.dumps(volume_model(found) if isinstance(found, View) else found))
 
     guarded: Any = web.authenticated(authorized(answer))
     return cast(Callable[..., Awaitable[None]], guarded)
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of a body: its type, and whether it is required."""
-
-    kind: type
-    required: bool = False
 
 
 class VolumesAPIHandler(APIHandler):
@@ -60,22 +54,17 @@ class VolumesAPIHandler(APIHandler):
 
     auth_resource = AUTH_RESOURCE
 
-    def initialize(self, volumes: Volumes, operations: Operations, jobs: Jobs) -> None:
+    def initialize(self, operations: Operations) -> None:
         """Called by tornado for each request."""
-        self.volumes = volumes
         self.operations = operations
-        self.jobs = jobs
 
     async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler's own
         """Called by tornado before the endpoint; afterwards the user is known."""
         await super().prepare()
         size = len(self.request.body or b"")
         if self.current_user and size > LARGEST_BODY:
-            self.refuse(BodyTooLarge(f"The body has {size} bytes; send at most {LARGEST_BODY}."))
-
-    def refuse(self, error: VolumeError) -> None:
-        """Answer with an error of the pool or of the interface."""
-        self._finish_with(status_of(error), str(error), error.code)
+            message = f"The body has {size} bytes; send at most {LARGEST_BODY}."
+            self.finish_with(413, message, "body-too-large")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Called by tornado for its own errors, those of authentication and XSRF check, and unexpected exceptions."""
@@ -84,9 +73,10 @@ class VolumesAPIHandler(APIHandler):
         if isinstance(raised, web.HTTPError) and raised.log_message:
             message = raised.log_message
         code = _CODES.get(status_code, "internal" if status_code >= 500 else "refused")
-        self._finish_with(status_code, message, code)
+        self.finish_with(status_code, message, code)
 
-    def _finish_with(self, status: int, message: str, code: str) -> None:
+    def finish_with(self, status: int, message: str, code: str) -> None:
+        """Answer with an error."""
         self.set_status(status)
         self.finish(json.dumps({"message": " ".join(message.split("\n")), "code": code}))
 
@@ -95,29 +85,23 @@ class VolumesAPIHandler(APIHandler):
         # The panel in Lab polls every few seconds; that must not keep a server alive that is shut down when idle.
         return self.request.method != "GET"
 
-    def body(self, **fields: Field) -> dict[str, Any]:
-        """Return the fields of the request's body; an empty body is an empty object (`BadRequest`)."""
+    def body(self, *required: str, **kinds: type) -> dict[str, Any]:
+        """Return the body, an object with fields of these kinds (`bad-request`); an empty one is an empty object."""
         raw = self.request.body or b""
         try:
             body = json.loads(raw) if raw.strip() else {}
         except (ValueError, RecursionError):
-            raise BadRequest("The body is not JSON; send an object, or nothing.") from None
-        if not isinstance(body, dict):
-            raise BadRequest(f"The body is a JSON {_json_name(type(body))}; send an object.")
-        for name in body:
-            if name not in fields:
-                known = " and ".join(sorted(fields)) or "none"
-                raise BadRequest(f"The body has a field {name[:80]!r}; the fields are: {known}.")
-        for name, field in fields.items():
-            wanted = _json_name(field.kind)
-            if name not in body and field.required:
-                raise BadRequest(f"The body has no field {name!r}; give a {wanted}.")
-            # An exact comparison: in Python, true is an int as well.
-            if name in body and type(body[name]) is not field.kind:
-                found = _json_name(type(body[name]))
-                raise BadRequest(f"The field {name!r} is a {found}; give a {wanted}.")
+            body = None
+        # An exact comparison of types: in Python, true is an int as well.
+        if (
+            not isinstance(body, dict)
+            or any(type(value) is not kinds.get(name) for name, value in body.items())
+            or not body.keys() >= set(required)
+        ):
+            fields = [
+                f"{name!r} ({_JSON_NAMES[kind]}{', required' if name in required else ''})"
+                for name, kind in kinds.items()
+            ]
+            wanted = f"a JSON object with {' and '.join(fields)}" if fields else "nothing"
+            raise Refusal("bad-request", f"The body does not fit this operation; send {wanted}.")
         return body
-
-
-def _json_name(kind: type) -> str:
-    return _JSON_NAMES.get(kind, "number")

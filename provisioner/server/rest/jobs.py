@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
 from provisioner.core.errors import Cancelled, VolumeError
 from provisioner.core.progress import Progress
-from provisioner.server.rest.refusals import TooManyJobs
+from provisioner.server.rest.refusals import Refusal
 from provisioner.settings.log import log
 
 _MOST_RUNNING = 4
@@ -27,40 +27,34 @@ class JobState(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """One operation, running or over.
+    """One operation. Its thread changes it while it runs; the state last, when all else is final.
 
     Parameters
     ----------
-    id, kind
-        Its id, and the operation: `backup`, `restore`, `sweep`, `dry-sweep`.
-    volume, session
-        The volume concerned; None for a sweep.
-    state, message
-        Its state, and its result in one line.
-    done_bytes, total_bytes
-        Its progress; None if not known.
-    code
-        The stable code of the error that it failed with.
-    started, ended
-        When (UTC).
+    kind
+        The operation: `backup`, `restore`, `sweep`, `dry-sweep`.
     backup
         The backup to restore; None for the newest, and for other operations.
+    message
+        The result in one line.
+    code
+        The stable code of the error that it failed with.
     """
 
     id: str
     kind: str
     volume: str | None
     session: str | None
-    state: JobState
+    backup: str | None
     started: datetime
+    state: JobState = JobState.RUNNING
     message: str = ""
     done_bytes: int | None = None
     total_bytes: int | None = None
     code: str | None = None
     ended: datetime | None = None
-    backup: str | None = None
 
 
 Work = Callable[[threading.Event, Progress], str]
@@ -68,13 +62,7 @@ Work = Callable[[threading.Event, Progress], str]
 
 
 class Jobs:
-    """The jobs of one server: four at a time; the last hundred are kept.
-
-    Parameters
-    ----------
-    clock
-        Returns the time (UTC).
-    """
+    """The jobs of one server: four at a time; the last hundred are kept."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -104,7 +92,7 @@ class Jobs:
 
         Raises
         ------
-        TooManyJobs
+        Refusal
             If four others run, or the system has no free thread.
         """
         with self._guard:
@@ -113,25 +101,26 @@ class Jobs:
                 if (job.kind, job.volume, job.backup) == (kind, volume, backup):
                     return job
             if len(running) >= _MOST_RUNNING:
-                raise TooManyJobs(
+                raise Refusal(
+                    "too-many-jobs",
                     f"{len(running)} operations are under way, and no more are begun at the same time; "
-                    "try again when one is over."
+                    "try again when one is over.",
                 )
-            now, job_id = self._clock(), secrets.token_hex(8)
-            job = Job(job_id, kind, volume, session, JobState.RUNNING, now, backup=backup)
+            job = Job(secrets.token_hex(8), kind, volume, session, backup, self._clock())
             # A daemon: killed at exit it loses nothing, and a destination that hangs does not keep the server alive.
             thread = threading.Thread(
-                target=self._run, args=(job.id, work), name=f"volumes-{kind}", daemon=True
+                target=self._run, args=(job, work), name=f"volumes-{kind}", daemon=True
             )
             try:
-                thread.start()  # its first change of the job waits for the guard
+                thread.start()
             except RuntimeError as error:
-                raise TooManyJobs(
-                    f"No more can be begun now ({error}); try again later."
-                ) from error
+                message = f"No more can be begun now ({error}); try again later."
+                raise Refusal("too-many-jobs", message) from error
             self._jobs[job.id] = job
             self._threads = [t for t in self._threads if t.is_alive()] + [thread]
-            self._forget_oldest()
+            over = [job.id for job in self._jobs.values() if job.state is not JobState.RUNNING]
+            for job_id in over[: max(0, len(self._jobs) - _MOST_KEPT)]:
+                del self._jobs[job_id]
         return job
 
     def stop(self, within: float) -> None:
@@ -142,36 +131,19 @@ class Jobs:
         for thread in threads:
             thread.join(within / len(threads))
 
-    def _run(self, job_id: str, work: Work) -> None:
+    def _run(self, job: Job, work: Work) -> None:
         def progress(done: int, total: int | None) -> None:
-            self._change(job_id, done_bytes=done, total_bytes=total)
+            job.done_bytes, job.total_bytes = done, total
 
+        state, code = JobState.DONE, None
         try:
-            result = work(self._cancel, progress)
-        except Cancelled as error:
-            self._end(job_id, JobState.CANCELLED, str(error), error.code)
+            message = work(self._cancel, progress)
         except VolumeError as error:
-            self._end(job_id, JobState.FAILED, str(error), error.code)
+            state = JobState.CANCELLED if isinstance(error, Cancelled) else JobState.FAILED
+            message, code = str(error), error.code
         except Exception as error:
             log.exception("A job failed")
-            self._end(job_id, JobState.FAILED, f"{type(error).__name__}: {error}", "internal")
-        else:
-            self._end(job_id, JobState.DONE, result, None)
-
-    def _end(self, job_id: str, state: JobState, message: str, code: str | None) -> None:
-        self._change(
-            job_id,
-            state=state,
-            message=" ".join(message.split("\n")),
-            code=code,
-            ended=self._clock(),
-        )
-
-    def _change(self, job_id: str, **values: object) -> None:
-        with self._guard:
-            self._jobs[job_id] = replace(self._jobs[job_id], **values)  # type: ignore[arg-type]  # fields by name
-
-    def _forget_oldest(self) -> None:
-        over = [job.id for job in self._jobs.values() if job.state is not JobState.RUNNING]
-        for job_id in over[: max(0, len(self._jobs) - _MOST_KEPT)]:
-            del self._jobs[job_id]
+            state, code = JobState.FAILED, "internal"
+            message = f"{type(error).__name__}: {error}"
+        job.message, job.code, job.ended = " ".join(message.split("\n")), code, self._clock()
+        job.state = state

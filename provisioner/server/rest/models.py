@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from datetime import datetime, timezone
+from enum import Enum
 from typing import Any
 
 from provisioner.core.record import BackupRecord, Record
-from provisioner.server.rest.formatting import short_name, timestamp
 from provisioner.server.rest.jobs import Job
 from provisioner.server.rest.volumes import View
 
@@ -16,53 +18,40 @@ def volume_model(view: View) -> Model:
     """Return a volume as JSON."""
     record = view.record
     return {
-        "id": record.id,
-        "session": record.session,
-        "name": short_name(record.session),
+        **_plain_fields(record, "backed_up", "retry", "failures", "spare"),
+        # A short form for display: of a path the last part.
+        "name": os.path.basename(record.session.rstrip("/")) or record.session,
         "notebook": view.notebook,
-        "state": record.state.value,
-        "kernelspec": record.kernelspec,
-        "kernels": list(view.running.kernels),
-        "generation": record.generation,
-        "bytes": record.bytes,
-        "pinned": record.pinned,
-        "note": record.note,
-        "created": timestamp(record.created),
-        "acquired": timestamp(record.acquired),
-        "stopped": timestamp(record.stopped),
+        "kernels": list(view.kernels),
         "path": str(view.path),
         "holder": None if view.holder is None else str(view.holder),
-        "idle_shutdown_at": timestamp(view.running.idle_shutdown_at),
-        "backup_due": timestamp(view.due.backup),
-        "prune_due": timestamp(view.due.prune),
+        "idle_shutdown_at": _plain(view.idle_shutdown_at),
+        "backup_due": _plain(view.due.backup),
+        "prune_due": _plain(view.due.prune),
         "backup": None if view.backup is None else backup_model(view.backup, record),
     }
 
 
 def backup_model(backup: BackupRecord, record: Record) -> Model:
     """Return a backup as JSON; `current` is whether it holds the volume's present files."""
-    return {
-        "name": backup.name,
-        "created": timestamp(backup.created),
-        "size": backup.size,
-        "generation": backup.generation,
-        "current": backup.generation == record.generation and record.is_backed_up,
-        "partial": backup.partial,
-    }
+    is_current = backup.generation == record.generation and record.is_backed_up
+    plain = _plain_fields(backup, "destination", "id", "files", "bytes", "verified")
+    return {**plain, "current": is_current}
 
 
 def job_model(job: Job) -> Model:
     """Return a job as JSON."""
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "volume": job.volume,
-        "session": job.session,
-        "state": job.state.value,
-        "done_bytes": job.done_bytes,
-        "total_bytes": job.total_bytes,
-        "message": job.message,
-        "error": None if job.code is None else {"code": job.code, "message": job.message},
-        "started": timestamp(job.started),
-        "ended": timestamp(job.ended),
-    }
+    error = None if job.code is None else {"code": job.code, "message": job.message}
+    return {**_plain_fields(job, "backup", "code"), "error": error}
+
+
+def _plain_fields(of: object, *left_out: str) -> Model:
+    return {name: _plain(value) for name, value in vars(of).items() if name not in left_out}
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it: a time as ISO 8601 in UTC, to the second."""
+    if isinstance(value, datetime):
+        iso = value.astimezone(timezone.utc).isoformat(timespec="seconds")
+        return iso.replace("+00:00", "Z")
+    return value.value if isinstance(value, Enum) else value

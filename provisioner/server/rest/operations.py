@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
+from provisioner.core.errors import VolumeNotFound
 from provisioner.core.progress import Progress
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import Report, sweep
@@ -13,110 +14,101 @@ from provisioner.pool.pool import Pool
 from provisioner.server.background.low_priority import back_up_in_child, sweep_in_child
 from provisioner.server.background.threads import Workers
 from provisioner.server.culling.culler import Culler
-from provisioner.server.rest.formatting import size
 from provisioner.server.rest.jobs import Job, Jobs
-from provisioner.server.rest.refusals import NoKernel, NotConfirmed, NotFound
+from provisioner.server.rest.refusals import Refusal
 from provisioner.server.rest.volumes import View, Volumes
 
 
 class Operations:
-    """Carries short operations out, and starts long ones as jobs. Each raises `NotFound` for an unknown volume.
+    """Carries short operations out, and starts long ones as jobs.
 
-    Parameters
-    ----------
-    pool
-        The pool.
-    volumes
-        Looks volumes up.
-    culler
-        Keeps kernels running.
-    jobs
-        The long operations of this server.
-    workers
-        The threads for short blocking work.
+    Each raises `VolumeNotFound` for an unknown volume.
     """
 
     def __init__(
         self, pool: Pool, volumes: Volumes, culler: Culler, jobs: Jobs, workers: Workers
     ) -> None:
+        self.volumes = volumes
+        self.jobs = jobs
+        self.clock = pool.clock
         self._pool = pool
-        self._volumes = volumes
         self._culler = culler
-        self._jobs = jobs
         self._workers = workers
 
     async def back_up(self, volume_id: str) -> Job:
         """Start a backup of a volume."""
-        record = (await self._volumes.one(volume_id)).record
+        record = (await self.volumes.one(volume_id)).record
 
         def work(cancel: threading.Event, progress: Progress) -> str:
             made = back_up_in_child(self._pool, record.id, cancel, progress)
             return f"{made.files} files, {size(made.bytes)}, now {size(made.size)} in {made.name}"
 
-        return self._jobs.start("backup", work, volume=record.id, session=record.session)
+        return self.jobs.start("backup", work, volume=record.id, session=record.session)
 
     async def restore(self, volume_id: str, backup: str | None) -> Job:
         """Start to restore a volume from its newest backup, or from the one named."""
-        record = (await self._volumes.one(volume_id)).record
+        record = (await self.volumes.one(volume_id)).record
         backups = await self._workers.run(lambda: self._pool.backups.list(record.id))
         if backup is not None and backup not in {known.name for known in backups}:
-            raise NotFound(
-                f"{backup[:80]!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are."
+            raise Refusal(
+                "not-found",
+                f"{backup[:80]!r} is no backup of {record.session!r}; `jupyter volumes backups` lists those there are.",
             )
 
         def work(cancel: threading.Event, progress: Progress) -> str:
             self._pool.restore(record.id, backup=backup, cancel=cancel, progress=progress)
             return f"{record.session!r} is back"
 
-        return self._jobs.start(
+        return self.jobs.start(
             "restore", work, volume=record.id, session=record.session, backup=backup
         )
 
     async def pin(self, volume_id: str, pinned: bool) -> View:
         """Pin or unpin a volume."""
-        record = (await self._volumes.one(volume_id)).record
+        record = (await self.volumes.one(volume_id)).record
         await self._workers.run(lambda: self._pool.catalog.pin(record.id, pinned))
-        return await self._volumes.one(volume_id)
+        return await self.volumes.one(volume_id)
 
     async def keep(self, volume_id: str) -> View:
-        """Count this server's kernels in a volume as active now (`NoKernel`)."""
-        view = await self._volumes.one(volume_id)
-        if not view.running.kernels:
-            raise NoKernel(
+        """Count this server's kernels in a volume as active now; there must be one."""
+        view = await self.volumes.one(volume_id)
+        if not view.kernels:
+            raise Refusal(
+                "no-kernel",
                 f"The volume of {view.record.session!r} has no kernel in this server, so there is none to keep; "
-                "open its notebook."
+                "open its notebook.",
             )
-        self._culler.keep(list(view.running.kernels))
-        return await self._volumes.one(volume_id)
+        self._culler.keep(view.kernels)
+        return await self.volumes.one(volume_id)
 
     async def delete(self, volume_id: str, confirmation: str, backups: bool = False) -> View:
         """Delete a volume's files, and its backups too if `backups` is set; return the volume as it was last.
 
         Raises
         ------
-        NotConfirmed
+        Refusal
             If `confirmation` is not the session's exact name.
         VolumeHeld
             If the volume is in use.
         """
-        view = await self._volumes.one(volume_id)
+        view = await self.volumes.one(volume_id)
         record = view.record
         if confirmation != record.session:
-            raise NotConfirmed(
+            raise Refusal(
+                "not-confirmed",
                 f"The volume is not deleted: {confirmation[:80]!r} is not its session's name; "
-                f"confirm with {record.session!r}."
+                f"confirm with {record.session!r}.",
             )
         if backups:
             await self._workers.run(lambda: self._pool.delete(record.id))
             return View(replace(record, state=State.PRUNED, bytes=None), view.path)
         pruned = await self._workers.run(lambda: self._pool.prune(record.id, force=True))
         try:
-            return await self._volumes.one(volume_id)
-        except NotFound:
-            # A volume without a backup is gone.
+            return await self.volumes.one(volume_id)
+        except VolumeNotFound:  # a volume without a backup is gone
             return View(pruned, view.path)
 
-    def sweep(self, dry_run: bool = False) -> Job:
+    async def sweep(self, dry_run: bool = False) -> Job:
         """Start a sweep, or find out what one would do."""
 
         def work(cancel: threading.Event, progress: Progress) -> str:
@@ -124,7 +116,7 @@ class Operations:
                 return summary(sweep(self._pool, cancel=cancel, dry_run=True))
             return summary(sweep_in_child(self._pool, cancel))
 
-        return self._jobs.start("dry-sweep" if dry_run else "sweep", work)
+        return self.jobs.start("dry-sweep" if dry_run else "sweep", work)
 
 
 def summary(report: Report) -> str:
@@ -139,3 +131,15 @@ def summary(report: Report) -> str:
     if report.repaired:
         parts.append(f"put right: {len(report.repaired)}")
     return ", ".join(parts) or "nothing was due"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes with its unit and at most three digits."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.5:
+            return (
+                f"{value:.0f} {unit}" if unit == "bytes" or value >= 99.5 else f"{value:.2g} {unit}"
+            )
+        value /= 1000
+    return f"{value:.3g} TB"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized
@@ -15,14 +15,10 @@ from tornado import web
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import State
 from provisioner.server.rest.base import AUTH_RESOURCE
-from provisioner.server.rest.formatting import size, span
-from provisioner.server.rest.jobs import Jobs
 from provisioner.server.rest.models import volume_model
-from provisioner.server.rest.operations import Operations
-from provisioner.server.rest.refusals import NotFound, status_of
-from provisioner.server.rest.volumes import View, Volumes
-
-Clock = Callable[[], datetime]
+from provisioner.server.rest.operations import Operations, size
+from provisioner.server.rest.refusals import Refusal, status_of
+from provisioner.server.rest.volumes import View
 
 _DONE = {
     "backup": "The backup has begun.",
@@ -43,15 +39,11 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
 
     auth_resource = AUTH_RESOURCE
 
-    def initialize(
-        self, name: str, volumes: Volumes, operations: Operations, jobs: Jobs, clock: Clock
-    ) -> None:
+    def initialize(self, name: str, operations: Operations) -> None:
         """Called by tornado for each request."""
         super().initialize(name)
-        self.volumes = volumes
         self.operations = operations
-        self.jobs = jobs
-        self.clock = clock
+        self.page_url = url_path_join(self.base_url, "volumes")
 
     @web.authenticated
     @authorized
@@ -61,9 +53,9 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
 
     async def show(self, *, done: str = "", refused: str = "") -> None:
         """Answer with the page; above the table stands what was done, or why it was refused."""
-        now = self.clock()
+        now = self.operations.clock()
         try:
-            views = await self.volumes.all()
+            views = await self.operations.volumes.all()
         except VolumeError as error:
             self.set_status(status_of(error))
             views, refused = [], str(error)
@@ -72,10 +64,10 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         page = self.render_template(
             "volumes.html",
             rows=[row(view, now) for view in views],
-            jobs=self.jobs.recent(_RECENT_JOBS),
+            jobs=self.operations.jobs.recent(_RECENT_JOBS),
             done=done,
             refused=refused,
-            page_url=url_path_join(self.base_url, "volumes"),
+            page_url=self.page_url,
         )
         self.finish(page)
 
@@ -85,21 +77,12 @@ class ActionHandler(PageHandler):
 
     async def get(self, *args: str) -> None:
         """Redirect a browser that opens the address of a form to the page."""
-        self.redirect(url_path_join(self.base_url, "volumes"))
+        self.redirect(self.page_url)
 
     @web.authenticated
     @authorized
     async def post(self, volume_id: str, action: str) -> None:
         """Carry the action out, and show the page again."""
-        try:
-            await self._act(volume_id, action)
-        except VolumeError as error:
-            self.set_status(status_of(error))
-            await self.show(refused=str(error))
-            return
-        self.redirect(url_path_join(self.base_url, "volumes") + f"?done={action}", status=303)
-
-    async def _act(self, volume_id: str, action: str) -> None:
         do = self.operations
         confirmation = self.get_body_argument("session", "", strip=False)
         actions: dict[str, Callable[[], Awaitable[object]]] = {
@@ -109,17 +92,17 @@ class ActionHandler(PageHandler):
             "unpin": lambda: do.pin(volume_id, False),
             "keep": lambda: do.keep(volume_id),
             "delete": lambda: do.delete(volume_id, confirmation),
+            "sweep": do.sweep,
         }
-        if action not in actions:
-            raise NotFound("There is no such action.")
-        await actions[action]()
-
-
-class SweepActionHandler(ActionHandler):
-    """The form that starts a sweep."""
-
-    async def _act(self, volume_id: str, action: str) -> None:
-        self.operations.sweep()
+        try:
+            if action not in actions:
+                raise Refusal("not-found", "There is no such action.")
+            await actions[action]()
+        except VolumeError as error:
+            self.set_status(status_of(error))
+            await self.show(refused=str(error))
+        else:
+            self.redirect(f"{self.page_url}?done={action}", status=303)
 
 
 def row(view: View, now: datetime) -> dict[str, Any]:
@@ -132,8 +115,8 @@ def row(view: View, now: datetime) -> dict[str, Any]:
 
 
 def _expiry(view: View, now: datetime) -> str:
-    if view.running.idle_shutdown_at is not None:
-        return f"kernel is shut down {_when(view.running.idle_shutdown_at, now)}"
+    if view.idle_shutdown_at is not None:
+        return f"kernel is shut down {_when(view.idle_shutdown_at, now)}"
     if view.record.pinned:
         return "pinned"
     if view.due.prune is not None:
@@ -145,13 +128,20 @@ def _when(due: datetime, now: datetime) -> str:
     return "any moment now" if due <= now else f"in {span(due - now)}"
 
 
-def page_handlers(
-    volumes: Volumes, operations: Operations, jobs: Jobs, clock: Clock
-) -> list[tuple[str, type[PageHandler], dict[str, Any]]]:
+def span(duration: timedelta) -> str:
+    """Return a duration in its largest unit."""
+    seconds = max(0, round(duration.total_seconds()))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = round(seconds / length)
+        if seconds >= length:
+            return f"{count} {unit}" + ("s" if count != 1 else "")
+    return f"{seconds} second" + ("s" if seconds != 1 else "")
+
+
+def page_handlers(operations: Operations) -> list[tuple[str, type[PageHandler], dict[str, Any]]]:
     """Return the page's paths, relative to the server's base URL, and their handlers."""
-    given = {"volumes": volumes, "operations": operations, "jobs": jobs, "clock": clock}
+    given = {"operations": operations}
     return [
         (r"/volumes", PageHandler, given),
-        (r"/volumes/(sweep)/(sweep)", SweepActionHandler, given),
         (r"/volumes/([^/]+)/([a-z]+)", ActionHandler, given),
     ]

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from provisioner.core.errors import ConfigError
-from provisioner.core.policy import Due, Policy, due
+from provisioner.core.errors import ConfigError, VolumeNotFound
+from provisioner.core.policy import Due
 from provisioner.core.record import BackupRecord, Record, State
 from provisioner.pool.pool import Pool
 from provisioner.server.background.threads import Workers
 from provisioner.server.kernels import VolumeKernels
 from provisioner.server.notebooks import api_path
-from provisioner.server.rest.refusals import NotFound
 from provisioner.settings.notebook import canonical
 from provisioner.system.lease import Holder
 
-
-@dataclass(frozen=True)
-class Running:
-    """The kernels that this server has in one volume, and when the first of them is shut down for idleness."""
-
-    kernels: tuple[str, ...] = ()
-    idle_shutdown_at: datetime | None = None
-
-
-_NOTHING = Running()
 _NEVER = Due(None, None)
 
 
@@ -39,18 +29,12 @@ class View:
     ----------
     record
         Its record, in the state that its lease shows.
-    path
-        Its directory.
     backup
-        Its newest backup; None if there is none.
-    due
-        When its backup and its pruning are due.
-    holder
-        The process or kernel that uses it; None if there is none, or it is not known.
-    running
-        The kernels that this server has in it.
+        Its newest backup.
     notebook
         Its notebook's API path; None if the session is no notebook under the server's root directory.
+    kernels, idle_shutdown_at
+        The kernels that this server has in it, and when the first of them is shut down for idleness.
     """
 
     record: Record
@@ -58,8 +42,9 @@ class View:
     backup: BackupRecord | None = None
     due: Due = _NEVER
     holder: Holder | None = None
-    running: Running = _NOTHING
     notebook: str | None = None
+    kernels: tuple[str, ...] = ()
+    idle_shutdown_at: datetime | None = None
 
 
 class Volumes:
@@ -67,16 +52,10 @@ class Volumes:
 
     Parameters
     ----------
-    pool
-        The pool.
-    kernels
-        The kernels of this server that have volumes.
     cull_due
         Returns when a kernel is shut down if it stays idle.
     root
         The server's root directory, to which API paths are relative.
-    workers
-        The threads in which the pool is read.
     """
 
     def __init__(
@@ -96,66 +75,63 @@ class Volumes:
     async def all(self) -> list[View]:
         """Return all volumes, by name."""
         running = self._running()
-        return await self._workers.run(lambda: self._all(running))
+
+        def look() -> list[View]:
+            backups = self._pool.backups.list()
+            return list(self._views(self._pool.volumes(), backups, running))
+
+        return await self._workers.run(look)
 
     async def one(self, volume_id: str) -> View:
-        """Return one volume by its id (`NotFound`)."""
+        """Return one volume by its id (`VolumeNotFound`)."""
         running = self._running()
-        return await self._workers.run(lambda: self._one(volume_id, running))
 
-    def _running(self) -> dict[str, Running]:
-        """Return what runs in each volume that has a kernel of this server; called on the event loop."""
+        def look() -> View:
+            record = self._pool.catalog.get(volume_id)
+            if record is None:
+                raise VolumeNotFound(
+                    f"There is no volume {volume_id[:80]!r}; GET /api/volumes lists those there are."
+                )
+            record = self._pool.catalog.observed(record)
+            return next(self._views([record], self._pool.backups.list(volume_id), running))
+
+        return await self._workers.run(look)
+
+    def _running(self) -> dict[str, dict[str, Any]]:
+        """Return what a view shows of this server's kernels, by volume; called on the event loop."""
         found: dict[str, list[str]] = {}
         for kernel in self._kernels.all():
             found.setdefault(kernel.volume, []).append(kernel.kernel)
         return {
-            volume: Running(tuple(ids), min(filter(None, map(self._cull_due, ids)), default=None))
+            volume: {
+                "kernels": tuple(ids),
+                "idle_shutdown_at": min(filter(None, map(self._cull_due, ids)), default=None),
+            }
             for volume, ids in found.items()
         }
 
-    def _all(self, running: Mapping[str, Running]) -> list[View]:
-        newest: dict[str, BackupRecord] = {}
-        for backup in self._pool.backups.list():
-            newest.setdefault(backup.id, backup)
-        records = self._pool.volumes()
-        # Once for each kernelspec, not for each volume.
-        policies = {name: self._policy(name) for name in {record.kernelspec for record in records}}
-        return [
-            self._view(record, newest.get(record.id), policies[record.kernelspec], running)
-            for record in records
-        ]
-
-    def _one(self, volume_id: str, running: Mapping[str, Running]) -> View:
-        record = self._pool.catalog.get(volume_id)
-        if record is None:
-            raise NotFound(
-                f"There is no volume {volume_id[:80]!r}; GET /api/volumes lists those there are."
-            )
-        record = self._pool.catalog.observed(record)
-        newest = next(iter(self._pool.backups.list(volume_id)), None)
-        return self._view(record, newest, self._policy(record.kernelspec), running)
-
-    def _view(
+    def _views(
         self,
-        record: Record,
-        newest: BackupRecord | None,
-        policy: Policy | None,
-        running: Mapping[str, Running],
-    ) -> View:
-        is_active = record.state is State.ACTIVE
-        return View(
-            record=record,
-            path=self._pool.path(record),
-            backup=newest,
-            due=_NEVER if policy is None else due(record, policy),
-            holder=self._pool.holder(record) if is_active else None,
+        records: Sequence[Record],
+        backups: Sequence[BackupRecord],
+        running: Mapping[str, dict[str, Any]],
+    ) -> Iterator[View]:
+        newest = {backup.id: backup for backup in reversed(backups)}
+        for record in records:
             # A kernel that has just ended is still known here for a moment.
-            running=running.get(record.id, _NOTHING) if is_active else _NOTHING,
-            notebook=api_path.to_api(record.session, self._top),
-        )
+            is_active = record.state is State.ACTIVE
+            yield View(
+                record,
+                self._pool.path(record),
+                newest.get(record.id),
+                self._due(record),
+                self._pool.holder(record) if is_active else None,
+                api_path.to_api(record.session, self._top),
+                **(running.get(record.id, {}) if is_active else {}),
+            )
 
-    def _policy(self, kernelspec: str) -> Policy | None:
+    def _due(self, record: Record) -> Due:
         try:
-            return self._pool.settings.policy(kernelspec)
+            return self._pool.due(record)
         except ConfigError:
-            return None
+            return _NEVER

@@ -7,10 +7,11 @@ between them. Every field is picked by name, so that no environment and no secre
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,7 @@ CULL = "https://events.jupyter.org/jupyter_volumes/cull/v1"
 _LONGEST_TEXT = 2000
 _LONGEST_QUEUE = 1000
 
-_VOLUME_DETAILS: Mapping[str, type] = {
-    "code": str,
-    "message": str,
-    "backup": str,
-    "bytes": int,
-    "size": int,
-}
+_VOLUME_DETAILS = ("code", "message", "backup", "bytes", "size")
 NOT_EMITTED = frozenset({Kind.ASKED})
 """Each start asks for a volume; what clients need is the result."""
 _HYDRATIONS = frozenset({Kind.HYDRATION_PROGRESS, Kind.RESTORE_PROGRESS, Kind.HYDRATED})
@@ -48,90 +43,51 @@ def register_schemas(logger: EventLogger) -> None:
 
 
 class VolumeEvents:
-    """Emits the events of one pool and of the culler.
-
-    Parameters
-    ----------
-    pool
-        The pool.
-    logger
-        The server's event logger.
-    loop
-        The server's event loop.
-    log
-        The server's log.
-    """
+    """Emits the events of one pool and of the culler."""
 
     def __init__(
         self, pool: Pool, logger: EventLogger, loop: asyncio.AbstractEventLoop, log: Logger
     ) -> None:
-        self._pool = pool
         self._logger = logger
         self._loop = loop
         self._log = log
         self._guard = threading.Lock()
-        self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
+        # If one is lost, lists still show the volume as it is.
+        self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_LONGEST_QUEUE)
         self._unsubscribe = pool.events.subscribe(self._on_event)
 
     def close(self) -> None:
         """Stop emitting the pool's events."""
         self._unsubscribe()
 
-    # -- called by the culler, on the event loop ---------------------------------------------------------------
-
-    def warning(self, kernel: VolumeKernel, now: datetime, at: datetime) -> None:
-        """Announce that a kernel is shut down at `at` unless it is used or kept."""
-        self._put_cull("warning", kernel, at, seconds=round((at - now).total_seconds()))
-
-    def kept(self, kernel: VolumeKernel, now: datetime, reason: str) -> None:
-        """Announce that a kernel stays although users were warned."""
-        self._put_cull("kept", kernel, now, reason=reason)
-
-    def culled(self, kernel: VolumeKernel, now: datetime, idle: timedelta) -> None:
-        """Announce that a kernel was shut down for idleness."""
-        path = str(self._pool.root.layout.volume(kernel.volume))
-        self._put_cull("culled", kernel, now, path=path, seconds=round(idle.total_seconds()))
-
-    def _put_cull(self, action: str, kernel: VolumeKernel, at: datetime, **more: Any) -> None:
-        data = {
-            "action": action,
-            "at": at.isoformat(),
-            "kernel_id": kernel.kernel,
-            "session": kernel.session,
-            "volume": kernel.volume,
-            **more,
-        }
-        self._put(CULL, data)
-
-    # -- called by the pool, in any thread ---------------------------------------------------------------------
+    def cull(self, action: str, kernel: VolumeKernel, at: datetime, **more: Any) -> None:
+        """Emit an event of the culler; the schema describes `action` and what `more` there is."""
+        of = {"kernel_id": kernel.kernel, "session": kernel.session, "volume": kernel.volume}
+        self._put(CULL, {"action": action, "at": at.isoformat(), **of, **more})
 
     def _on_event(self, event: Event) -> None:
+        """Called by the pool in any thread."""
         if event.kind in NOT_EMITTED:
             return
-        if event.kind in _HYDRATIONS or _is_failed_hydration(event):
+        if event.kind in _HYDRATIONS or (event.kind is Kind.FAILED and event.kernel):
             self._put(HYDRATION, hydration_data(event))
         else:
             self._put(VOLUME, volume_data(event))
 
     def _put(self, schema: str, data: dict[str, Any]) -> None:
         with self._guard:
+            is_first = not self._waiting
             if self._waiting and _replaces(data, self._waiting[-1][1]):
                 self._waiting.pop()
-            elif len(self._waiting) >= _LONGEST_QUEUE:
-                # No harm: lists still show the volume as it is.
-                self._waiting.popleft()
             self._waiting.append((schema, data))
-            is_first = len(self._waiting) == 1
         if is_first:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
                 self._loop.call_soon_threadsafe(self._flush)
-            except RuntimeError:
-                # The loop is closed: the server has stopped.
-                self._waiting.clear()
 
     def _flush(self) -> None:
         with self._guard:
-            ready, self._waiting = self._waiting, deque()
+            ready = list(self._waiting)
+            self._waiting.clear()
         for schema, data in ready:
             try:
                 self._logger.emit(schema_id=schema, data=data)
@@ -141,36 +97,28 @@ class VolumeEvents:
 
 def volume_data(event: Event) -> dict[str, Any]:
     """Return an event of the pool in the form of `volume/v1`."""
-    data: dict[str, Any] = {
-        "action": event.kind.value,
-        "at": event.at.isoformat(),
-        "session": event.session,
-        "volume": event.volume,
-    }
-    if event.kernel:
-        data["kernel_id"] = event.kernel
-    for name, kind in _VOLUME_DETAILS.items():
+    data = _common(event, event.kind.value)
+    if not event.kernel:
+        del data["kernel_id"]
+    for name in _VOLUME_DETAILS:
         value = event.details.get(name)
-        if isinstance(value, kind):
-            data[name] = _short(value)
+        if value is not None:
+            data[name] = value[:_LONGEST_TEXT] if isinstance(value, str) else value
     return data
 
 
 def hydration_data(event: Event) -> dict[str, Any]:
     """Return an event of the pool in the form of `hydration/v1`."""
     details = event.details
-    data: dict[str, Any] = {
-        "action": "progress",
-        "at": event.at.isoformat(),
-        "session": event.session,
-        "volume": event.volume,
-        "kernel_id": event.kernel,
+    data = {
+        **_common(event, "progress"),
         "step": str(details.get("step", "")),
-        "message": _short(str(details.get("message", ""))),
+        "message": str(details.get("message", ""))[:_LONGEST_TEXT],
         "fraction": details.get("fraction"),
     }
     if event.kind is Kind.RESTORE_PROGRESS:
-        data.update(step="restore", message="bringing files back", fraction=_fraction(details))
+        fraction = min(details["done"] / (details["total"] or 1), 1.0)
+        data.update(step="restore", message="bringing files back", fraction=fraction)
     elif event.kind is Kind.HYDRATED:
         data.update(action="done", fraction=1.0, seconds=float(details.get("seconds", 0.0)))
     elif event.kind is Kind.FAILED:
@@ -178,22 +126,17 @@ def hydration_data(event: Event) -> dict[str, Any]:
     return data
 
 
+def _common(event: Event, action: str) -> dict[str, Any]:
+    return {
+        "action": action,
+        "at": event.at.isoformat(),
+        "session": event.session,
+        "volume": event.volume,
+        "kernel_id": event.kernel,
+    }
+
+
 def _replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether a report of progress replaces an earlier one that was not emitted yet."""
     same = ("action", "kernel_id", "volume", "step")
     return new["action"] == "progress" and all(new[name] == old.get(name) for name in same)
-
-
-def _is_failed_hydration(event: Event) -> bool:
-    return event.kind is Kind.FAILED and bool(event.kernel)
-
-
-def _fraction(details: Mapping[str, Any]) -> float | None:
-    done, total = details.get("done"), details.get("total")
-    if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
-        return None
-    return min(done / total, 1.0)
-
-
-def _short(value: Any) -> Any:
-    return value[:_LONGEST_TEXT] if isinstance(value, str) else value

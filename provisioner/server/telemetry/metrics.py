@@ -1,14 +1,11 @@
-"""The metrics of volumes in `/metrics`: counters follow the pool's events, gauges come from cached totals."""
+"""The metrics of volumes in `/metrics`: counters follow the pool's events, gauges are measured in the background."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Generic, TypeVar
 
 import prometheus_client as prometheus
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
@@ -21,26 +18,23 @@ from provisioner.core.record import State
 from provisioner.maintenance.sweep import Report
 from provisioner.pool.pool import Pool
 from provisioner.settings.log import log
-
-T = TypeVar("T")
+from provisioner.system.work import Work
 
 _BUCKETS = (0.005, 0.02, 0.1, 0.5, 2, 10, 30, 60, 120, 300, 600)
 
+_MAX_AGE = 15.0
+"""Seconds after which a request has the gauges measured anew."""
+
 
 class Metrics(Collector):
-    """The metrics of one pool, registered while the server runs.
-
-    Parameters
-    ----------
-    pool
-        The pool.
-    registry
-        The registry; the server's `/metrics` shows the default one.
-    """
+    """The metrics of one pool, registered while the server runs; its `/metrics` shows the default registry."""
 
     def __init__(self, pool: Pool, registry: CollectorRegistry = REGISTRY) -> None:
+        self._pool = pool
         self._registry = registry
-        self._totals: Cached[Totals] = Cached(lambda: totals_of(pool), Totals())
+        self._gauges: list[Metric] = []
+        self._measured = float("-inf")
+        self._measuring: Work[None] | None = None
         self._own = own = CollectorRegistry()
 
         def counter(name: str, help_: str, *labels: str) -> prometheus.Counter:
@@ -80,9 +74,21 @@ class Metrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Called on the event loop for each request of `/metrics`; never blocks."""
+        """Called on the event loop for each request of `/metrics`; never blocks: the gauges are the last measured."""
+        is_free = self._measuring is None or self._measuring.is_over
+        if is_free and time.monotonic() - self._measured >= _MAX_AGE:
+            with contextlib.suppress(RuntimeError):  # no free thread now
+                self._measuring = Work(self._measure)
         yield from self._own.collect()
-        yield from gauges(self._totals.get())
+        yield from self._gauges
+
+    def _measure(self, cancel: threading.Event) -> None:
+        try:
+            self._gauges = gauges_of(self._pool)
+        except (VolumeError, OSError) as error:
+            log.warning("The metrics of volumes are not renewed: %s", error)
+        finally:
+            self._measured = time.monotonic()
 
     def _on_event(self, event: Event) -> None:
         details = event.details
@@ -100,8 +106,9 @@ class Metrics(Collector):
             self.backup_failures.inc()
 
 
-def gauges(totals: Totals) -> Iterator[Metric]:
-    """Yield the gauges of the totals."""
+def gauges_of(pool: Pool) -> list[Metric]:
+    """Return the gauges of a pool; blocks."""
+    now, records = pool.clock(), pool.volumes()
     volumes = GaugeMetricFamily(
         "jupyter_volumes_volumes", "Volumes under the root", labels=["state"]
     )
@@ -109,107 +116,22 @@ def gauges(totals: Totals) -> Iterator[Metric]:
         "jupyter_volumes_bytes", "Bytes of the volumes' files, as last measured", labels=["state"]
     )
     for state in State:
-        volumes.add_metric([state.value], totals.volumes.get(state, 0))
-        sizes.add_metric([state.value], totals.bytes.get(state, 0))
-    yield volumes
-    yield sizes
-    if totals.backup_age is not None:
-        yield GaugeMetricFamily(
-            "jupyter_volumes_newest_backup_age_seconds",
-            "Time since the newest backup was made",
-            value=totals.backup_age,
-        )
-    yield GaugeMetricFamily(
+        found = [record.bytes or 0 for record in records if record.state is state]
+        volumes.add_metric([state.value], len(found))
+        sizes.add_metric([state.value], sum(found))
+    stopped = [r.stopped for r in records if r.state is State.STOPPED and not r.is_backed_up]
+    longest = now - min(filter(None, stopped), default=now)
+    waiting = GaugeMetricFamily(
         "jupyter_volumes_waiting_for_backup_seconds",
         "Time since the stop of the volume that has longest had no current backup; 0 if all have one",
-        value=totals.waiting_for_backup or 0.0,
+        value=longest.total_seconds(),
     )
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Figures about the whole pool at one moment.
-
-    Parameters
-    ----------
-    volumes, bytes
-        How many volumes, and how many bytes of files as last measured, by state.
-    backup_age
-        Seconds since the newest backup was made; None if there is none.
-    waiting_for_backup
-        Seconds since the stop of the volume that has longest had no current backup; None if all have one.
-    """
-
-    volumes: dict[State, int] = field(default_factory=dict)
-    bytes: dict[State, int] = field(default_factory=dict)
-    backup_age: float | None = None
-    waiting_for_backup: float | None = None
-
-
-def totals_of(pool: Pool) -> Totals:
-    """Return the totals of a pool; blocks."""
-    now = pool.clock()
-    volumes: Counter[State] = Counter()
-    sizes: Counter[State] = Counter()
-    waiting: list[datetime] = []
-    for record in pool.volumes():
-        volumes[record.state] += 1
-        sizes[record.state] += record.bytes or 0
-        if record.state is State.STOPPED and not record.is_backed_up and record.stopped:
-            waiting.append(record.stopped)
-    newest = max((backup.created for backup in pool.backups.list()), default=None)
-    return Totals(
-        dict(volumes),
-        dict(sizes),
-        None if newest is None else (now - newest).total_seconds(),
-        (now - min(waiting)).total_seconds() if waiting else None,
+    made = [backup.created for backup in pool.backups.list()]
+    if not made:
+        return [volumes, sizes, waiting]
+    age = GaugeMetricFamily(
+        "jupyter_volumes_newest_backup_age_seconds",
+        "Time since the newest backup was made",
+        value=(now - max(made)).total_seconds(),
     )
-
-
-class Cached(Generic[T]):
-    """Returns the last value at once, and renews it in the background when it is old.
-
-    Parameters
-    ----------
-    measure
-        Returns a new value; may block.
-    value
-        Returned until there is a new one.
-    max_age
-        Seconds after which a value is old.
-    clock
-        Monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        measure: Callable[[], T],
-        value: T,
-        max_age: float = 15.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._measure = measure
-        self._value = value
-        self._max_age = max_age
-        self._clock = clock
-        self._measured: float | None = None
-        self._renewing = threading.Lock()
-
-    def get(self) -> T:
-        """Return the last value; never blocks."""
-        is_old = self._measured is None or self._clock() - self._measured >= self._max_age
-        if is_old and self._renewing.acquire(blocking=False):
-            try:
-                threading.Thread(target=self._renew, name="volumes-metrics", daemon=True).start()
-            except RuntimeError:  # no free thread now
-                self._renewing.release()
-        return self._value
-
-    def _renew(self) -> None:
-        try:
-            self._value = self._measure()
-        except (VolumeError, OSError) as error:
-            log.warning("The metrics of volumes are not renewed: %s", error)
-        finally:
-            self._measured = self._clock()
-            self._renewing.release()
+    return [volumes, sizes, waiting, age]

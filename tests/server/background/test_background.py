@@ -15,6 +15,7 @@ from provisioner.server.background.maintenance import Maintenance
 from provisioner.server.background.threads import Background
 from provisioner.server.background.warming import Warming
 from provisioner.settings.pool import VolumePool
+from tests.support.pools import wait_for
 
 LOG = logging.getLogger("test")
 
@@ -51,10 +52,6 @@ def test_a_thread_that_hangs_does_not_keep_the_server_alive() -> None:
     assert endless.stop(20)
 
 
-def test_a_thread_that_was_never_started_has_ended() -> None:
-    assert Endless().stop(0)
-
-
 @pytest.fixture
 def lazy(tmp_path: Path) -> Pool:
     """A pool whose next sweep is hours away."""
@@ -62,8 +59,8 @@ def lazy(tmp_path: Path) -> Pool:
 
 
 MAKERS: list[Callable[[Pool], Background]] = [
-    lambda pool: Maintenance(pool, lambda: pool.settings, LOG),
-    lambda pool: Warming(pool, lambda: pool.settings, LOG),
+    lambda pool: Maintenance(pool, LOG, lambda report: None),
+    lambda pool: Warming(pool, LOG),
 ]
 
 
@@ -80,21 +77,15 @@ def test_a_thread_that_waits_for_its_interval_stops_at_once(
 
 
 def test_warming_stops_at_once_while_it_waits_for_a_kernel_to_start(lazy: Pool) -> None:
-    looked = threading.Event()
-
-    def settings() -> VolumePool:
-        looked.set()
-        return lazy.settings
-
-    warming = Warming(lazy, settings, LOG, after=timedelta(milliseconds=1))
+    warming = Warming(lazy, LOG, after=timedelta(milliseconds=1))
     warming.start()
-    assert looked.wait(20), "as soon as it was begun"
+    wait_for(lambda: not warming._wake.is_set())
     assert warming.stop(20)
     lazy.close()
 
 
 def test_warming_ignores_events_after_its_end(lazy: Pool) -> None:
-    warming = Warming(lazy, lambda: lazy.settings, LOG)
+    warming = Warming(lazy, LOG)
     warming.stop(20)
     heard = warming._wake
     heard.clear()

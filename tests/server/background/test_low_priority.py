@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from provisioner.server.background.low_priority import back_up_in_child, sweep_i
 from provisioner.settings.pool import VolumePool
 from tests.support.children import Child
 from tests.support.pools import wait_for
-from tests.support.processes import line_of, running
+from tests.support.processes import is_gone, line_of, low_priority_children, running
 
 LARGE = 48 << 20
 """More than the compressor buffers, so that the backup goes on for a while after its first report."""
@@ -65,16 +66,11 @@ def stopped(pool: Pool, session: str = "ü 😀") -> str:
     return acquired.record.id
 
 
-def children() -> list[psutil.Process]:
-    """Return the child processes that work for this one."""
-    return [p for p in psutil.Process().children() if "low_priority" in str(p.cmdline())]
-
-
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Iterator[None]:
     """Whatever came of the work, its process has ended."""
     yield
-    assert children() == []
+    assert low_priority_children(os.getpid()) == []
 
 
 class OnProgress:
@@ -86,7 +82,7 @@ class OnProgress:
 
     def __call__(self, done: int, total: int | None) -> None:
         if not self.seen:
-            self.seen = children()
+            self.seen = low_priority_children(os.getpid())
             self._do(self.seen[0])
 
 
@@ -108,9 +104,16 @@ def backups(pool: Pool) -> list[str]:
 # -- what comes back -------------------------------------------------------------------------------------------------
 
 
-def test_a_backup_made_in_a_child_is_in_the_table_and_comes_back(pool: Pool) -> None:
+def test_a_backup_made_in_a_child_is_reported_in_the_table_and_comes_back(pool: Pool) -> None:
     volume = stopped(pool)
-    made = back_up(pool, volume)
+    heard: list[Event] = []
+    reported: list[int] = []
+    pool.events.subscribe(heard.append)
+    made = back_up_in_child(pool, volume, threading.Event(), lambda done, _: reported.append(done))
+    assert reported == sorted(reported)
+    assert reported[0] < LARGE < reported[-1]
+    assert [(e.kind, e.session, e.volume) for e in heard] == [(Kind.BACKED_UP, "ü 😀", volume)]
+    assert heard[0].details["backup"] == made.name
     assert pool.backups.list(volume) == [made]
     assert backups(pool) == [made.name]
     pool.prune(volume)
@@ -118,23 +121,6 @@ def test_a_backup_made_in_a_child_is_in_the_table_and_comes_back(pool: Pool) -> 
     assert (acquired.path / "large").stat().st_size == LARGE
     assert not (acquired.path / "left-out").exists(), "the child knew what to exclude"
     pool.release(acquired)
-
-
-def test_progress_is_reported_from_the_start_to_the_end(pool: Pool) -> None:
-    volume = stopped(pool)
-    reported: list[int] = []
-    back_up_in_child(pool, volume, threading.Event(), lambda done, _: reported.append(done))
-    assert reported == sorted(reported)
-    assert reported[0] < LARGE < reported[-1]
-
-
-def test_events_reach_the_subscribers_of_this_pool(pool: Pool) -> None:
-    volume = stopped(pool)
-    heard: list[Event] = []
-    pool.events.subscribe(heard.append)
-    made = back_up(pool, volume)
-    assert [(e.kind, e.session, e.volume) for e in heard] == [(Kind.BACKED_UP, "ü 😀", volume)]
-    assert heard[0].details["backup"] == made.name
 
 
 def test_a_sweep_in_a_child_returns_its_report(pool: Pool) -> None:
@@ -153,7 +139,7 @@ def test_a_failure_is_raised_logged_and_reported_as_if_it_happened_here(
     heard: list[Event] = []
     pool.events.subscribe(heard.append)
     with caplog.at_level(logging.WARNING), pytest.raises(BackupFailed, match="backups") as caught:
-        back_up_in_child(pool, volume, threading.Event(), lambda done, total: None)
+        back_up_in_child(pool, volume, threading.Event(), no_progress)
     assert "\n" not in str(caught.value)
     assert [event.kind for event in heard] == [Kind.FAILED]
     assert str(caught.value) in caplog.text
@@ -162,7 +148,7 @@ def test_a_failure_is_raised_logged_and_reported_as_if_it_happened_here(
 def test_a_volume_in_use_is_refused(pool: Pool) -> None:
     acquired = pool.acquire("used", "k", kernel="k1")
     with pytest.raises(VolumeHeld, match="k1"):
-        back_up_in_child(pool, acquired.record.id, threading.Event(), lambda done, total: None)
+        back_up_in_child(pool, acquired.record.id, threading.Event(), no_progress)
     pool.release(acquired)
 
 
@@ -233,28 +219,30 @@ def test_a_server_without_standard_streams_makes_backups_too(
 # -- cancelled, starved, killed --------------------------------------------------------------------------------------
 
 
-def test_cancelled_work_ends_and_the_next_sweep_takes_what_is_left(pool: Pool) -> None:
-    volume, cancel = stopped(pool), threading.Event()
-    with pytest.raises(Cancelled):
-        back_up(pool, volume, lambda process: cancel.set(), cancel)
-    sweep(pool)
-    assert not any(name.startswith(".partial") for name in backups(pool))
+both = pytest.mark.parametrize("is_starved", [False, True], ids=["running", "without a core"])
 
 
-def test_a_child_that_gets_no_core_is_cancelled_within_seconds(pool: Pool) -> None:
+@both
+def test_cancelled_work_ends_within_seconds_and_the_next_sweep_takes_what_is_left(
+    pool: Pool, is_starved: bool
+) -> None:
     volume, cancel = stopped(pool), threading.Event()
 
-    def starve(process: psutil.Process) -> None:
-        process.suspend()
+    def stop(process: psutil.Process) -> None:
+        if is_starved:
+            process.suspend()
         cancel.set()
 
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        back_up(pool, volume, starve, cancel)
+        back_up(pool, volume, stop, cancel)
     assert time.monotonic() - began < 10
+    sweep(pool)
+    assert not any(name.startswith(".partial") for name in backups(pool))
 
 
-def test_a_child_that_gets_no_core_does_not_keep_a_kernel_from_its_volume(pool: Pool) -> None:
+@both
+def test_a_child_does_not_keep_a_kernel_from_its_volume(pool: Pool, is_starved: bool) -> None:
     volume = stopped(pool)
     waited: list[float] = []
 
@@ -266,12 +254,13 @@ def test_a_child_that_gets_no_core_does_not_keep_a_kernel_from_its_volume(pool: 
 
     kernel = threading.Thread(target=acquire)
 
-    def starve(process: psutil.Process) -> None:
-        process.suspend()
+    def want(process: psutil.Process) -> None:
+        if is_starved:
+            process.suspend()
         kernel.start()
 
-    with pytest.raises(Cancelled, match="wanted"):
-        back_up(pool, volume, starve)
+    with pytest.raises(Cancelled):
+        back_up(pool, volume, want)
     kernel.join()
     assert waited[0] < 5
     time.sleep(0.2)
@@ -295,7 +284,7 @@ def test_a_process_that_cannot_be_started_fails_the_backup_in_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(BackupFailed, match="no process could be started") as caught:
-        back_up_in_child(pool, stopped(pool), threading.Event(), lambda done, total: None)
+        back_up_in_child(pool, stopped(pool), threading.Event(), no_progress)
     assert "\n" not in str(caught.value)
 
 
@@ -343,18 +332,10 @@ def test_the_child_of_a_killed_server_ends_by_itself(pool: Pool) -> None:
         server.send_signal(signal.SIGKILL)
         server.wait()
     child.resume()
-    wait_for(lambda: not _lives(child))
+    wait_for(lambda: is_gone(child))
     assert not any(name.startswith("v1-") for name in backups(pool))
     sweep(pool)
     assert backups(pool) == [backup.name for backup in pool.backups.list(volume)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    # In a container without an init process, nobody may reap an orphan.
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # -- what the parent and its child have in common ----------------------------------------------------------------------
@@ -407,16 +388,17 @@ class OddError(OSError):
         super().__init__(5, one + two + three)
 
 
-def fail_oddly(pool: Pool, cancel: threading.Event, progress: object) -> None:
-    raise OddError("it ", "is ", "odd")
-
-
-def fail_badly(pool: Pool, cancel: threading.Event, progress: object) -> None:
-    raise ValueError("a fault of the program")
-
-
-def test_what_a_child_raises_is_raised_here_with_its_own_words(pool: Pool) -> None:
-    with pytest.raises(OSError, match="it is odd"):
-        low_priority._run(fail_oddly, pool, threading.Event(), no_progress)
-    with pytest.raises(RuntimeError, match="ValueError: a fault of the program"):
-        low_priority._run(fail_badly, pool, threading.Event(), no_progress)
+@pytest.mark.parametrize(
+    ("error", "received"),
+    [
+        (VolumeHeld("in use"), VolumeHeld),
+        (OddError("it ", "is ", "odd"), OSError),
+        (ValueError("a fault of the program"), RuntimeError),
+    ],
+)
+def test_what_a_child_raises_is_raised_here_with_its_own_words(
+    error: Exception, received: type[Exception]
+) -> None:
+    sent = pickle.loads(pickle.dumps(low_priority.sendable(error)))
+    assert type(sent) is received
+    assert str(error) in str(sent)

@@ -36,7 +36,7 @@ class Looked(Warming):
     """Looks for missing spares at the test's command, and signals the end."""
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(pool, lambda: pool.settings, LOG, after=timedelta(milliseconds=1))
+        super().__init__(pool, LOG, after=timedelta(milliseconds=1))
         self.has_looked = threading.Semaphore(0)
 
     def _warm(self, kernelspec: str, wanted: int) -> None:
@@ -99,8 +99,9 @@ def test_a_kernelspec_that_does_not_exist_is_logged_once_and_gets_no_spare(
 
 
 @pytest.mark.parametrize(
-    ("metadata", "reason", "cure"),
+    ("written", "reason", "cure"),
     [
+        ("{", "kernel.json of 'mute' cannot be read", ""),
         ({}, "'mute' gives no volume", "`jupyter volumes kernelspec add mute-volume --from mute`"),
         (
             {"kernel_provisioner": "volume-provisioner"},
@@ -110,31 +111,18 @@ def test_a_kernelspec_that_does_not_exist_is_logged_once_and_gets_no_spare(
     ],
 )
 def test_a_kernelspec_without_volumes_is_logged_once_and_gets_no_spare(
-    volumes: Pool,
-    warming: Looked,
-    warnings: list[str],
-    metadata: dict[str, Any],
-    reason: str,
-    cure: str,
+    volumes: Pool, warming: Looked, warnings: list[str], written: Any, reason: str, cure: str
 ) -> None:
-    install(NAME, **metadata)
+    if isinstance(written, dict):
+        install(NAME, **written)
+    else:
+        install(NAME).write_text(written)
     begin(warming, volumes, mute=1)
     warming.look()
     (line,) = warnings
+    assert "\n" not in line
     assert reason in line
     assert cure in line
-    assert volumes.catalog.spares() == []
-
-
-def test_a_kernel_json_that_cannot_be_read_is_logged_once_and_gets_no_spare(
-    volumes: Pool, warming: Looked, warnings: list[str]
-) -> None:
-    install(NAME).write_text("{")
-    begin(warming, volumes, mute=1)
-    warming.look()
-    (line,) = warnings
-    assert "kernel.json of 'mute' cannot be read" in line
-    assert "\n" not in line
     assert volumes.catalog.spares() == []
 
 

@@ -62,8 +62,7 @@ CULLED = [Warn("k", NOON + HOUR), Cull("k", NOON, HOUR)]
             CULLED,
             id="open in a front end, cull_connected",
         ),
-        pytest.param(replace(IDLE, has_queued_cells=True), RULES, [], id="queued cells"),
-        pytest.param(replace(IDLE, is_vetoed=True), RULES, [], id="vetoed by the arbiter"),
+        pytest.param(replace(IDLE, is_spared=True), RULES, [], id="spared"),
         pytest.param(replace(IDLE, limit=None), RULES, [], id="never"),
         pytest.param(
             IDLE, replace(RULES, warning=None), [Cull("k", NOON, HOUR)], id="without warning"
@@ -139,8 +138,7 @@ def test_activity_after_the_warning_withdraws_it_and_starts_the_time_again() -> 
         replace(IDLE, phase=Phase.BUSY),
         replace(IDLE, phase=Phase.PENDING),
         replace(IDLE, connections=2),
-        replace(IDLE, has_queued_cells=True),
-        replace(IDLE, is_vetoed=True),
+        replace(IDLE, is_spared=True),
         replace(IDLE, limit=None),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 import pytest
 from jupyter_server.services.sessions.sessionmanager import SessionManager
@@ -104,7 +103,7 @@ def test_each_drive_and_folder_has_a_volume_of_its_own(server: Server) -> None:
         code = "import os, json; print(json.dumps([os.environ.get(n) for n in names]))"
         names = '["JUPYTER_VOLUME_SESSION", "JUPYTER_VOLUME_NOTEBOOK"]'
         found[path] = json.loads(server.run(session["kernel"]["id"], f"names = {names}\n{code}"))
-        server.ask("DELETE", f"/api/sessions/{session['id']}")
+        server.end(session)
     assert found == {path: [name, None] for path, name in wanted.items()}
 
 
@@ -113,7 +112,7 @@ def test_a_console_has_no_notebook_and_its_kernel_has_a_volume_of_its_own(server
     mine = [v for v in server.volumes() if v["kernels"] == [session["kernel"]["id"]]]
     assert [v["session"] for v in mine] == [f"kernel:{session['kernel']['id']}"]
     assert mine[0]["notebook"] is None
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
 
 
 def test_a_running_notebook_renamed_in_the_file_browser_keeps_its_volume(server: Server) -> None:
@@ -136,7 +135,7 @@ def test_a_running_notebook_renamed_in_the_file_browser_keeps_its_volume(server:
     assert "kept" in printed
     assert server.place.session("after.ipynb") in printed
     assert server.volume("before.ipynb") is None
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
 
 
 def test_renaming_a_folder_relabels_the_volumes_of_all_its_notebooks(server: Server) -> None:
@@ -145,32 +144,32 @@ def test_renaming_a_folder_relabels_the_volumes_of_all_its_notebooks(server: Ser
     for path in paths:
         server.place.notebook(path)
         session = server.start(path)
-        server.ask("DELETE", f"/api/sessions/{session['id']}")
-        before[path] = _id(server, path)
+        server.end(session)
+        before[path] = server.wait_for_volume(path)["id"]
     _rename(server, "old", "new")
     moved = ("new/one.ipynb", "new/below/two.ipynb")
     eventually(lambda: all(map(server.volume, moved)), what="the volumes are relabelled")
-    assert _id(server, "new/one.ipynb") == before["old/one.ipynb"]
-    assert _id(server, "new/below/two.ipynb") == before["old/below/two.ipynb"]
-    assert _id(server, "older/three.ipynb") == before["older/three.ipynb"]
+    assert server.wait_for_volume("new/one.ipynb")["id"] == before["old/one.ipynb"]
+    assert server.wait_for_volume("new/below/two.ipynb")["id"] == before["old/below/two.ipynb"]
+    assert server.wait_for_volume("older/three.ipynb")["id"] == before["older/three.ipynb"]
 
 
 def test_save_as_leaves_the_volume_with_the_old_notebook(server: Server) -> None:
     server.place.notebook("mine.ipynb")
     session = server.start("mine.ipynb")
-    volume = _id(server, "mine.ipynb")
+    volume = server.wait_for_volume("mine.ipynb")["id"]
     server.place.notebook("copy.ipynb")
     body = {"path": "copy.ipynb", "name": "copy.ipynb"}
     assert server.ask("PATCH", f"/api/sessions/{session['id']}", body).ok
-    assert _id(server, "mine.ipynb") == volume
+    assert server.wait_for_volume("mine.ipynb")["id"] == volume
     assert server.volume("copy.ipynb") is None
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
 
 
 def test_the_volume_of_a_deleted_notebook_is_stopped_and_noted(server: Server) -> None:
     server.place.notebook("gone.ipynb")
     session = server.start("gone.ipynb")
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
     assert server.ask("DELETE", "/api/contents/gone.ipynb").status_code == 204
 
     def noted() -> bool:
@@ -178,7 +177,7 @@ def test_the_volume_of_a_deleted_notebook_is_stopped_and_noted(server: Server) -
         return volume is not None and volume["note"] == "notebook deleted"
 
     eventually(noted, what="the deletion is noted")
-    stopped = eventually(lambda: _in_state(server, "gone.ipynb", "stopped"))
+    stopped = server.wait_for_volume("gone.ipynb", "stopped")
     assert os.path.isdir(stopped["path"])
 
 
@@ -188,13 +187,16 @@ def test_a_rename_to_a_name_that_a_deleted_notebook_had_loses_neither_volume(
     for path in ("a1.ipynb", "a2.ipynb"):
         server.place.notebook(path)
         session = server.start(path)
-        server.ask("DELETE", f"/api/sessions/{session['id']}")
-        eventually(lambda path=path: _in_state(server, path, "stopped"))  # type: ignore[misc]  # mypy sees no default
-    first, second = _id(server, "a1.ipynb"), _id(server, "a2.ipynb")
+        server.end(session)
+        server.wait_for_volume(path, "stopped")
+    first, second = (
+        server.wait_for_volume("a1.ipynb")["id"],
+        server.wait_for_volume("a2.ipynb")["id"],
+    )
     assert server.ask("DELETE", "/api/contents/a2.ipynb").ok
     _rename(server, "a1.ipynb", "a2.ipynb")
     eventually(lambda: server.volume("a1.ipynb") is None, what="the volume is relabelled")
-    assert _id(server, "a2.ipynb") == first
+    assert server.wait_for_volume("a2.ipynb")["id"] == first
     assert second in {v["id"] for v in server.volumes()}
 
 
@@ -220,14 +222,3 @@ def test_the_users_own_session_manager_and_mode_of_starting_are_respected(place:
 def _rename(server: Server, old: str, new: str) -> None:
     response = server.ask("PATCH", f"/api/contents/{old}", {"path": new})
     assert response.ok, response.text
-
-
-def _id(server: Server, path: str) -> str:
-    volume = server.volume(path)
-    assert volume is not None, path
-    return str(volume["id"])
-
-
-def _in_state(server: Server, path: str, state: str) -> dict[str, Any] | None:
-    volume = server.volume(path)
-    return volume if volume is not None and volume["state"] == state else None

@@ -45,7 +45,7 @@ def test_the_operations_described_are_exactly_those_that_exist() -> None:
         if method != "parameters"
     }
     existing = set()
-    for pattern, handler, _ in api_handlers(None, None, None):  # type: ignore[arg-type]  # never called
+    for pattern, handler, _ in api_handlers(None):  # type: ignore[arg-type]  # never called
         path = pattern.replace("([^/]+)", "{id}").replace("jobs/{id}", "jobs/{job}")
         own = {m for m in ("get", "put", "post", "delete", "patch") if m in vars(handler)}
         for form in ("json", "yaml") if "(json|yaml)" in path else ("",):

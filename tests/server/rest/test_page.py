@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from provisioner.server.rest.formatting import size, span
+from provisioner.server.rest.operations import size
+from provisioner.server.rest.page import span
 from tests.support.serving import TOKEN, Server, eventually
 
 
@@ -119,14 +120,10 @@ def test_a_name_with_a_direction_override_affects_no_text_around_it(
     name = "abc\N{RIGHT-TO-LEFT OVERRIDE}  gnp.exe"
     server.place.notebook("turned.ipynb", {"volume": {"session": name}})
     session = server.start("turned.ipynb")
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
 
-    def stopped() -> str | None:
-        wanted = (name, "stopped")
-        found = [v["id"] for v in server.volumes() if (v["session"], v["state"]) == wanted]
-        return found[0] if found else None
-
-    own = f"/volumes/{eventually(stopped)}"
+    (volume,) = eventually(lambda: [v for v in server.volumes() if _is_stopped(v, name)])
+    own = f"/volumes/{volume['id']}"
     browser = Browser(server)
     browser.send(f"{own}/backup")
     assert name in browser.page.text
@@ -135,14 +132,8 @@ def test_a_name_with_a_direction_override_affects_no_text_around_it(
     assert "not deleted" in browser.page.text
 
 
-def test_keeping_a_volume_without_a_kernel_is_refused(
-    server: Server, volume: dict[str, Any]
-) -> None:
-    browser = Browser(server)
-    token = browser.page.forms[f"/volumes/{volume['id']}/pin"]["_xsrf"]
-    refused = browser.post(f"/volumes/{volume['id']}/keep", _xsrf=token)
-    assert refused.status_code == 409
-    assert "no kernel in this server" in refused.text
+def _is_stopped(volume: dict[str, Any], session: str) -> bool:
+    return (volume["session"], volume["state"]) == (session, "stopped")
 
 
 def test_the_page_is_accessible(server: Server, volume: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.serving import Place, Server, eventually, served
+from tests.support.serving import Place, Server, served
 
 
 @pytest.fixture
@@ -21,28 +21,20 @@ def stopped(server: Server, request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def stopped_volume(server: Server, path: str) -> dict[str, Any]:
     server.place.stopped_volume(path, **{"data.txt": "precious"})
-    return in_state(server, path, "stopped")
-
-
-def in_state(server: Server, path: str, state: str) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
-        volume = server.volume(path)
-        return volume if volume is not None and volume["state"] == state else None
-
-    return eventually(look, what=f"{path} is {state}")
+    return server.wait_for_volume(path, "stopped")
 
 
 def test_a_volume_is_active_while_its_kernel_runs_and_stopped_after(server: Server) -> None:
     server.place.notebook("life.ipynb")
     session = server.start("life.ipynb")
-    active = in_state(server, "life.ipynb", "active")
+    active = server.wait_for_volume("life.ipynb", "active")
     assert active["kernels"] == [session["kernel"]["id"]]
     assert session["kernel"]["id"] in active["holder"]
     assert active["path"] == server.run(
         session["kernel"]["id"], "import os; print(os.getcwd(), end='')"
     )
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
-    stopped = in_state(server, "life.ipynb", "stopped")
+    server.end(session)
+    stopped = server.wait_for_volume("life.ipynb", "stopped")
     assert (stopped["kernels"], stopped["holder"]) == ([], None)
     assert stopped["backup_due"] is not None
     assert server.get(f"/api/volumes/{stopped['id']}").json() == stopped
@@ -82,26 +74,19 @@ def test_a_volume_is_pinned_and_unpinned(server: Server, stopped: dict[str, Any]
     assert server.ask("PUT", f"{address}/pin", {"pinned": False}).json()["pinned"] is False
 
 
-def test_a_volume_in_use_is_not_deleted(server: Server) -> None:
+def test_a_volume_in_use_is_neither_deleted_nor_backed_up(server: Server) -> None:
     server.place.notebook("held.ipynb")
     session = server.start("held.ipynb")
-    volume = in_state(server, "held.ipynb", "active")
-    refused = server.ask(
-        "DELETE", f"/api/volumes/{volume['id']}", {"session": volume["session"], "backups": True}
-    )
+    volume = server.wait_for_volume("held.ipynb", "active")
+    address = f"/api/volumes/{volume['id']}"
+    body = {"session": volume["session"], "backups": True}
+    refused = server.ask("DELETE", address, body)
     assert (refused.status_code, refused.json()["code"]) == (409, "held")
     assert os.path.isdir(volume["path"])
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
-
-
-def test_a_backup_of_a_volume_in_use_fails_and_says_why(server: Server) -> None:
-    server.place.notebook("busy.ipynb")
-    session = server.start("busy.ipynb")
-    volume = in_state(server, "busy.ipynb", "active")
-    job = server.job(server.ask("POST", f"/api/volumes/{volume['id']}/backup"))
+    job = server.job(server.ask("POST", f"{address}/backup"))
     assert (job["state"], job["error"]["code"]) == ("failed", "held")
     assert session["kernel"]["id"] in job["error"]["message"]
-    server.ask("DELETE", f"/api/sessions/{session['id']}")
+    server.end(session)
 
 
 def test_keeping_a_volume_without_kernels_is_refused(

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from jupyter_events import EventLogger
+from prometheus_client import CollectorRegistry
 
 from provisioner.core.event import Event, Kind
+from provisioner.pool.pool import Pool
 from provisioner.server.telemetry import events
-from provisioner.server.telemetry.metrics import Cached
+from provisioner.server.telemetry.metrics import Metrics
 from tests.support.listening import listening
 from tests.support.serving import Place, Server, eventually, served
 
@@ -34,7 +36,7 @@ def test_each_step_in_the_life_of_a_volume_emits_its_event(place: Place) -> None
         assert acquired["session"] == place.session("a.ipynb")
         assert acquired["kernel_id"] == session["kernel"]["id"]
         server.run(session["kernel"]["id"], "open('data', 'w').write('x')")
-        server.ask("DELETE", f"/api/sessions/{session['id']}")
+        server.end(session)
         assert listener.hear(of("released"))["volume"] == acquired["volume"]
         # From here on the server's own sweeps act.
         assert listener.hear(of("backed-up"), 40)["volume"] == acquired["volume"]
@@ -50,10 +52,8 @@ def test_each_step_in_the_life_of_a_volume_emits_its_event(place: Place) -> None
 
 def _metrics_agree(server: Server) -> None:
     def current() -> dict[str, float] | None:
-        lines = server.get("/metrics").text.splitlines()
-        values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("jupyter_volumes"))
-        found = {name: float(value) for name, value in values.items()}
-        return found if found['jupyter_volumes_volumes{state="active"}'] == 1 else None
+        found = server.metrics()
+        return found if found.get('jupyter_volumes_volumes{state="active"}') == 1 else None
 
     metrics = eventually(current, 40, "the totals are renewed")
     assert metrics["jupyter_volumes_backups_total"] >= 1
@@ -67,7 +67,8 @@ def test_a_hydration_emits_its_progress_and_a_failure_its_reason(server: Server)
     place = server.place
     slow = place.kernelspec("hydrates", bootstrap_command=["sleep", "1"])
     fails = place.kernelspec("cannot", bootstrap_command=["sh", "-c", "echo no wheel >&2; exit 3"])
-    before = _hydrations(server)
+    hydrations = "jupyter_volumes_hydration_seconds_count"
+    before = server.metrics()[hydrations]
     with listening(server) as listener:
         kernel = server.start("hydrates.ipynb", kernel=slow)["kernel"]["id"]
         progress = listener.hear(of("progress", events.HYDRATION))
@@ -79,15 +80,7 @@ def test_a_hydration_emits_its_progress_and_a_failure_its_reason(server: Server)
         failed = listener.hear(of("failed", events.HYDRATION))
         assert failed["kernel_id"] == kernel
         assert "no wheel" in failed["message"]
-        assert _hydrations(server) == before + 1
-
-
-def _hydrations(server: Server) -> float:
-    """Return how many hydrations the server has counted."""
-    name = "jupyter_volumes_hydration_seconds_count "
-    lines = server.get("/metrics").text.splitlines()
-    (line,) = (line for line in lines if line.startswith(name))
-    return float(line.removeprefix(name))
+        assert server.metrics()[hydrations] == before + 1
 
 
 def test_a_refusal_emits_an_event_and_is_counted(place: Place) -> None:
@@ -98,8 +91,7 @@ def test_a_refusal_emits_an_event_and_is_counted(place: Place) -> None:
         refused = listener.hear(of("refused"))
         assert (refused["code"], refused["volume"]) == ("pool-full", "")
         assert "\n" not in refused["message"]
-        metrics = server.get("/metrics").text
-        assert 'jupyter_volumes_refusals_total{code="pool-full"} 1.0' in metrics
+        assert server.metrics()['jupyter_volumes_refusals_total{code="pool-full"}'] == 1
 
 
 def test_servers_of_one_root_sweep_one_at_a_time_and_stop_at_once(place: Place) -> None:
@@ -107,7 +99,7 @@ def test_servers_of_one_root_sweep_one_at_a_time_and_stop_at_once(place: Place) 
     with served(place) as first, served(place) as second:
         session = first.start("a.ipynb")
         first.run(session["kernel"]["id"], "open('data', 'w').write('x')")
-        first.ask("DELETE", f"/api/sessions/{session['id']}")
+        first.end(session)
 
         def backed_up() -> bool:
             volume = second.volume("a.ipynb")
@@ -150,30 +142,27 @@ def test_every_event_of_the_pool_fits_its_schema_and_holds_no_other_detail(kind:
             assert len(json.dumps(data)) < 3000
 
 
-def test_reading_metrics_never_waits_for_the_table() -> None:
-    release = threading.Event()
-    seconds = [0.0]
-
-    def slow() -> str:
-        release.wait(10)
-        return "new"
-
-    totals = Cached(slow, "old", max_age=15.0, clock=lambda: seconds[0])
-    began = time.monotonic()
-    assert [totals.get() for _ in range(100)] == ["old"] * 100
-    assert time.monotonic() - began < 5
-    release.set()
-    eventually(lambda: totals.get() == "new", 5)
-
-
-def test_totals_without_a_free_thread_are_measured_later(
-    monkeypatch: pytest.MonkeyPatch,
+def test_reading_metrics_never_waits_for_the_table_nor_for_a_free_thread(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    measured = threading.Event()
+    read = pool.volumes
+    monkeypatch.setattr(pool, "volumes", lambda: measured.wait(20) and read())
+    metrics = Metrics(pool, CollectorRegistry())
 
-    totals = Cached(lambda: "new", "old", clock=lambda: 0.0)
+    def gauges() -> list[str]:
+        return [family.name for family in metrics.collect() if family.type == "gauge"]
+
     with monkeypatch.context() as system:
-        system.setattr(threading.Thread, "start", refuse)
-        assert totals.get() == "old"
-    eventually(lambda: totals.get() == "new")
+        system.setattr(threading.Thread, "start", none_free)
+        assert gauges() == []
+    began = time.monotonic()
+    assert [gauges() for _ in range(100)] == [[]] * 100
+    assert time.monotonic() - began < 5
+    measured.set()
+    eventually(lambda: "jupyter_volumes_volumes" in gauges())
+    metrics.close()
+
+
+def none_free(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
