@@ -93,11 +93,11 @@ def _moment(number: float) -> datetime:
     return datetime.fromtimestamp(number, timezone.utc)
 
 
-def _or_none(read: Callable[[Any], object]) -> Callable[[Any], object]:
+def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else read(value)
 
 
-_READ: Mapping[str, Callable[[Any], object]] = {
+_READ: Mapping[str, Callable[[Any], Any]] = {
     "state": State,
     "spare": _or_none(Spare),
     "bytes": _or_none(int),
