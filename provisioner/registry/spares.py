@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 
 from provisioner.core.record import Record, Spare, State
@@ -34,12 +35,11 @@ class Spares:
             if present >= wanted:
                 return None
             require_slot(connection, capacity)
-            name, stopped = f"spare:{volume_id}", State.STOPPED
-            born = Record(
-                volume_id, name, kernelspec, stopped, 0, now, stopped=now, spare=Spare.MAKING
-            )
-            insert(connection, born)
-            return born
+            name = f"spare:{volume_id}"
+            born = Record(volume_id, name, kernelspec, State.STOPPED, 0, now, stopped=now)
+            spare = replace(born, spare=Spare.MAKING)
+            insert(connection, spare)
+            return spare
 
         return self._database.write(work)
 

@@ -55,7 +55,6 @@ class VolumePool(Configurable):
         500, min=1, help="How many volumes may have files on disk at the same time."
     ).tag(config=True)
     acquire_timeout = Duration(
-        allow_none=True,
         help="How long a kernel's start waits for a volume that another process holds. "
         'Default: "never": the start does not wait, and is refused at once.',
     ).tag(config=True)

@@ -196,8 +196,8 @@ def is_held(path: Path) -> bool:
         return False
     if file is None:
         return True
-    locks.unlock(file)
-    return False
+    with locks.unlocking(file):
+        return False
 
 
 def holder_of(path: Path) -> Holder | None:

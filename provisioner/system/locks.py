@@ -1,7 +1,7 @@
 """Locks on files (`flock`): the operating system frees them when the process that holds them is gone.
 
 Each lock is a `Descriptor`: a forked child closes its copy, and a process that is started holds the lock only if it is
-passed the descriptor. The lock ends with the last open copy, or with `unlock`.
+passed the descriptor. The lock ends with the last open copy, or with `unlocking`.
 """
 
 from __future__ import annotations
@@ -58,17 +58,15 @@ def lock(
     return file
 
 
-def unlock(file: Descriptor) -> None:
-    """Give up a lock that was passed to no process, also for a forked child that has not closed its copy yet."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(file.number, fcntl.LOCK_UN)
-    file.close()
-
-
 @contextlib.contextmanager
 def unlocking(file: Descriptor) -> Iterator[None]:
-    """`unlock` at the end of the block."""
+    """Give up a lock at the end of the block, also for a forked child that has not closed its copy yet.
+
+    Not for a lock that was passed to another process.
+    """
     try:
         yield
     finally:
-        unlock(file)
+        with contextlib.suppress(OSError):
+            fcntl.flock(file.number, fcntl.LOCK_UN)
+        file.close()

@@ -62,8 +62,6 @@ def _empty(descent: Descent) -> None:
 
 def _unlink_files(directory: int) -> list[bytes]:
     """Delete all but the directories; make these writable, and return their names."""
-    if not os.fstat(directory).st_mode & stat.S_IWUSR:
-        os.fchmod(directory, 0o700)
     children = []
     with os.scandir(directory) as entries:
         for entry in entries:
