@@ -7,38 +7,36 @@ in `COMMANDS`. Only the module of the requested command is imported.
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from traitlets.config import Config
+from traitlets.config.loader import KVArgParseConfigLoader
 
 from provisioner import __version__
-from provisioner.cli.output.streams import fault_of_output, forget_output, make_usable
 from provisioner.cli.output.terminal import complain
-from provisioner.cli.settings import SETTINGS_HELP, split_settings
 from provisioner.core.errors import VolumeError
 
 PROGRAM = "jupyter volumes"
 
-FAILED = 1
-"""The exit code of a refusal or a failure, with the reason on stderr."""
+_SETTING = "--VolumePool."
+
+_SETTINGS_HELP = (
+    "Any setting can be given for one command as --VolumePool.NAME=VALUE, "
+    "for example --VolumePool.root=/scratch/volumes."
+)
 
 
 class Command(NamedTuple):
-    """One command.
+    """One command: its name, its line in the help, and its module if that is not the one in `commands/` of its name.
 
-    Parameters
-    ----------
-    name
-        The name that people type.
-    summary
-        Its line in the help.
-    module
-        Its module in this package; None for the one in `commands/` with its name.
-    runs_another
-        Whether the arguments after `--` are another command line; `run` gets them as `args.command_line`.
+    If it `runs_another`, the arguments after `--` are another command line; `run` gets them as `args.command_line`.
     """
 
     name: str
@@ -75,58 +73,75 @@ COMMANDS: Sequence[Command] = (
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code.
 
-    Returns
-    -------
-    0 for success, 1 for a failure that one line on stderr describes, 2 for a wrong command line, and 130
-    after Ctrl-C, or after SIGTERM in a long command.
+    It is 0 for success, 1 for a failure that one line on stderr describes, 2 for a wrong command line, and 130 after
+    Ctrl-C, or after SIGTERM in a long command.
     """
-    make_usable()
+    _make_streams_usable()
     if sys.platform == "win32":
         complain(
             "Windows has no locks that a kernel can inherit (flock), so volumes are not supported; "
             "use Linux, macOS or WSL."
         )
-        return FAILED
+        return 1
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(arguments)
     except VolumeError as error:
         complain(str(error))
-        return FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        forget_output()
+        _forget_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
         complain(_message(error, arguments))
-        return FAILED
+    return 1
+
+
+def _make_streams_usable() -> None:
+    """Open the streams that are closed, and let printing fail only where nothing can be written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # Closed by `>&-`: a file of ours would get the number, and our children would use it as their stream.
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without Unicode shall show the number of an emoji, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Discard further output: the interpreter must not flush to a closed pipe (`… list | head`) or a full disk."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: OSError, arguments: Sequence[str]) -> str:
-    if (fault := fault_of_output()) is not None:
-        forget_output()
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        _forget_output()
         return f"The output cannot be written ({fault.strerror}); send it elsewhere."
-    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+    try:
+        os.getcwd()
+    except FileNotFoundError:
         return "The current directory does not exist any more; change to one that does."
     where = f"{error.filename}: " if error.filename else ""
     advice = "" if "doctor" in arguments else "; check it with `jupyter volumes doctor`"
     return f"{where}{error.strerror or error}{advice}."
 
 
-def _has_working_directory() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _dispatch(arguments: list[str]) -> int:
-    own, another = _split_command_line(arguments)
-    parser = _parser(own)
+    named = [command for command in COMMANDS if command.name in arguments]
+    another: list[str] | None = None
+    if "--" in arguments and any(command.runs_another for command in named):
+        # argparse would take a part of the other command line as ours.
+        index = arguments.index("--")
+        arguments, another = arguments[:index], arguments[index + 1 :]
+    parser = _parser(named)
     try:
-        own, config = split_settings(own, parser.error)
+        own, config = _split_settings(arguments, parser.error)
         args = parser.parse_args(own, argparse.Namespace(config=config, command_line=another))
         command = next(command for command in COMMANDS if command.name == args.command)
         code: int = command.load().run(args)
@@ -136,11 +151,35 @@ def _dispatch(arguments: list[str]) -> int:
         sys.stdout.flush()
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _split_settings(
+    arguments: Sequence[str], usage_error: Callable[[str], NoReturn]
+) -> tuple[list[str], Config | None]:
+    """Separate the settings of a command line (None if there are none) from its other arguments, up to `--`."""
+    rest: list[str] = []
+    given: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif not argument.startswith(_SETTING):
+            rest.append(argument)
+        elif not re.fullmatch(r"\w+(=.*)?", argument.removeprefix(_SETTING), re.DOTALL):
+            usage_error(f"{argument} is not a setting; write {_SETTING}NAME=VALUE")
+        elif "=" in argument:
+            given.append(argument)
+        elif (value := next(remaining, None)) is not None:
+            given.append(f"{argument}={value}")
+        else:
+            usage_error(f"{argument} needs a value: {argument}=VALUE")
+    return rest, KVArgParseConfigLoader(argv=given).load_config() if given else None
+
+
+def _parser(named: Sequence[Command]) -> argparse.ArgumentParser:
+    """Return the parser; only the named commands, of which one is the requested one, declare their arguments."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="List, use and maintain the volumes of Jupyter kernels.",
-        epilog=SETTINGS_HELP,
+        epilog=_SETTINGS_HELP,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"jupyter-volumes {__version__}")
@@ -150,18 +189,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             command.name,
             help=command.summary,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=SETTINGS_HELP,
+            epilog=_SETTINGS_HELP,
             allow_abbrev=False,
         )
-        if command.name in arguments:
+        if command in named:
             command.load().add_arguments(own)
     return parser
-
-
-def _split_command_line(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """Split our arguments from the command line after `--`, which argparse would partly take as ours."""
-    runs_another = any(c.name in arguments for c in COMMANDS if c.runs_another)
-    if "--" not in arguments or not runs_another:
-        return arguments, None
-    index = arguments.index("--")
-    return arguments[:index], arguments[index + 1 :]

@@ -36,18 +36,9 @@ _LOCAL_REQUIREMENT = re.compile(
 
 
 class Kind(NamedTuple):
-    """A way to write the value of an option on the command line.
+    """A way to write an option on the command line: its placeholder in the help, and a reader of the text.
 
-    Parameters
-    ----------
-    metavar
-        The placeholder of the value in the help.
-    read
-        Converts the text to the value in kernel.json; raises `ConfigError`.
-    repeats
-        Whether the flag may be repeated; the value is then a list.
-    note
-        Added to the help.
+    The flag of one that `repeats` may be given several times, for a list. The note is added to the help.
     """
 
     metavar: str
@@ -59,31 +50,23 @@ class Kind(NamedTuple):
 def add_option_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     for option, trait in KernelOptions.class_traits(config=True).items():
-        name = option.replace("_", "-")
+        name, dest, text = option.replace("_", "-"), _DEST + option, _help(trait)
         if isinstance(trait, Bool):  # on by default, so the flag turns it off
             parser.add_argument(
-                f"--no-{name}",
-                dest=_DEST + option,
-                action="store_const",
-                const=False,
-                help=f"do not {_help(trait)}",
+                f"--no-{name}", dest=dest, action="store_const", const=False, help=f"do not {text}"
             )
         elif isinstance(trait, Enum):
-            parser.add_argument(
-                f"--{name}",
-                dest=_DEST + option,
-                choices=trait.values,
-                help=f"{_help(trait)} (default: {trait.default()})",
-            )
+            text = f"{text} (default: {trait.default()})"
+            parser.add_argument(f"--{name}", dest=dest, choices=trait.values, help=text)
         else:
             kind = _KINDS[trait.metadata.get("kind", "text")]
             parser.add_argument(
                 f"--{name}",
-                dest=_DEST + option,
+                dest=dest,
                 metavar=trait.metadata.get("metavar", kind.metavar),
                 type=kind.read,
                 action="append" if kind.repeats else "store",
-                help=f"{_help(trait)} ({kind.note})" if kind.note else _help(trait),
+                help=f"{text} ({kind.note})" if kind.note else text,
             )
     parser.add_argument(
         "--requirements-file",
@@ -95,13 +78,7 @@ def add_option_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that the command line sets, with their values for kernel.json.
-
-    Raises
-    ------
-    ConfigError
-        If two flags set the same option.
-    """
+    """Return the options that the command line sets, with their values for kernel.json."""
     given = {
         name.removeprefix(_DEST): value
         for name, value in vars(args).items()
@@ -120,9 +97,9 @@ def _help(trait: TraitType[Any, Any]) -> str:
     """Return the help of a trait as a clause, with its default if that is a duration."""
     text = f"{trait.help[0].lower()}{trait.help[1:]}".removesuffix(".")
     default = trait.default()
-    return (
-        f"{text} (default: {format_duration(default)})" if isinstance(default, timedelta) else text
-    )
+    if isinstance(default, timedelta):
+        return f"{text} (default: {format_duration(default)})"
+    return text
 
 
 def _variable(pair: str) -> tuple[str, str]:
@@ -132,18 +109,13 @@ def _variable(pair: str) -> tuple[str, str]:
     return name, value
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json(text: str) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise ConfigError(
             f"--launcher-config {text!r} is not JSON ({error}); correct it, in single quotes."
         ) from None
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f'--launcher-config {text!r} is no JSON object; write one such as {{"key": 1}}.'
-        )
-    return value
 
 
 def _command(text: str) -> list[str]:
@@ -175,7 +147,7 @@ _KINDS: Mapping[str, Kind] = {
     "path": Kind("PATH", os.path.abspath),
     "paths": Kind("PATH", os.path.abspath, True, _REPEATS),
     "variables": Kind("NAME=VALUE", _variable, True, _REPEATS),
-    "json": Kind("JSON", _json_object),
+    "json": Kind("JSON", _json),
     "command": Kind("COMMAND", _command, note="here as one argument, quoted as for a shell"),
     "nix": Kind("REFERENCE", _local(_LOCAL_REFERENCE)),
     "requirements": Kind("REQUIREMENT", _local(_LOCAL_REQUIREMENT), True, _REPEATS),

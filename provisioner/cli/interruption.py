@@ -7,25 +7,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from provisioner.cli.output.terminal import complain
 from provisioner.core.errors import Cancelled, VolumeError
 
 T = TypeVar("T")
 
-Handler: TypeAlias = "Callable[[int, FrameType | None], object] | signal.Handlers | int | None"
-"""A handler as `signal.signal` accepts it."""
-
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C and SIGTERM set, so that work ends in good order; a second signal ends it at once.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If the work raises `Cancelled` because of such a signal.
+    If the work raises `Cancelled` because of such a signal, this becomes a `KeyboardInterrupt`.
     """
     cancel = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -44,7 +38,7 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def handling(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+def handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
     """Handle signals while the context lasts."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -57,19 +51,9 @@ def handling(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 def failures_of(
     work: Callable[[T, threading.Event], None], items: Iterable[T]
 ) -> list[tuple[T, VolumeError]]:
-    """Work on each item, and complain about those that fail; return these with their errors.
+    """Work on each item; complain about those that fail, and return them with their errors.
 
-    Parameters
-    ----------
-    work
-        Called with an item, and with an event that is set when the work shall end.
-    items
-        The items.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If a signal ended the work; the remaining items are skipped.
+    A signal sets the event. If that ends the work, `KeyboardInterrupt` is raised, and the remaining items are skipped.
     """
     failed: list[tuple[T, VolumeError]] = []
     with interruptible() as cancel:

@@ -17,7 +17,8 @@ from tests.support.commands import COMMAND, Cli, make_volume
     [
         [], ["frobnicate"], ["show"], ["list", "--frob"], ["run"], ["list", "--VolumePool.root"],
         ["list", "--VolumePool.root.x=1"], ["list", "--VolumePool.=1"], ["sweep", "--every", "0"],
-        ["sweep", "--every", "never"],
+        ["sweep", "--every", "never"], ["run", "a", "-j", "0"], ["run", "a", "-j", "x"], ["run", "a", "--timeout", "0"],
+        ["run", "a", "--startup-timeout", "soon"],
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_shows_the_usage(cli: Cli, arguments: list[str]) -> None:
@@ -40,20 +41,10 @@ def test_a_setting_on_the_command_line_applies(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
+    elsewhere = tmp_path / "elsewhere"
 
-    called = cli("list", f"--VolumePool.root={tmp_path / 'elsewhere'}")
-
-    assert called.out == f"No volumes yet under {tmp_path / 'elsewhere'}.\n"
-
-
-def test_a_setting_may_be_separated_from_its_value_by_a_space(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("JUPYTER_VOLUMES_ROOT")
-
-    called = cli("list", "--VolumePool.root", tmp_path / "elsewhere")
-
-    assert called.out == f"No volumes yet under {tmp_path / 'elsewhere'}.\n"
+    for setting in ([f"--VolumePool.root={elsewhere}"], ["--VolumePool.root", elsewhere]):
+        assert cli("list", *setting).out == f"No volumes yet under {elsewhere}.\n"
 
 
 @pytest.mark.parametrize(

@@ -73,15 +73,21 @@ def make_volume(session: str, **files: str) -> Acquired:
     return acquired
 
 
+def write_kernelspec(directory: Path, config: object = None, **content: Any) -> Path:
+    """Write a kernel.json, which gives volumes if `config` are their options; `content` replaces its parts."""
+    stanza = {"provisioner_name": "volume-provisioner", "config": config}
+    metadata = {} if config is None else {"kernel_provisioner": stanza}
+    own = {"argv": ["python"], "display_name": "", "language": "", "metadata": metadata}
+    directory.mkdir(parents=True)
+    path = directory / "kernel.json"
+    path.write_text(json.dumps({**own, **content}))
+    return path
+
+
 def write_notebook(path: Path, *cells: str, **metadata: Any) -> Path:
     """Write a notebook with a heading and these code cells."""
     heading: dict[str, Any] = {"cell_type": "markdown", "metadata": {}, "source": "# A test"}
-    code: dict[str, Any] = {
-        "cell_type": "code",
-        "metadata": {},
-        "execution_count": None,
-        "outputs": [],
-    }
+    code = {**heading, "cell_type": "code", "execution_count": None, "outputs": []}
     numbered = [heading, *({**code, "source": source} for source in cells)]
     content = {
         "cells": [{**cell, "id": f"cell-{number}"} for number, cell in enumerate(numbered)],

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from traitlets import Integer
 
 from provisioner.cli.batch.notebook_file import is_executable
 
@@ -18,7 +18,10 @@ class Stopped(Exception):
 
 
 class BatchClient(NotebookClient):
-    """A client that leaves signals to its caller, and counts cells."""
+    """A client that leaves signals to its caller, and reports each code cell that was executed to `on_cell`."""
+
+    # nbclient refuses None, although jupyter_client then waits without a limit.
+    startup_timeout = Integer(60, allow_none=True)  # type: ignore[assignment]
 
     def __init__(self, notebook: NotebookNode, on_cell: Callable[[], None], **options: Any) -> None:
         super().__init__(notebook, **options)
@@ -26,7 +29,8 @@ class BatchClient(NotebookClient):
         self.is_stopping = False
         self.is_up = False
         self.session: str | None = None
-        self.cell: int | None = None
+        self.cell: int | None = None  # the number of the running cell among all cells, from 1
+        self.done = 0
 
     @asynccontextmanager
     async def async_setup_kernel(self, **kwargs: Any) -> AsyncIterator[None]:
@@ -54,15 +58,10 @@ class BatchClient(NotebookClient):
         """Execute one cell, unless the batch is being stopped."""
         if self.is_stopping:
             raise Stopped
-        self.cell = cell_index
+        self.cell = cell_index + 1
         executed = await super().async_execute_cell(cell, cell_index, *args, **kwargs)
         self.cell = None
         if is_executable(cell):
+            self.done += 1
             self._on_cell()
         return executed
-
-    async def interrupt(self) -> None:
-        """Interrupt the running cell, and start no other."""
-        self.is_stopping = True
-        if self.is_up and self.km is not None:
-            await ensure_async(self.km.interrupt_kernel())

@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from math import ceil
-from pathlib import Path
-from typing import IO
+from functools import partial
+from typing import IO, Any
 
+from jupyter_core.utils import ensure_async
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbformat import NotebookNode
-from traitlets.config import Config
 
 from provisioner.cli.batch import notebook_file
 from provisioner.cli.batch.client import BatchClient, Stopped
-from provisioner.cli.batch.notebook_file import NotebookUnusable
-from provisioner.cli.batch.reporting import Reporter
-from provisioner.cli.batch.values import BatchOptions, Failure, Outcome, Run, Status
+from provisioner.cli.batch.plan import Run, kernel_for
+from provisioner.cli.batch.reporting import Failure, Outcome, Reporter, Status
 from provisioner.core.duration import format_duration
 from provisioner.core.errors import VolumeError
 from provisioner.core.session import (
@@ -43,180 +41,146 @@ _TAIL = 20
 
 
 class Stop:
-    """Ends a batch early: the first request interrupts the running cells, the second ends their kernels at once."""
+    """The signals that end a batch: the first interrupts the running cells, the second ends their kernels at once."""
 
     def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self.first: asyncio.Future[int] = loop.create_future()
+        self.second: asyncio.Future[int] = loop.create_future()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Signals that `nohup` or the `&` of a shell made us ignore stay ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._receive, number)  # until `asyncio.run` ends
 
-    def request(self) -> None:
-        """Request the end, for the first or the second time."""
-        (self.second if self.first.is_set() else self.first).set()
+    def _receive(self, number: int) -> None:
+        request = self.second if self.first.done() else self.first
+        if not request.done():
+            request.set_result(number)
 
 
 async def execute(
-    runs: Sequence[Run], options: BatchOptions, reporter: Reporter, stop: Stop
+    runs: Sequence[Run],
+    reporter: Reporter,
+    stop: Stop,
+    *,
+    parallel: int,
+    session: str | None,
+    **options: Any,
 ) -> list[Outcome]:
-    """Execute notebooks in their order, `options.parallel` at a time; a failure does not prevent the other runs.
+    """Execute notebooks; a failure does not prevent the other runs. Return the outcomes, in the order of `runs`.
 
-    When this returns or raises, all kernels have ended and their leases are released.
+    When this returns, all kernels have ended and their leases are released; if it raises, `asyncio.run` cancels the
+    other runs, which brings that about.
 
-    Returns
-    -------
-    The outcomes, in the order of `runs`.
+    If the session is None, each notebook has that of its own path. The options are those of nbclient.
     """
-    slots = asyncio.Semaphore(options.parallel)
+    slots = asyncio.Semaphore(parallel)
 
     async def execute_one(run: Run) -> Outcome:
         async with slots:
-            if stop.first.is_set():
+            if stop.first.done():
                 outcome = Outcome(run, Status.NOT_RUN)
             else:
-                outcome = await _Execution(run, options, reporter, stop).outcome()
+                outcome = await _execute(run, reporter, stop, session, options)
         reporter.ended(outcome)
         return outcome
 
     return list(await asyncio.gather(*map(execute_one, runs)))
 
 
-class _Execution:
-    """The execution of one notebook."""
-
-    def __init__(self, run: Run, options: BatchOptions, reporter: Reporter, stop: Stop) -> None:
-        self._run = run
-        self._options = options
-        self._reporter = reporter
-        self._stop = stop
-        self._done = 0
-        self._cells = 0
-        self._began = time.monotonic()
-
-    async def outcome(self) -> Outcome:
-        """Execute and write the notebook; return the outcome, any failure included."""
-        try:
-            notebook = await asyncio.to_thread(notebook_file.read, self._run.notebook)
-            kernel = await asyncio.to_thread(self._run.kernel, notebook)
-        except (NotebookUnusable, VolumeError) as error:
-            return self._outcome(None, Status.FAILED, Failure("", str(error)))
-        self._cells = notebook_file.clear(notebook)
-        self._reporter.started(self._run, self._cells)
-        with tempfile.TemporaryFile() as printed:
-            client = self._client(notebook, kernel)
-            status, failure = await self._execute(client, printed)
+async def _execute(
+    run: Run, reporter: Reporter, stop: Stop, session: str | None, options: Mapping[str, Any]
+) -> Outcome:
+    """Execute and write one notebook; return the outcome, any failure included."""
+    began = time.monotonic()
+    try:
+        notebook = await asyncio.to_thread(notebook_file.read, run.notebook)
+        kernel = run.kernel or await asyncio.to_thread(kernel_for, notebook)
+    except VolumeError as error:
+        return Outcome(run, Status.FAILED, failure=Failure("", str(error)))
+    cells = notebook_file.clear(notebook)
+    reporter.started(run, cells)
+    count = partial(reporter.cell_done, run)
+    client = BatchClient(notebook, count, kernel_name=kernel, **options)
+    status, failure = await _run_cells(client, run, session, stop)
+    output = None
+    if client.is_up:
         if failure is not None:
-            notebook_file.note_failure(notebook, failure.cell, failure.error, failure.message)
-        if not client.is_up:
-            return self._outcome(client, status, failure)
-        return await self._written(client, notebook, status, failure)
+            notebook_file.note_failure(notebook, failure)
+        try:
+            await asyncio.to_thread(notebook_file.write, notebook, run.output)
+            output = run.output
+        except OSError as error:
+            reason = f"{run.output} cannot be written ({error.strerror or error})"
+            failure = Failure("", reason if failure is None else f"{failure}; and {reason}")
+            status = Status.FAILED
+    took = timedelta(seconds=time.monotonic() - began)
+    return Outcome(run, status, client.done, cells, took, client.session, output, failure)
 
-    def _client(self, notebook: NotebookNode, kernel: str) -> BatchClient:
-        options = self._options
-        return BatchClient(
-            notebook,
-            self._count,
-            kernel_name=kernel,
-            timeout=_seconds(options.cell_timeout),
-            startup_timeout=_seconds(options.startup_timeout),
-            allow_errors=options.allow_errors,
-            config=options.config or Config(),
-        )
 
-    async def _execute(
-        self, client: BatchClient, printed: IO[bytes]
-    ) -> tuple[Status, Failure | None]:
+async def _run_cells(
+    client: BatchClient, run: Run, session: str | None, stop: Stop
+) -> tuple[Status, Failure | None]:
+    with tempfile.TemporaryFile() as printed:
         work = asyncio.create_task(
             client.async_execute(
-                env=kernel_environment(os.environ, self._run.notebook, self._options.session),
-                cwd=str(self._run.notebook.parent),
+                env=_environment(run, session),
+                cwd=str(run.notebook.parent),
                 # What a kernel prints to its own streams would break the progress bars, and is shown if it dies.
                 stdout=printed.fileno(),
                 stderr=printed.fileno(),
             )
         )
-        try:
-            await self._until_done_or_stopped(work, client)
-        except asyncio.CancelledError:
-            await _cancelled(work)
-            raise
+        await _first_of(work, stop.first)
+        if not work.done():
+            await _end(client, work, stop)
         try:
             await work
         except (Stopped, asyncio.CancelledError):
-            return Status.INTERRUPTED, None
-        except CellExecutionError as error:
-            failure = Failure(error.ename, _first_line(error.evalue), _number(client.cell))
-            return self._failed_or_interrupted(), failure
-        except CellTimeoutError:
-            message = f"the cell ran longer than {format_duration(self._options.cell_timeout)}"
-            return Status.FAILED, Failure("Timeout", message, _number(client.cell))
-        except DeadKernelError:
-            return self._failed_or_interrupted(), self._death(client, printed)
-        except VolumeError as error:
-            return Status.FAILED, Failure("", str(error))
+            failure = None
         except Exception as error:  # noqa: BLE001 - a launcher may raise anything, and the other notebooks still run
-            message = _first_line(str(error)) + _tail(printed)
-            return self._failed_or_interrupted(), Failure(type(error).__name__, message)
-        return Status.PASSED, None
-
-    async def _until_done_or_stopped(
-        self, work: asyncio.Task[NotebookNode], client: BatchClient
-    ) -> None:
-        """Wait for the end of the execution; when the batch is stopped, bring it about."""
-        await _first_of(work, self._stop.first)
-        if work.done():
-            return
-        if client.is_up:
-            # A kernel that cannot be interrupted is ended below.
-            with contextlib.suppress(Exception):
-                await client.interrupt()
-            await _first_of(work, self._stop.second, timeout=_GRACE)
-        if not work.done():
-            client.is_stopping = True
-            client.shutdown_kernel = "immediate"
-            await _cancelled(work)
-
-    def _failed_or_interrupted(self) -> Status:
-        return Status.INTERRUPTED if self._stop.first.is_set() else Status.FAILED
-
-    def _death(self, client: BatchClient, printed: IO[bytes]) -> Failure | None:
-        # nbclient reports a cancelled task as a dead kernel too.
-        if client.is_stopping:
-            return None
-        return Failure("DeadKernel", "the kernel died" + _tail(printed), _number(client.cell))
-
-    async def _written(
-        self, client: BatchClient, notebook: NotebookNode, status: Status, failure: Failure | None
-    ) -> Outcome:
-        output = self._run.output
-        try:
-            await asyncio.to_thread(notebook_file.write, notebook, output)
-        except OSError as error:
-            reason = f"{output} cannot be written ({error.strerror or error})"
-            unwritten = Failure("", reason if failure is None else f"{failure}; and {reason}")
-            return self._outcome(client, Status.FAILED, unwritten)
-        return self._outcome(client, status, failure, output)
-
-    def _outcome(
-        self,
-        client: BatchClient | None,
-        status: Status,
-        failure: Failure | None,
-        output: Path | None = None,
-    ) -> Outcome:
-        took = timedelta(seconds=time.monotonic() - self._began)
-        session = None if client is None else client.session
-        return Outcome(self._run, status, self._done, self._cells, took, session, output, failure)
-
-    def _count(self) -> None:
-        self._done += 1
-        self._reporter.cell_done(self._run, self._done, self._cells)
+            failure = _failure(error, client, printed)
+        else:
+            return Status.PASSED, None
+    return Status.INTERRUPTED if stop.first.done() else Status.FAILED, failure
 
 
-def kernel_environment(
-    given: Mapping[str, str], notebook: Path, session: str | None
-) -> dict[str, str]:
+async def _end(client: BatchClient, work: asyncio.Task[Any], stop: Stop) -> None:
+    """Interrupt the running cell; if that does not end the work in time, end the kernel."""
+    client.is_stopping = True
+    if client.is_up:
+        # A kernel that cannot be interrupted, or has ended already, needs no more here.
+        with contextlib.suppress(Exception):
+            assert client.km is not None
+            await ensure_async(client.km.interrupt_kernel())
+        await _first_of(work, stop.second, timeout=_GRACE)
+    if not work.done():
+        client.shutdown_kernel = "immediate"
+        work.cancel()
+        await asyncio.wait({work})
+
+
+def _failure(error: Exception, client: BatchClient, printed: IO[bytes]) -> Failure | None:
+    """Return what an error of nbclient, or of a kernel's start, means to the user."""
+    match error:
+        case CellExecutionError():
+            return Failure(error.ename, _first_line(error.evalue), client.cell)
+        case CellTimeoutError():
+            message = f"the cell ran longer than {format_duration(timedelta(seconds=client.timeout or 0))}"
+            return Failure("Timeout", message, client.cell)
+        case DeadKernelError():
+            # nbclient reports a cancelled task as a dead kernel too.
+            message = f"the kernel died{_tail(printed)}"
+            return None if client.is_stopping else Failure("DeadKernel", message, client.cell)
+        case VolumeError():
+            return Failure("", str(error))
+    return Failure(type(error).__name__, _first_line(str(error)) + _tail(printed))
+
+
+def _environment(run: Run, session: str | None) -> dict[str, str]:
     """Return the environment for a notebook's kernel: with its path, as a server sets it, or with the session."""
-    env = {name: value for name, value in given.items() if name != NOTEBOOK_VARIABLE}
-    env[SERVER_VARIABLE] = str(notebook)
+    env = {**os.environ, SERVER_VARIABLE: str(run.notebook)}
+    env.pop(NOTEBOOK_VARIABLE, None)
     if session is not None:
         env[SESSION_VARIABLE] = session
         # Beside VOLUME_VARIABLE, the session would count as inherited from a surrounding kernel.
@@ -224,29 +188,8 @@ def kernel_environment(
     return env
 
 
-async def _first_of(
-    work: asyncio.Task[NotebookNode], event: asyncio.Event, timeout: float | None = None
-) -> None:
-    """Wait until the work is done or the event is set, at most `timeout` seconds."""
-    waiting = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({work, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-
-
-async def _cancelled(task: asyncio.Task[NotebookNode]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-
-
-def _seconds(duration: timedelta | None) -> int | None:
-    """Return whole seconds, as nbclient requires."""
-    return None if duration is None else ceil(duration.total_seconds())
-
-
-def _number(index: int | None) -> int | None:
-    return None if index is None else index + 1
+async def _first_of(*futures: asyncio.Future[Any], timeout: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _first_line(text: str) -> str:

@@ -4,82 +4,62 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from provisioner.cli.batch.values import Run
 from provisioner.core.errors import ConfigError
-from provisioner.hydration.kernelspec import (
-    PACKAGED,
-    Kernelspec,
-    kernelspecs,
-    volume_kernelspec,
-    way_to_volume,
-)
+from provisioner.hydration.kernelspec import PACKAGED, kernelspecs, volume_kernelspec, way_to_volume
 from provisioner.settings.notebook import canonical
 
-_EXECUTED = ".executed.ipynb"
-"""Replaces `.ipynb` in the name of an output beside its notebook."""
+
+@dataclass(frozen=True)
+class Run:
+    """The planned execution of one notebook, from its canonical path into `output`.
+
+    `label`, its name in messages, is the path that the user gave. If `kernel` is None, the notebook's own content
+    decides about its kernelspec.
+    """
+
+    label: str
+    notebook: Path
+    output: Path
+    kernel: str | None
 
 
 def plan_runs(
     given: Sequence[str], *, kernel: str | None, output_directory: str | None, inplace: bool
 ) -> list[Run]:
-    """Return the planned runs, in the order of `given`.
+    """Return the planned runs, in the order of the given paths.
 
-    Parameters
-    ----------
-    given
-        The paths of the notebooks, as the user gave them.
-    kernel
-        The kernelspec for all of them; None: `kernel_for` chooses for each.
-    output_directory
-        Where the executed notebooks are written, under their own names.
-    inplace
-        Write each executed notebook over the original.
+    The executed notebooks are written into a directory under their own names, over the originals, or beside them.
 
-    Raises
-    ------
-    ConfigError
-        If a path is a directory; if an output cannot be written, or would overwrite another one or a notebook; or if
-        the kernelspec is unknown or gives no volume.
+    Raises `ConfigError` if a path is a directory; if an output cannot be written, or would overwrite another one or a
+    notebook; or if the kernelspec is unknown or gives no volume.
     """
     chosen = None if kernel is None else volume_kernelspec(kernel, "--kernel ").name
-    for label in given:
-        _require_file_name(label)
-    runs = [
-        Run(
-            label,
-            Path(canonical(label)),
-            _output(label, output_directory, inplace),
-            lambda notebook: chosen or kernel_for(notebook),
-        )
-        for label in given
-    ]
+    runs = [_plan(label, chosen, output_directory, inplace) for label in given]
     _require_distinct_outputs(runs, inplace)
-    if output_directory is not None:
-        _make(Path(output_directory))
-    else:
-        _require_writable(runs)
+    _require_writable(runs, output_directory)
     return runs
 
 
 def kernel_for(notebook: NotebookNode) -> str:
     """Return the kernelspec for a notebook: its own if that gives volumes, else `python3-volume`.
 
-    Raises
-    ------
-    ConfigError
-        If the notebook is written in another language and its kernelspec gives no volume or is not installed, or if
-        its own kernelspec has a fault.
+    Raises `ConfigError` if the notebook is written in another language, or if its own kernelspec has a fault.
     """
     own = notebook.metadata.get("kernelspec", {})
     name = str(own.get("name", "")).lower()
     installed = next((found for found in kernelspecs() if found.name == name), None)
     if installed is not None and installed.stanza.gives_volume:
         return volume_kernelspec(name).name
-    language = _language(notebook, installed)
+    if installed is not None:
+        language = installed.language
+    else:
+        named = own.get("language") or notebook.metadata.get("language_info", {}).get("name", "")
+        language = str(named).lower()
     if language in {"", "python"}:
         return PACKAGED
     if installed is None:
@@ -91,57 +71,41 @@ def kernel_for(notebook: NotebookNode) -> str:
     raise ConfigError(f"its kernel {name!r} ({language}) gives no volume; {cure}.")
 
 
-def _language(notebook: NotebookNode, installed: Kernelspec | None) -> str:
-    if installed is not None:
-        return installed.language
-    named = notebook.metadata.get("kernelspec", {}).get("language")
-    return str(named or notebook.metadata.get("language_info", {}).get("name", "")).lower()
-
-
-def _require_file_name(label: str) -> None:
-    """Refuse a path that cannot name a file."""
+def _plan(label: str, kernel: str | None, directory: str | None, inplace: bool) -> Run:
+    path = Path(label)
     if os.path.isdir(label):
         raise ConfigError(
             f"{label} is a directory; name the notebooks in it, such as {os.path.join(label, '*.ipynb')}."
         )
-    if not Path(label).name:
+    if not path.name:
         raise ConfigError(f"{label!r} names no notebook; give the path of one.")
-
-
-def _output(label: str, directory: str | None, inplace: bool) -> Path:
-    path = Path(label)
+    notebook = Path(canonical(label))
     if inplace:
-        return Path(canonical(path))
-    if directory is not None:
-        return Path(directory, path.name)
-    return path.with_name(path.name.removesuffix(".ipynb") + _EXECUTED)
+        output = notebook
+    elif directory is not None:
+        output = Path(directory, path.name)
+    else:
+        output = path.with_name(f"{path.name.removesuffix('.ipynb')}.executed.ipynb")
+    return Run(label, notebook, output, kernel)
 
 
-def _make(directory: Path) -> None:
+def _require_writable(runs: Sequence[Run], output_directory: str | None) -> None:
     """Make the directory of the outputs before the run: hours of work must not end at a typing error."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(
-            f"--output-dir {directory} is not a directory; name another one."
-        ) from None
-    except OSError as error:
-        reason = f"{error.strerror}: {error.filename}"
-        raise ConfigError(
-            f"--output-dir {directory} cannot be made ({reason}); name another one."
-        ) from error
-    if not os.access(directory, os.W_OK):
-        raise ConfigError(f"--output-dir {directory} cannot be written; name another one.")
-
-
-def _require_writable(runs: Sequence[Run]) -> None:
-    """Refuse outputs in directories that are not writable; --inplace too replaces the file in its directory."""
+    if output_directory is not None:
+        try:
+            os.makedirs(output_directory, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--output-dir {output_directory} cannot be made ({error.strerror}: {error.filename}); "
+                "name another one."
+            ) from error
     for run in runs:
         directory = run.output.parent
+        # --inplace too replaces the file in its directory.
         if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
             raise ConfigError(
                 f"{run.output} cannot be written, because you may not write to {directory.absolute()}; "
-                "name an --output-dir."
+                f"name {'an' if output_directory is None else 'another'} --output-dir."
             )
 
 

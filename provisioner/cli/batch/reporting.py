@@ -1,91 +1,114 @@
-"""Reports a batch: its progress, and a summary for people or JSON for programs."""
+"""The outcomes of a batch, and their reports: progress, and a summary for people or JSON for programs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
+from pathlib import Path
 from typing import Any, TextIO
 
-from provisioner.cli.batch.values import Outcome, Run, Status
-from provisioner.cli.output.progress import Bars, count_bars
+from rich.progress import Progress, TaskID
+
+from provisioner.cli.batch.plan import Run
 from provisioner.cli.output.terminal import complain
 from provisioner.core.duration import format_duration
 
 
-class Reporter:
-    """Reports the progress of a batch: with bars, or with a line when a run starts and when it ends.
+class Status(Enum):
+    """How the execution of a notebook ended."""
 
-    Parameters
-    ----------
-    stream
-        Where lines are printed.
-    bars
-        Draw one bar for all notebooks, and one for each that is being executed; None: there is no terminal.
-    notebooks
-        The number of notebooks.
+    PASSED = "passed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a notebook failed; `cell` is the cell's number among all cells, from 1, and None if it was in none."""
+
+    error: str
+    message: str
+    cell: int | None = None
+
+    def __str__(self) -> str:
+        """Return the failure as one line; for a kernel that died, its last output follows."""
+        where = "" if self.cell is None else f"cell {self.cell}"
+        return ": ".join(filter(None, (where, self.error, self.message)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one run. The cells are the code cells; `took` includes the start of the kernel.
+
+    `session` is None if the kernel got no volume, and `output` if no executed notebook was written.
     """
 
-    _ALL = "notebooks"
+    run: Run
+    status: Status
+    cells_done: int = 0
+    cells: int = 0
+    took: timedelta = timedelta()
+    session: str | None = None
+    output: Path | None = None
+    failure: Failure | None = None
 
-    def __init__(self, stream: TextIO, bars: Bars | None, notebooks: int) -> None:
+
+class Reporter:
+    """Reports the progress of a batch: with a bar for all notebooks, and one for each that is being executed.
+
+    If the bars are disabled, because there is no terminal, a line is printed when a run starts and when it ends.
+    """
+
+    def __init__(self, stream: TextIO, bars: Progress, notebooks: int) -> None:
         self._stream = stream
         self._bars = bars
-        self._notebooks = notebooks
-        self._ended = 0
-        if bars is not None:
-            bars.update(self._ALL, 0, notebooks)
+        self._all = bars.add_task("notebooks", total=notebooks)
+        self._tasks: dict[Run, TaskID] = {}
 
     def started(self, run: Run, cells: int) -> None:
         """Report that a run starts its kernel."""
-        if self._bars is None:
-            self._print(f"{run.label}: started ({_counted(cells, 'cell')})")
-        else:
-            self._bars.update(run.label, 0, cells)
+        if self._bars.disable:
+            self._print(f"{run.label}: started ({_cells(cells)})")
+        self._tasks[run] = self._bars.add_task(run.label, total=cells)
 
-    def cell_done(self, run: Run, done: int, cells: int) -> None:
+    def cell_done(self, run: Run) -> None:
         """Report that one more code cell was executed; a line for each would be too much."""
-        if self._bars is not None:
-            self._bars.update(run.label, done, cells)
+        self._bars.advance(self._tasks[run])
 
     def ended(self, outcome: Outcome) -> None:
         """Report that a run has ended, or was skipped."""
-        self._ended += 1
-        if self._bars is None:
-            self._print(_ending(outcome))
-        else:
-            self._bars.remove(outcome.run.label)
-            self._bars.print(_ending(outcome))
-            self._bars.update(self._ALL, self._ended, self._notebooks)
+        if outcome.run in self._tasks:
+            self._bars.remove_task(self._tasks.pop(outcome.run))
+        self._print(_ending(outcome))
+        self._bars.advance(self._all)
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
-
-
-@contextmanager
-def reporter_on(stream: TextIO, notebooks: int) -> Iterator[Reporter]:
-    """Report a batch on `stream` while the context lasts."""
-    with count_bars(stream) as bars:
-        yield Reporter(stream, bars, notebooks)
+        if self._bars.disable:
+            print(line, file=self._stream, flush=True)
+        else:
+            self._bars.console.print(line, soft_wrap=True)
 
 
 def _ending(outcome: Outcome) -> str:
     """Return an outcome as one line."""
     if outcome.session is None:
         return f"{outcome.run.label}: {outcome.status.value}"
-    done = f"{outcome.cells_done} of {_counted(outcome.cells, 'cell')}"
+    seconds = outcome.took.total_seconds()
+    took = f"{seconds:.1f}s" if seconds < 10 else format_duration(outcome.took)
+    done = f"{outcome.cells_done} of {_cells(outcome.cells)} in {took}"
     where = f" -> {outcome.output}" if outcome.output else ""
-    return f"{outcome.run.label}: {outcome.status.value}, {done} in {_took(outcome.took)}{where}"
+    return f"{outcome.run.label}: {outcome.status.value}, {done}{where}"
 
 
 def summarize(outcomes: Sequence[Outcome], stream: TextIO) -> None:
     """Print the number of notebooks with each status, and each failure on stderr."""
     if len(outcomes) > 1:
         counts = Counter(outcome.status for outcome in outcomes)
-        numbers = ", ".join(
-            f"{counts[status]} {status.value}" for status in Status if counts[status]
-        )
+        numbers = ", ".join(f"{counts[s]} {s.value}" for s in Status if counts[s])
         print(f"{len(outcomes)} notebooks: {numbers}", file=stream, flush=True)
     for outcome in outcomes:
         if outcome.failure is not None:
@@ -106,10 +129,5 @@ def described(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _took(duration: timedelta) -> str:
-    seconds = duration.total_seconds()
-    return f"{seconds:.1f}s" if seconds < 10 else format_duration(duration)
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"

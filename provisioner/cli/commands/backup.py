@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from threading import Event
 
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.interruption import failures_of
 from provisioner.cli.output.progress import byte_bar
 from provisioner.cli.output.terminal import complain, print_json, size
 from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.errors import VolumeError
 from provisioner.core.record import BackupRecord, Record, State
-from provisioner.pool.pool import Pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sessions", metavar="SESSION", nargs="*", help="the sessions whose volumes are backed up"
     )
-    parser.add_argument(
-        "--all",
-        action="store_true",
-        help="back up all stopped volumes that have no backup of their present files",
+    add_switch(
+        parser, "--all", "back up all stopped volumes that have no backup of their present files"
     )
-    parser.add_argument("--json", action="store_true", help="print the new backups as JSON")
+    add_switch(parser, "--json", "print the new backups as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,13 +30,25 @@ def run(args: argparse.Namespace) -> int:
     if args.all == bool(args.sessions):
         raise VolumeError("Name the sessions to back up, or give --all for all that need it.")
     pool = open_pool(args)
-    records = _needing(pool) if args.all else [find_volume(pool, s) for s in args.sessions]
+    if args.all:
+        stopped = [record for record in pool.volumes() if record.state is State.STOPPED]
+        records = [record for record in stopped if record.generation and not record.is_backed_up]
+    else:
+        records = [find_volume(pool, session) for session in args.sessions]
     made: list[BackupRecord] = []
 
     def back_up(record: Record, cancel: Event) -> None:
         with byte_bar(f"backing up {record.session}", args.json) as progress:
-            made.append(pool.back_up(record.id, cancel=cancel, progress=progress))
-        _report(record, made[-1], quiet=args.json)
+            backup = pool.back_up(record.id, cancel=cancel, progress=progress)
+        made.append(backup)
+        name = backup.name
+        if backup.partial:
+            complain(
+                f"The backup {name} of {record.session!r} is partial: "
+                f"`jupyter volumes backups --files {name}` names the files that could not be read."
+            )
+        if not args.json:
+            print(f"{record.session}: {name} ({size(backup.bytes)} in {size(backup.size)})")
 
     failed = failures_of(back_up, records)
     if args.json:
@@ -46,21 +56,3 @@ def run(args: argparse.Namespace) -> int:
     elif not records:
         print("All stopped volumes are backed up.")
     return 1 if failed or any(backup.partial for backup in made) else 0
-
-
-def _needing(pool: Pool) -> list[Record]:
-    return [
-        r
-        for r in pool.volumes()
-        if r.state is State.STOPPED and r.generation and not r.is_backed_up
-    ]
-
-
-def _report(record: Record, made: BackupRecord, *, quiet: bool) -> None:
-    if made.partial:
-        complain(
-            f"The backup {made.name} of {record.session!r} is partial: "
-            f"`jupyter volumes backups --files {made.name}` names the files that could not be read."
-        )
-    if not quiet:
-        print(f"{record.session}: {made.name} ({size(made.bytes)} in {size(made.size)})")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 
 from provisioner.backup.format.manifest import Manifest, Noted
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.output.terminal import Column, ago, print_fields, print_json, print_table, size
 from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.record import BackupRecord
@@ -20,16 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--files", metavar="BACKUP", help="describe this backup, and name the files that it omits"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print everything that is known, as JSON"
-    )
+    add_switch(parser, "--json", "print everything that is known, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the backups, newest first; or one in detail."""
     pool = open_pool(args)
     if args.files is not None:
-        return _print_files(pool.backups.stored.summary(pool.backups.named(args.files)))
+        _print_files(pool.backups.stored.summary(pool.backups.named(args.files)))
+        return 0
     chosen = None if args.session is None else find_volume(pool, args.session).id
     backups = pool.backups.list(chosen)
     if args.json:
@@ -50,18 +50,15 @@ def _columns(pool: Pool) -> tuple[Column[BackupRecord], ...]:
         Column("FILES", lambda b: f"{b.files:,}", align="right"),
         Column("CONTENT", lambda b: size(b.bytes), align="right"),
         Column("SIZE", lambda b: size(b.size), align="right"),
-        Column("STATE", _state),
+        Column(
+            "STATE",
+            lambda b: "partial" if b.partial else "verified" if b.verified else "not verified",
+        ),
         Column("BACKUP", lambda b: b.name),
     )
 
 
-def _state(backup: BackupRecord) -> str:
-    if backup.partial:
-        return "partial"
-    return "not verified" if backup.verified is None else "verified"
-
-
-def _print_files(manifest: Manifest) -> int:
+def _print_files(manifest: Manifest) -> None:
     about = manifest.about
     print_fields(
         [
@@ -85,4 +82,3 @@ def _print_files(manifest: Manifest) -> int:
             print(f"{heading}: {noted.count:,}")
             for name in noted.paths:
                 print(f"    {name}")
-    return 0

@@ -8,16 +8,16 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.doctor.kernelspecs import faults
 from provisioner.cli.flags import add_option_flags, given_options
 from provisioner.cli.output.terminal import Column, complain, print_json, print_table
-from provisioner.cli.settings import settings_of
 from provisioner.core.errors import ConfigError
 from provisioner.hydration.kernelspec import (
     DEFAULT_LAUNCHER,
@@ -27,6 +27,7 @@ from provisioner.hydration.kernelspec import (
     kernelspec,
     kernelspecs,
 )
+from provisioner.settings.pool import load_settings
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 """The names that Jupyter accepts, without those of a parent directory (`..`) or a hidden one."""
@@ -35,50 +36,37 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `kernelspec add`, `remove` and `list`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _declare_add(
-        actions.add_parser(
-            "add",
-            help="copy a kernelspec into one with volumes",
-            description="Copy a kernelspec into one with volumes. The provisioner of the original becomes the launcher "
-            "of the copy; if the original gives volumes itself, the copy keeps its options.",
-        )
+    add = actions.add_parser(
+        "add",
+        help="copy a kernelspec into one with volumes",
+        description="Copy a kernelspec into one with volumes. The provisioner of the original becomes the launcher "
+        "of the copy; if the original gives volumes itself, the copy keeps its options.",
     )
-    remove = actions.add_parser("remove", help="remove a kernelspec that gives volumes")
-    remove.add_argument("name", metavar="NAME", help="the kernelspec to remove")
-    remove.set_defaults(carry_out=_remove)
-    listed = actions.add_parser("list", help="list the kernelspecs that give volumes")
-    listed.add_argument("--json", action="store_true", help="print them as JSON")
-    listed.set_defaults(carry_out=_list)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Carry out the action."""
-    carry_out: Callable[[argparse.Namespace], None] = args.carry_out
-    carry_out(args)
-    return 0
-
-
-def _declare_add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the name of the new kernelspec")
-    parser.add_argument(
+    add.add_argument("name", metavar="NAME", help="the name of the new kernelspec")
+    add.add_argument(
         "--from", dest="source", metavar="KERNELSPEC", required=True, help="the kernelspec to copy"
     )
-    parser.add_argument(
+    add.add_argument(
         "--display-name",
         metavar="TEXT",
         help="its name in launchers (default: that of the source, with NAME in parentheses)",
     )
-    add_option_flags(parser)
-    parser.add_argument(
-        "--force", action="store_true", help="replace an existing kernelspec of that name"
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--user", action="store_true", help="install it for yourself (the default)")
-    where.add_argument(
-        "--sys-prefix", action="store_true", help="install it into this Python environment"
-    )
+    add_option_flags(add)
+    add_switch(add, "--force", "replace an existing kernelspec of that name")
+    where = add.add_mutually_exclusive_group()
+    add_switch(where, "--user", "install it for yourself (the default)")
+    add_switch(where, "--sys-prefix", "install it into this Python environment")
     where.add_argument("--prefix", metavar="PATH", help="install it below PATH/share/jupyter")
-    parser.set_defaults(carry_out=_add)
+    remove = actions.add_parser("remove", help="remove a kernelspec that gives volumes")
+    remove.add_argument("name", metavar="NAME", help="the kernelspec to remove")
+    listed = actions.add_parser("list", help="list the kernelspecs that give volumes")
+    add_switch(listed, "--json", "print them as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action."""
+    {"add": _add, "remove": _remove, "list": _list}[args.action](args)
+    return 0
 
 
 def _add(args: argparse.Namespace) -> None:
@@ -90,12 +78,12 @@ def _add(args: argparse.Namespace) -> None:
     if args.prefix == "":
         raise ConfigError("--prefix is empty; give a directory, or omit the flag.")
     source = kernelspec(args.source)
-    stanza = wrapped(source.stanza, given_options(args))
-    for fault in faults(stanza, args.name, settings_of(args).root_path):
+    stanza = _wrapped(source.stanza, given_options(args))
+    for fault in faults(stanza, args.name, load_settings(args.config).root_path):
         raise ConfigError(fault)
     content = {
         **source.content,
-        "display_name": args.display_name or display_name(args.name, source),
+        "display_name": args.display_name or _display_name(args.name, source),
         "metadata": {**source.metadata, "kernel_provisioner": stanza.metadata()},
     }
     prefix = sys.prefix if args.sys_prefix else args.prefix
@@ -103,11 +91,11 @@ def _add(args: argparse.Namespace) -> None:
         _require_free(args.name, prefix)
     installed = _install(args.name, content, source.directory, prefix)
     print(f"Added {args.name}: {installed}")
-    if args.prefix is None:
-        _warn_if_hidden(args.name, installed)
+    if args.prefix is None and (found := kernelspec(args.name).directory) != Path(installed):
+        complain(f"{args.name!r} is hidden by {found}, where Jupyter looks first.")
 
 
-def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
+def _wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
     """Return the stanza of a new kernelspec: the source's, its provisioner as the launcher, and the given options."""
     if source.gives_volume:
         return Stanza(PROVISIONER, {**source.config, **given})
@@ -119,15 +107,10 @@ def wrapped(source: Stanza, given: Mapping[str, Any]) -> Stanza:
     return Stanza(PROVISIONER, {**inherited, **given})
 
 
-def display_name(name: str, source: Kernelspec) -> str:
+def _display_name(name: str, source: Kernelspec) -> str:
     """Return the display name of a new kernelspec, which differs from those of the source and its other copies.
 
-    Parameters
-    ----------
-    name
-        The name of the new kernelspec. `NAME-volume`, a copy of NAME, gets "… (volume)", like `python3-volume`.
-    source
-        The copied kernelspec.
+    `NAME-volume`, a copy of NAME, gets "… (volume)", like `python3-volume`.
     """
     base = source.display_name
     if source.stanza.gives_volume:
@@ -161,23 +144,13 @@ def _install(name: str, content: Mapping[str, Any], resources: Path, prefix: str
                 str(copy), name, user=prefix is None, prefix=prefix
             )
         except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            if isinstance(error, shutil.Error):  # one for a whole tree, with a reason for each file
+                reason = str(error.args[0][0][-1])
             raise ConfigError(
-                f"The kernelspec was not added ({_reason(error)}); "
+                f"The kernelspec was not added ({reason}); "
                 "make that writable for you, or install it elsewhere, for example with --user."
             ) from error
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, shutil.Error):  # one for a whole tree, with a reason for each file
-        return str(error.args[0][0][-1])
-    return f"{error.strerror}: {error.filename}"
-
-
-def _warn_if_hidden(name: str, installed: str) -> None:
-    """Warn if Jupyter finds another kernelspec of that name first."""
-    found = kernelspec(name)
-    if found.directory != Path(installed):
-        complain(f"{name!r} is hidden by {found.directory}, where Jupyter looks first.")
 
 
 def _remove(args: argparse.Namespace) -> None:
@@ -198,7 +171,18 @@ def _remove(args: argparse.Namespace) -> None:
 def _list(args: argparse.Namespace) -> None:
     found = [installed for installed in kernelspecs() if installed.stanza.gives_volume]
     if args.json:
-        print_json([_described(installed) for installed in found])
+        print_json(
+            [
+                {
+                    "name": installed.name,
+                    "display_name": installed.display_name,
+                    "directory": installed.directory,
+                    "config": installed.stanza.config,
+                    "misfit": installed.misfit,
+                }
+                for installed in found
+            ]
+        )
         return
     columns: Sequence[Column[Kernelspec]] = (
         Column("NAME", lambda installed: installed.name),
@@ -211,13 +195,3 @@ def _list(args: argparse.Namespace) -> None:
     for installed in found:
         if installed.misfit is not None:
             complain(installed.misfit)
-
-
-def _described(installed: Kernelspec) -> dict[str, Any]:
-    return {
-        "name": installed.name,
-        "display_name": installed.display_name,
-        "directory": installed.directory,
-        "config": installed.stanza.config,
-        "misfit": installed.misfit,
-    }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.output.terminal import Column, ago, print_json, print_table, size, until
 from provisioner.cli.selection import open_pool
 from provisioner.core.errors import VolumeError
@@ -18,13 +20,11 @@ from provisioner.system.lease import Holder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `list`."""
-    parser.add_argument(
-        "--json", action="store_true", help="print everything that is known, as JSON"
-    )
-    parser.add_argument(
+    add_switch(parser, "--json", "print everything that is known, as JSON")
+    add_switch(
+        parser,
         "--environment",
-        action="store_true",
-        help="also show which environments are out of date, and which of their inputs changed",
+        "also show which environments are out of date, and which of their inputs changed",
     )
 
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     elif records:
         shown = list(columns(pool, pool.clock()))
         if args.environment:
-            shown.append(Column("ENVIRONMENT", lambda record: environment_of(pool, record)))
+            shown.append(Column("ENVIRONMENT", lambda record: _environment(pool, record)))
         print_table(shown, records)
     else:
         print(f"No volumes yet under {pool.root.layout.root}.")
@@ -52,9 +52,12 @@ def columns(pool: Pool, now: datetime) -> Sequence[Column[Record]]:
         Column("SINCE", lambda record: ago(since(record), now)),
         Column("SIZE", lambda record: size(record.bytes), align="right"),
         Column("KERNELSPEC", lambda record: record.kernelspec),
-        Column("BACKED UP", lambda record: backed_up(pool, record, now)),
-        Column("FILES DELETED", lambda record: pruned(pool, record, now)),
-        Column("HOLDER", lambda record: held_by(pool, record)),
+        Column("BACKED UP", lambda record: _backed_up(pool, record, now)),
+        Column(
+            "FILES DELETED",
+            lambda r: "never (pinned)" if r.pinned else until(pool.due(r).prune, now),
+        ),
+        Column("HOLDER", lambda record: _held_by(pool, record)),
         Column("NOTE", lambda record: record.note or ("spare" if record.spare else "")),
     )
 
@@ -63,28 +66,26 @@ def described(pool: Pool, record: Record) -> dict[str, Any]:
     """Return everything that is known of a volume, for `print_json`. Sizes are bytes."""
     due = pool.due(record)
     return {
-        "session": record.session,
-        "id": record.id,
-        "state": record.state,
-        "kernelspec": record.kernelspec,
+        **asdict(record),
         "path": pool.path(record) if record.has_files else None,
         "holder": holder_of(pool, record),
-        "bytes": record.bytes,
-        "generation": record.generation,
-        "created": record.created,
-        "acquired": record.acquired,
-        "stopped": record.stopped,
-        "pinned": record.pinned,
-        "spare": record.spare,
         "backed_up": record.is_backed_up,
         "backup_due": due.backup,
         "prune_due": due.prune,
-        "note": record.note,
     }
 
 
-def environment_of(pool: Pool, record: Record) -> str:
-    """Return which steps of a volume's environment are out of date, and which of their inputs changed."""
+def since(record: Record) -> datetime | None:
+    """Return when the present state of a volume began."""
+    return record.acquired if record.state is State.ACTIVE else record.stopped or record.created
+
+
+def holder_of(pool: Pool, record: Record) -> Holder | None:
+    """Return the holder of an active volume; for others no file is opened."""
+    return pool.holder(record) if record.state is State.ACTIVE else None
+
+
+def _environment(pool: Pool, record: Record) -> str:
     # Imported here: without --environment, `list` reads no kernelspec.
     from provisioner.hydration.environment import state_of
     from provisioner.hydration.journal import StepStatus
@@ -101,34 +102,16 @@ def environment_of(pool: Pool, record: Record) -> str:
     )
 
 
-def backed_up(pool: Pool, record: Record, now: datetime) -> str:
+def _backed_up(pool: Pool, record: Record, now: datetime) -> str:
     """Return whether the volume's present files are backed up, else when they will be."""
     if record.is_backed_up:
         return "yes"
     return until(pool.due(record).backup, now) or ("older" if record.backed_up >= 0 else "")
 
 
-def pruned(pool: Pool, record: Record, now: datetime) -> str:
-    """Return when the volume's files will be deleted from disk, as far as it is known."""
-    return "never (pinned)" if record.pinned else until(pool.due(record).prune, now)
-
-
-def since(record: Record) -> datetime | None:
-    """Return when the present state of a volume began."""
-    return record.acquired if record.state is State.ACTIVE else record.stopped or record.created
-
-
-def holder_of(pool: Pool, record: Record) -> Holder | None:
-    """Return the holder of an active volume; for others no file is opened."""
-    return pool.holder(record) if record.state is State.ACTIVE else None
-
-
-def held_by(pool: Pool, record: Record) -> str:
-    """Return the holder of a volume in a few words; empty if there is none."""
-    if record.state is not State.ACTIVE:
-        return ""
-    holder = pool.holder(record)
+def _held_by(pool: Pool, record: Record) -> str:
+    holder = holder_of(pool, record)
     if holder is None:
-        return "unknown"
+        return "unknown" if record.state is State.ACTIVE else ""
     processes = ", ".join(map(str, holder.processes or (holder.pid,)))
     return f"{holder.purpose.value} (process {processes} on {holder.host})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.cli.arguments import add_session_argument
+from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.errors import VolumeNotFound
 
 

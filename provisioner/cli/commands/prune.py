@@ -7,8 +7,9 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from provisioner.cli.arguments import add_session_argument, add_switch
 from provisioner.cli.output.terminal import print_json
-from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.errors import NotBackedUp
 from provisioner.core.record import Record, State
 
@@ -16,16 +17,14 @@ from provisioner.core.record import Record, State
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `prune`."""
     add_session_argument(parser)
-    parser.add_argument(
+    add_switch(
+        parser,
         "--force",
-        action="store_true",
-        help="prune without a current backup too, after you have typed the session's name",
+        "prune without a current backup too, after you have typed the session's name",
     )
-    parser.add_argument(
-        "--backups", action="store_true", help="with --force: delete the backups as well"
-    )
-    parser.add_argument("--yes", action="store_true", help="with --force: do not ask for the name")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_switch(parser, "--backups", "with --force: delete the backups as well")
+    add_switch(parser, "--yes", "with --force: do not ask for the name")
+    add_switch(parser, "--json", "print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from provisioner.cli.arguments import add_session_argument, add_switch
 from provisioner.cli.interruption import interruptible
 from provisioner.cli.output.progress import byte_bar
 from provisioner.cli.output.terminal import print_json
-from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.cli.selection import find_volume, open_pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="extract a copy into this directory, which must not exist yet",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_switch(parser, "--json", "print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,26 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from math import ceil
 
-from provisioner.cli.output.quantity import duration, whole_number
+from traitlets.config import Config
+
+from provisioner.cli.arguments import add_switch, duration, whole_number
+from provisioner.cli.output.progress import count_bars
 from provisioner.cli.output.terminal import print_json
-from provisioner.cli.settings import settings_of
 from provisioner.core.session import checked
 from provisioner.settings.notebook import canonical
-
-if TYPE_CHECKING:
-    from provisioner.cli.batch.execution import Stop
-    from provisioner.cli.batch.values import BatchOptions, Run
-
-# `run` imports the batch room inside its functions: importing nbclient would take the help a second.
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from provisioner.settings.pool import load_settings
 
 _DESCRIPTION = """\
 Execute notebooks through nbclient, each in the volume of its own path: the batch run and the notebook opened in
@@ -56,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write the executed notebooks into this directory, under their own names",
     )
-    where.add_argument(
-        "--inplace", action="store_true", help="write each executed notebook over the original"
-    )
+    add_switch(where, "--inplace", "write each executed notebook over the original")
     parser.add_argument(
         "--kernel",
         metavar="NAME",
@@ -86,36 +77,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long a started kernel may take to answer, without hydration (default: 1m)",
     )
-    parser.add_argument(
-        "--allow-errors", action="store_true", help="continue after a cell that fails"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the outcomes as JSON, and the progress on stderr"
-    )
+    add_switch(parser, "--allow-errors", "continue after a cell that fails")
+    add_switch(parser, "--json", "print the outcomes as JSON, and the progress on stderr")
     parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     """Execute the notebooks; 1 if any failed, 128 plus the signal's number if one ended the run."""
-    from provisioner.cli.batch.plan import plan_runs
-    from provisioner.cli.batch.values import BatchOptions
-
     if args.session and args.session_per == "notebook":
         args.usage_error("--session and --session-per notebook contradict each other")
-    settings_of(args)  # so that bad settings are refused once, and not for each notebook
+    load_settings(args.config)  # so that bad settings are refused once, and not for each notebook
     os.getcwd()  # likewise: no kernel starts from a directory that was deleted
-    runs = plan_runs(
-        args.notebooks, kernel=args.kernel, output_directory=args.output_dir, inplace=args.inplace
-    )
-    options = BatchOptions(
-        parallel=args.jobs,
-        session=run_session(args.session, args.session_per, args.notebooks),
-        cell_timeout=args.timeout,
-        startup_timeout=args.startup_timeout,
-        allow_errors=args.allow_errors,
-        config=args.config,
-    )
-    return asyncio.run(_run(runs, options, as_json=args.json))
+    session = run_session(args.session, args.session_per, args.notebooks)
+    return asyncio.run(_run(args, session))
 
 
 def run_session(name: str | None, per: str | None, notebooks: Sequence[str]) -> str | None:
@@ -131,39 +105,37 @@ def run_session(name: str | None, per: str | None, notebooks: Sequence[str]) -> 
     return checked(f"run:{os.path.commonpath(directories)}", "the notebooks' directory")
 
 
-async def _run(runs: Sequence[Run], options: BatchOptions, *, as_json: bool) -> int:
+async def _run(args: argparse.Namespace, session: str | None) -> int:
+    # Imported here: importing nbclient would take the help a second.
     from provisioner.cli.batch.execution import Stop, execute
-    from provisioner.cli.batch.reporting import described, reporter_on, summarize
-    from provisioner.cli.batch.values import Status
+    from provisioner.cli.batch.plan import plan_runs
+    from provisioner.cli.batch.reporting import Reporter, Status, described, summarize
 
+    runs = plan_runs(
+        args.notebooks, kernel=args.kernel, output_directory=args.output_dir, inplace=args.inplace
+    )
     stop = Stop()
-    stream = sys.stderr if as_json else sys.stdout
-    with _stopped_by_signals(stop) as received, reporter_on(stream, len(runs)) as reporter:
-        outcomes = await execute(runs, options, reporter, stop)
+    stream = sys.stderr if args.json else sys.stdout
+    with count_bars(stream) as bars:
+        outcomes = await execute(
+            runs,
+            Reporter(stream, bars, len(runs)),
+            stop,
+            parallel=args.jobs,
+            session=session,
+            timeout=_seconds(args.timeout),
+            startup_timeout=_seconds(args.startup_timeout),
+            allow_errors=args.allow_errors,
+            config=args.config or Config(),
+        )
     summarize(outcomes, stream)
-    if as_json:
+    if args.json:
         print_json([described(outcome) for outcome in outcomes])
-    if received:
-        return 128 + received[0]
+    if stop.first.done():
+        return 128 + stop.first.result()
     return 0 if all(outcome.status is Status.PASSED for outcome in outcomes) else 1
 
 
-@contextmanager
-def _stopped_by_signals(stop: Stop) -> Iterator[Sequence[int]]:
-    """Stop the run at a signal that requests the end of the process; yields the received signals."""
-    received: list[int] = []
-
-    def receive(number: int) -> None:
-        received.append(number)
-        stop.request()
-
-    loop = asyncio.get_running_loop()
-    # Signals that `nohup` or the `&` of a shell made us ignore stay ignored.
-    handled = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in handled:
-        loop.add_signal_handler(number, receive, number)
-    try:
-        yield received
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
+def _seconds(duration: timedelta | None) -> int | None:
+    """Return whole seconds, as nbclient requires."""
+    return None if duration is None else ceil(duration.total_seconds())

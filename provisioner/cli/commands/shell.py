@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
+from typing import Any
 
-from provisioner.cli.interruption import Handler, handling, interruptible
-from provisioner.cli.output.progress import step_lines
+from provisioner.cli.arguments import add_session_argument, add_switch
+from provisioner.cli.commands.hydrate import hydrate
+from provisioner.cli.interruption import handling, interruptible
 from provisioner.cli.output.terminal import complain
-from provisioner.cli.selection import add_session_argument, find_volume, open_pool, session_name
+from provisioner.cli.selection import find_volume, open_pool, session_name
 from provisioner.core.errors import Cancelled, VolumeError, VolumeNotFound
 from provisioner.hydration.environment import environment_of
 from provisioner.hydration.kernelspec import volume_kernelspec
@@ -27,37 +29,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `shell`."""
     add_session_argument(parser)
     parser.usage = "%(prog)s [-h] [--create] [--kernelspec NAME] [--bare] SESSION [-- CMD ...]"
-    parser.add_argument(
-        "--create", action="store_true", help="make a volume if the session has none"
-    )
+    add_switch(parser, "--create", "make a volume if the session has none")
     parser.add_argument(
         "--kernelspec",
         metavar="NAME",
         default="python3-volume",
         help="the kernelspec of a volume made by --create (default: %(default)s)",
     )
-    parser.add_argument(
+    add_switch(
+        parser,
         "--bare",
-        action="store_true",
-        help="do not hydrate the environment that the kernelspec declares: the way in when that fails",
+        "do not hydrate the environment that the kernelspec declares: the way in when that fails",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the shell under the volume's lease; return its exit code."""
     pool = open_pool(args)
-    command = args.command_line or _shell(pool)
+    shell = pool.settings.shell or os.environ.get("SHELL") or "/bin/sh"
+    command = args.command_line or [shell, *pool.settings.shell_args]
     acquired = _acquire(pool, args, command[0])
     process: int | None = None
     try:
         env = _environment(pool, acquired, bare=args.bare)
         try:
             child = _start(command, acquired, env)
+        except FileNotFoundError:
+            complain(f"{command[0]!r} was not found; give its path or install it in the volume.")
+            return 127  # as shells return it, and likewise 126
         except OSError as error:
-            return _not_started(command[0], error)
+            reason = error.strerror
+            complain(f"{command[0]!r} cannot be executed ({reason}); check its permissions.")
+            return 126
         process = child.pid
-        pool.kernel_is_up(acquired, process)
-        code = _wait(child)
+        with handling(_handlers(child)):
+            pool.kernel_is_up(acquired, process)
+            code = child.wait()
         return code if code >= 0 else 128 - code
     finally:
         pool.release(acquired, process)
@@ -78,31 +85,18 @@ def _acquire(pool: Pool, args: argparse.Namespace, program: str) -> Acquired:
 
 def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, str]:
     """Return the environment that a kernel of this volume gets, hydrated unless `bare`."""
-    environment, launch = environment_of(pool.settings, acquired.record, acquired.path, os.environ)
     if bare:
+        environment, launch = environment_of(
+            pool.settings, acquired.record, acquired.path, os.environ
+        )
         return environment.launch(launch).env
-
     with interruptible() as cancel:
         try:
-            prepared = environment.hydrate(
-                launch,
-                lease=acquired.lease_fd,
-                progress=step_lines(sys.stderr),
-                cancel=cancel,
-                clock=pool.clock,
-            )
+            return hydrate(pool, acquired, cancel, sys.stderr).launch.env
         except VolumeError as error:
             if not isinstance(error, Cancelled):
                 complain("The environment could not be made (see below); --bare does without it.")
             raise
-    return prepared.launch.env
-
-
-def _shell(pool: Pool) -> Sequence[str]:
-    return (
-        pool.settings.shell or os.environ.get("SHELL") or "/bin/sh",
-        *pool.settings.shell_args,
-    )
 
 
 def _start(
@@ -119,26 +113,15 @@ def _start(
     )
 
 
-def _not_started(program: str, error: OSError) -> int:
-    """Complain that the command did not start; return the exit code that shells return for that."""
-    if isinstance(error, FileNotFoundError):
-        complain(f"{program!r} was not found; give its path or install it in the volume.")
-        return 127
-    complain(f"{program!r} cannot be executed ({error.strerror}); check its permissions.")
-    return 126
-
-
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for the child; the terminal sends it the interrupt and quit keys, and we pass on a request to end."""
+def _handlers(child: subprocess.Popen[bytes]) -> Mapping[signal.Signals, Any]:
+    """The terminal sends the child the interrupt and quit keys; we pass on a request to end."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)
 
-    handlers: dict[signal.Signals, Handler] = {
+    return {
         signal.SIGTERM: pass_on,
         signal.SIGHUP: pass_on,
         signal.SIGINT: signal.SIG_IGN,
         signal.SIGQUIT: signal.SIG_IGN,
     }
-    with handling(handlers):
-        return child.wait()

@@ -8,22 +8,20 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from provisioner.cli.arguments import add_session_argument, add_switch
 from provisioner.cli.commands.list import described, holder_of, since
 from provisioner.cli.output.terminal import ago, print_fields, print_json, size
-from provisioner.cli.selection import add_session_argument, find_volume, open_pool
+from provisioner.cli.selection import find_volume, open_pool
 from provisioner.core.errors import ConfigError
 from provisioner.core.record import Record
 from provisioner.hydration.environment import state_of
-from provisioner.hydration.journal import StepState
 from provisioner.pool.pool import Pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `show`."""
     add_session_argument(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print everything that is known, as JSON"
-    )
+    add_switch(parser, "--json", "print everything that is known, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,12 +31,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({**described(pool, record), **_described_environment(pool, record)})
     else:
-        print_fields(fields(pool, record, pool.clock()))
+        print_fields(_fields(pool, record, pool.clock()))
     return 0
 
 
-def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each field."""
+def _fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
     holder = holder_of(pool, record)
     yield "session", record.session
     yield "id", record.id
@@ -52,11 +49,6 @@ def fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str
     yield "generation", str(record.generation)
     yield "pinned", "yes: never pruned or evicted" if record.pinned else ""
     yield "note", record.note
-    yield from _environment_fields(pool, record, now)
-
-
-def _environment_fields(pool: Pool, record: Record, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield a field for each step of hydration: whether it is up to date, since when, and why not."""
     try:
         states = state_of(pool.settings, record, pool.path(record), os.environ)
     except ConfigError as error:
@@ -74,17 +66,17 @@ def _described_environment(pool: Pool, record: Record) -> dict[str, Any]:
         states = state_of(pool.settings, record, pool.path(record), os.environ)
     except ConfigError as error:
         return {"environment": None, "environment_fault": str(error)}
-    return {"environment": [_described_state(state) for state in states]}
-
-
-def _described_state(state: StepState) -> dict[str, Any]:
-    return {
-        "step": state.name,
-        "condition": state.status.name.lower(),
-        "hydrated": state.at,
-        "inputs": state.inputs,
-        "changed": state.changed,
-    }
+    steps = [
+        {
+            "step": state.name,
+            "condition": state.status.name.lower(),
+            "hydrated": state.at,
+            "inputs": state.inputs,
+            "changed": state.changed,
+        }
+        for state in states
+    ]
+    return {"environment": steps}
 
 
 def _when(moment: datetime | None, now: datetime) -> str:

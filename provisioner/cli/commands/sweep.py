@@ -7,26 +7,24 @@ import random
 from datetime import timedelta
 from threading import Event
 
+from provisioner.cli.arguments import add_switch, duration
 from provisioner.cli.interruption import interruptible
-from provisioner.cli.output.quantity import duration
 from provisioner.cli.output.terminal import complain, print_json
 from provisioner.cli.selection import open_pool
-from provisioner.maintenance.sweep import Report, sweep
+from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sweep`."""
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only show what would be done to which volume"
-    )
+    add_switch(parser, "--dry-run", "only show what would be done to which volume")
     parser.add_argument(
         "--every",
         metavar="DURATION",
         type=_interval,
         help='repeat for ever, with this time (seconds, or "10m") between two sweeps',
     )
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    add_switch(parser, "--json", "print what was done as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,19 +47,15 @@ def _once(pool: Pool, args: argparse.Namespace, cancel: Event, deep: bool | None
     elif report.skipped:
         print("Another process is sweeping this root; nothing was done.")
     else:
-        _print_report(report, args)
+        for line in report.repaired:
+            print(f"repaired  {line}")
+        for step in report.steps:
+            print(f"{step.action.value:<9} {step.session} ({step.reason})", flush=True)
+            if step.error is not None:
+                complain(step.error)
+        if not (report.steps or report.repaired or args.every):
+            print("Nothing is due.")
     return 1 if any(step.error for step in report.steps) else 0
-
-
-def _print_report(report: Report, args: argparse.Namespace) -> None:
-    for line in report.repaired:
-        print(f"repaired  {line}")
-    for step in report.steps:
-        print(f"{step.action.value:<9} {step.session} ({step.reason})", flush=True)
-        if step.error is not None:
-            complain(step.error)
-    if not (report.steps or report.repaired or args.every):
-        print("Nothing is due.")
 
 
 def _interval(text: str) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from threading import Event
 
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.interruption import failures_of
 from provisioner.cli.output.progress import byte_bar
 from provisioner.cli.output.terminal import print_json
@@ -17,16 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sessions", metavar="SESSION", nargs="*", help="verify only the backups of these sessions"
     )
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_switch(parser, "--json", "print the results as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Verify; 1 if a backup is damaged, after reading all."""
     pool = open_pool(args)
-    chosen: list[BackupRecord] = []
-    for session in args.sessions:
-        chosen += pool.backups.list(find_volume(pool, session).id)
-    backups = chosen if args.sessions else pool.backups.list()
+    volumes: list[str | None] = [find_volume(pool, name).id for name in args.sessions]
+    backups = [backup for volume in volumes or [None] for backup in pool.backups.list(volume)]
 
     def verify(backup: BackupRecord, cancel: Event) -> None:
         with byte_bar(f"verifying {backup.name}", args.json) as progress:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from provisioner.cli.arguments import whole_number
 from provisioner.cli.interruption import interruptible
 from provisioner.cli.output.progress import step_lines
-from provisioner.cli.output.quantity import whole_number
 from provisioner.cli.selection import open_pool
 from provisioner.core.errors import PoolFull
 from provisioner.hydration.kernelspec import volume_kernelspec
 from provisioner.maintenance.spares import warm
-from provisioner.pool.pool import Pool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make missing spares, replace those that are out of date, and retire surplus ones."""
     pool = open_pool(args)
-    name = _kernelspec(pool, args)
+    name: str = args.kernelspec
+    # The spares of a kernelspec that was removed can be retired, but none can be made.
+    if args.spares != 0 or not pool.catalog.spares(name):
+        name = volume_kernelspec(name).name
     wanted = args.spares if args.spares is not None else pool.settings.spares.get(name, 1)
     with interruptible() as cancel:
         try:
@@ -44,11 +46,3 @@ def run(args: argparse.Namespace) -> int:
             ) from error
     print(f"{name}: {made} made, {len(pool.catalog.spares(name))} ready")
     return 0
-
-
-def _kernelspec(pool: Pool, args: argparse.Namespace) -> str:
-    """Return the name of the kernelspec. The spares of a removed one can be retired, but none can be made."""
-    name: str = args.kernelspec
-    if args.spares == 0 and pool.catalog.spares(name):
-        return name
-    return volume_kernelspec(name).name

@@ -5,29 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from functools import partial
 
 from traitlets.config import Config
 
-from provisioner.cli.doctor.configuration import read_settings
+from provisioner.cli.arguments import add_switch
 from provisioner.cli.doctor.finding import Finding, Level, findings_of
 from provisioner.cli.doctor.installation import check_installation
 from provisioner.cli.doctor.kernelspecs import check_kernelspecs
 from provisioner.cli.doctor.storage import check_reflinks, check_root, check_space
 from provisioner.cli.doctor.table import check_table
 from provisioner.cli.output.terminal import complain, print_json
-from provisioner.core.errors import VolumeError
+from provisioner.core.errors import ConfigError, VolumeError
 from provisioner.pool.pool import pool_of
+from provisioner.settings.pool import ROOT_VARIABLE, VolumePool, load_settings
+from provisioner.settings.sources import FILE_NAME, file_origins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `doctor`."""
-    parser.add_argument(
+    add_switch(
+        parser,
         "--repair",
-        action="store_true",
-        help="carry out the cures that are safe: close the root to others, rebuild a damaged table, correct records",
+        "carry out the cures that are safe: close the root to others, rebuild a damaged table, correct records",
     )
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_switch(parser, "--json", "print the findings as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +39,10 @@ def run(args: argparse.Namespace) -> int:
         print_json(
             {
                 "repaired": [str(finding) for finding in repaired],
-                "findings": [_described(finding) for finding in findings],
+                "findings": [
+                    {"level": f.level, "subject": f.subject, "said": f.message, "cure": f.cure}
+                    for f in findings
+                ],
             }
         )
     else:
@@ -50,26 +54,38 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_all(given: Config | None) -> Iterator[Finding]:
-    """Yield all findings; checks that depend on something broken are skipped.
-
-    Parameters
-    ----------
-    given
-        The settings of the command line.
-    """
+    """Yield all findings for these settings of the command line; what depends on something broken is not checked."""
     yield from findings_of("installation", None, check_installation)
-    settings, found = read_settings(given)
-    yield from found
-    if settings is None:
+    try:
+        settings = load_settings(given)
+        yield from _check_settings(settings)
+    except ConfigError as error:
+        yield Finding(Level.BAD, "settings", str(error))
+        return
+    except OSError as error:
+        message = f"{error.filename} cannot be read ({error.strerror})"
+        yield Finding(Level.BAD, "settings", message, "make it readable for you")
         return
     root = settings.root_path
-    of_root = list(findings_of("root", root, partial(check_root, settings)))
+    of_root = list(findings_of("root", root, check_root, settings))
     yield from of_root
     if os.path.isdir(root) and all(finding.level is not Level.BAD for finding in of_root):
-        yield from findings_of("free space", root, partial(check_space, root))
-        yield from findings_of("files", root, partial(check_reflinks, root))
-        yield from findings_of("table", root, partial(check_table, pool_of(settings)))
-    yield from findings_of("kernelspec", None, partial(check_kernelspecs, settings))
+        yield from findings_of("free space", root, check_space, root)
+        yield from findings_of("files", root, check_reflinks, root)
+        yield from findings_of("table", root, check_table, pool_of(settings))
+    yield from findings_of("kernelspec", None, check_kernelspecs, settings)
+
+
+def _check_settings(settings: VolumePool) -> Iterator[Finding]:
+    """Yield where the settings come from."""
+    files = ", ".join(origin.label for origin in file_origins())
+    message = f"read from {files}" if files else f"all defaults (no {FILE_NAME}.py or .json found)"
+    yield Finding(Level.OK, "settings", message)
+    if root := os.environ.get(ROOT_VARIABLE):
+        yield Finding(Level.INFO, "settings", f"${ROOT_VARIABLE} sets the root to {root}")
+    if not settings.enabled:
+        message = "VolumePool.enabled is False, so kernels that need a volume do not start"
+        yield Finding(Level.WARN, "settings", message, "set it to True")
 
 
 def _repair(given: Config | None) -> list[Finding]:
@@ -82,24 +98,9 @@ def _repair(given: Config | None) -> list[Finding]:
             return repaired
         for finding in fresh:
             tried.add(finding.message)
-            if _is_repaired(finding):
+            assert finding.repair is not None
+            try:
+                finding.repair()
                 repaired.append(finding)
-
-
-def _is_repaired(finding: Finding) -> bool:
-    assert finding.repair is not None
-    try:
-        finding.repair()
-    except (VolumeError, OSError) as error:
-        complain(f"{finding.subject} could not be cured: {error}")
-        return False
-    return True
-
-
-def _described(finding: Finding) -> dict[str, object]:
-    return {
-        "level": finding.level,
-        "subject": finding.subject,
-        "said": finding.message,
-        "cure": finding.cure,
-    }
+            except (VolumeError, OSError) as error:
+                complain(f"{finding.subject} could not be cured: {error}")

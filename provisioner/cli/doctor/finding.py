@@ -33,20 +33,10 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding.
+    """What was found of a subject, and what the user can do.
 
-    Parameters
-    ----------
-    level
-        How bad it is.
-    subject
-        What was checked.
-    message
-        What was found.
-    cure
-        What the user can do; empty where nothing needs to be done, or `message` contains it.
-    repair
-        Carries the cure out where that is safe: it deletes no user's file and disturbs no holder of a volume.
+    The cure is empty where nothing needs to be done, or `message` contains it. `repair` carries the cure out where
+    that is safe: it deletes no user's file and disturbs no holder of a volume.
     """
 
     level: Level
@@ -62,21 +52,14 @@ class Finding:
 
 
 def findings_of(
-    subject: str, path: Path | None, check: Callable[[], Iterable[Finding]]
+    subject: str, path: Path | None, check: Callable[..., Iterable[Finding]], *given: object
 ) -> Iterator[Finding]:
     """Yield the findings of a check; an error that ends the check is a finding too, and ends no other check.
 
-    Parameters
-    ----------
-    subject
-        What is checked.
-    path
-        Where that is, for errors that name no path.
-    check
-        Yields the findings.
+    `path` is where the subject is, for errors that name no path.
     """
     try:
-        yield from check()
+        yield from check(*given)
     except VolumeError as error:
         yield Finding(Level.BAD, subject, str(error))
     except OSError as error:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 from packaging.version import Version
@@ -16,34 +16,23 @@ from provisioner.cli.doctor.finding import Finding, Level
 from provisioner.cli.doctor.kernelspecs import PROVISIONERS
 from provisioner.hydration.kernelspec import PROVISIONER
 
-_OLDEST_CLIENT = Version("8.6")
-
 
 def check_installation() -> Iterator[Finding]:
     """Yield the findings about Python, jupyter_client, the entry point and the `jupyter` command."""
-    yield _python()
-    yield _client()
+    message = f"{platform.python_version()} ({sys.executable}) on {platform.system()}"
+    if platform.system() in {"Linux", "Darwin"}:
+        yield Finding(Level.OK, "Python", message)
+    else:
+        message = f"{message}, which is not tested"
+        yield Finding(Level.WARN, "Python", message, "use Linux or macOS")
+    client = version("jupyter_client")
+    if Version(client) < Version("8.6"):
+        cure = "`pip install -U jupyter_client` (8.6 or newer)"
+        yield Finding(Level.BAD, "jupyter_client", f"{client} is too old", cure)
+    else:
+        yield Finding(Level.OK, "jupyter_client", client)
     yield _entry_point()
     yield _command()
-
-
-def _python() -> Finding:
-    message = f"{platform.python_version()} ({sys.executable}) on {platform.system()}"
-    if platform.system() not in {"Linux", "Darwin"}:
-        message = f"{message}, which is not tested"
-        return Finding(Level.WARN, "Python", message, "use Linux or macOS")
-    return Finding(Level.OK, "Python", message)
-
-
-def _client() -> Finding:
-    try:
-        installed = version("jupyter_client")
-    except PackageNotFoundError:
-        return Finding(Level.BAD, "jupyter_client", "not installed", "`pip install jupyter_client`")
-    if Version(installed) < _OLDEST_CLIENT:
-        cure = "`pip install -U jupyter_client` (8.6 or newer)"
-        return Finding(Level.BAD, "jupyter_client", f"{installed} is too old", cure)
-    return Finding(Level.OK, "jupyter_client", installed)
 
 
 def _entry_point() -> Finding:
@@ -65,10 +54,7 @@ def _command() -> Finding:
         cure = "activate the environment that has it"
         return Finding(Level.WARN, "jupyter", "the command is not on PATH", cure)
     if not os.path.samefile(Path(found).resolve().parent, Path(sys.executable).parent):
-        return Finding(
-            Level.WARN,
-            "jupyter",
-            f"{found} belongs to another environment than {sys.executable}",
-            "put that environment first on PATH, or install jupyter-volumes there too",
-        )
+        message = f"{found} belongs to another environment than {sys.executable}"
+        cure = "put that environment first on PATH, or install jupyter-volumes there too"
+        return Finding(Level.WARN, "jupyter", message, cure)
     return Finding(Level.OK, "jupyter", found)

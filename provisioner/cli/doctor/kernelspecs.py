@@ -61,15 +61,6 @@ def faults(stanza: Stanza, kernelspec: str, root: Path) -> Iterator[str]:
     """Yield the faults in the options of a kernelspec that can be found before a kernel starts, each with its cure.
 
     Paths that are relative to the volume are not checked: a volume may bring them along.
-
-    Parameters
-    ----------
-    stanza
-        The options, as they are or will be in kernel.json.
-    kernelspec
-        Its name, for messages.
-    root
-        The root of the pool.
     """
     launcher = stanza.launcher
     launchers = {point.name for point in entry_points(group=PROVISIONERS)} - {PROVISIONER}
@@ -89,22 +80,16 @@ def faults(stanza: Stanza, kernelspec: str, root: Path) -> Iterator[str]:
         plan(options, root / "cache" / "uv")
     except ConfigError as error:
         yield str(error)
-        return
-    owner = f"of kernelspec {kernelspec!r}"
-    yield from _of_requirements(options.requirements, owner)
-    if options.requires_python is not None:
-        yield from _of_requires_python(options.requires_python, owner)
-    if options.pyproject is not None:
-        yield from _of_pyproject(Path(options.pyproject), owner)
-    if options.nix_profile is not None:
-        yield from _of_nix_profile(options.nix_profile)
+    else:
+        yield from _of_options(options, f"of kernelspec {kernelspec!r}")
 
 
 def _check(found: Kernelspec, root: Path) -> Iterator[Finding]:
     misfit = found.misfit
     troubles = list(faults(found.stanza, found.name, root)) if misfit is None else [misfit]
-    program = _missing_program(found)
-    if program is not None:
+    program = found.command[0] if found.command else ""
+    # Other launchers may start the program on another machine.
+    if found.stanza.launcher == DEFAULT_LAUNCHER and not shutil.which(program):
         troubles.append(
             f"{program!r}, which starts the kernel of {found.name!r}, does not exist; "
             "install it, or correct argv in kernel.json."
@@ -115,22 +100,26 @@ def _check(found: Kernelspec, root: Path) -> Iterator[Finding]:
         yield Finding(Level.OK, "kernelspec", f"{found.name!r} ({found.directory})")
 
 
-def _missing_program(found: Kernelspec) -> str | None:
-    """Return the kernel's program if it does not exist; other launchers may start it on another machine."""
-    if found.stanza.launcher != DEFAULT_LAUNCHER:
-        return None
-    program = found.command[0] if found.command else ""
-    return None if shutil.which(program) else program
-
-
-def _of_requirements(requirements: list[str] | str | None, owner: str) -> Iterator[str]:
-    if isinstance(requirements, str):
-        path = Path(requirements)
+def _of_options(options: KernelOptions, owner: str) -> Iterator[str]:
+    if isinstance(options.requirements, str):
+        path = Path(options.requirements)
         if path.is_absolute() and not (path.is_file() and os.access(path, os.R_OK)):
             yield f"The requirements file {path} {owner} cannot be read; make it, or correct the path."
-        return
-    for requirement in requirements or ():
-        yield from _of_requirement(requirement, owner)
+    else:
+        for requirement in options.requirements or ():
+            yield from _of_requirement(requirement, owner)
+    versions = options.requires_python
+    try:
+        SpecifierSet(versions or "")
+    except InvalidSpecifier:
+        yield f"requires_python {owner} is {versions!r}, which names no versions; write it like '>=3.11'."
+    if options.pyproject is not None:
+        path = Path(options.pyproject)
+        project = path.parent if path.name == "pyproject.toml" else path
+        if path.is_absolute() and not (project / "pyproject.toml").is_file():
+            yield f"There is no pyproject.toml in {project}, the project {owner}; make one, or correct the path."
+    if options.nix_profile is not None:
+        yield from _of_nix_profile(options.nix_profile)
 
 
 def _of_requirement(text: str, owner: str) -> Iterator[str]:
@@ -148,19 +137,6 @@ def _of_requirement(text: str, owner: str) -> Iterator[str]:
             f"The requirement {without_logins(repr(text))} {owner} is not valid; "
             "write a package's name and its versions, such as 'pandas>=2'."
         )
-
-
-def _of_requires_python(text: str, owner: str) -> Iterator[str]:
-    try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
-        yield f"requires_python {owner} is {text!r}, which names no versions; write it like '>=3.11'."
-
-
-def _of_pyproject(path: Path, owner: str) -> Iterator[str]:
-    directory = path.parent if path.name == "pyproject.toml" else path
-    if path.is_absolute() and not (directory / "pyproject.toml").is_file():
-        yield f"There is no pyproject.toml in {directory}, the project {owner}; make one, or correct the path."
 
 
 def _of_nix_profile(text: str) -> Iterator[str]:

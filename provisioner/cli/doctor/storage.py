@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +34,22 @@ def check_root(settings: VolumePool) -> Iterator[Finding]:
     if not root.exists() and not root.is_symlink():
         yield _missing(root)
         return
-    unfit = _unfit(root, settings.allow_network_root)
-    yield unfit or Finding(Level.OK, "root", f"{root} is private to you and writable")
-    if root.is_dir():
-        yield _file_system(root, settings.allow_network_root)
+    try:
+        prepare(root, allow_network=settings.allow_network_root)
+        yield Finding(Level.OK, "root", f"{root} is private to you and writable")
+    except RootUnusable as error:
+        # A root of ours that is open to others can be closed; its other faults cannot be repaired.
+        status = root.lstat()
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+        is_open = is_ours and stat.S_IMODE(status.st_mode) & 0o077 and holds_only_volumes(root)
+        repair = partial(root.chmod, 0o700) if is_open else None
+        yield Finding(Level.BAD, "root", str(error), repair=repair)
+    kind = file_system(root) or "unknown"
+    if root.is_dir() and network_file_system(root) is None:
+        yield Finding(Level.OK, "file system", kind)
+    elif root.is_dir() and settings.allow_network_root:
+        message = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
+        yield Finding(Level.WARN, "file system", message, "make sure that only this host uses it")
 
 
 def check_space(root: Path) -> Iterator[Finding]:
@@ -53,65 +65,28 @@ def check_space(root: Path) -> Iterator[Finding]:
         yield Finding(Level.OK, "reserve", f"{size(SIZE)} reserved for the table")
     else:
         message = "too little space to reserve any for the table"
-        yield Finding(
-            Level.WARN,
-            "reserve",
-            message,
-            "free some space: volumes then stay usable on a full disk",
-        )
+        cure = "free some space: volumes then stay usable on a full disk"
+        yield Finding(Level.WARN, "reserve", message, cure)
 
 
 def check_reflinks(root: Path) -> Iterator[Finding]:
     """Yield how environments are copied on the file system of the root."""
     if can_reflink(root / "staging"):
-        message = (
-            "environments are cloned by reflinks: copies share blocks until one of them changes"
-        )
+        how = "cloned by reflinks: copies share blocks until one of them changes"
     elif sys.platform == "darwin" and file_system(root) == "apfs":
-        message = "environments are copied; uv installs by reflinks (clones)"
+        how = "copied; uv installs by reflinks (clones)"
     else:
-        message = (
-            "environments are cloned by hard links where that is safe, else copied (no reflinks)"
-        )
-    yield Finding(Level.INFO, "files", message)
+        how = "cloned by hard links where that is safe, else copied (no reflinks)"
+    yield Finding(Level.INFO, "files", f"environments are {how}")
 
 
 def _missing(root: Path) -> Finding:
-    missing = missing_parent(root)
-    if missing is not None:
+    cure = "correct VolumePool.root"
+    if (missing := missing_parent(root)) is not None:
         message = f"{root} cannot be made: {missing} does not exist"
-        return Finding(
-            Level.BAD, "root", message, "make that directory, or correct VolumePool.root"
-        )
+        return Finding(Level.BAD, "root", message, f"make that directory, or {cure}")
     above = next(parent for parent in root.parents if os.path.lexists(parent))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         message = f"{root} cannot be made: {above} is not a directory that you may write to"
-        return Finding(Level.BAD, "root", message, "correct VolumePool.root")
+        return Finding(Level.BAD, "root", message, cure)
     return Finding(Level.OK, "root", f"{root} does not exist yet; the first kernel makes it")
-
-
-def _unfit(root: Path, allow_network: bool) -> Finding | None:
-    try:
-        prepare(root, allow_network=allow_network)
-    except RootUnusable as error:
-        return Finding(Level.BAD, "root", str(error), repair=_closing(root))
-    return None
-
-
-def _closing(root: Path) -> Callable[[], None] | None:
-    """Return the repair that closes a root of ours to others; None if the root has another fault."""
-    status = root.lstat()
-    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-    if is_ours and stat.S_IMODE(status.st_mode) & 0o077 and holds_only_volumes(root):
-        return partial(root.chmod, 0o700)
-    return None
-
-
-def _file_system(root: Path, allow_network: bool) -> Finding:
-    kind = file_system(root) or "unknown"
-    if network_file_system(root) is None:
-        return Finding(Level.OK, "file system", kind)
-    if allow_network:
-        message = f"{kind}, a network file system, which VolumePool.allow_network_root accepts"
-        return Finding(Level.WARN, "file system", message, "make sure that only this host uses it")
-    return Finding(Level.BAD, "file system", f"{kind}, a network file system")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from provisioner.cli.doctor.finding import Finding, Level
 from provisioner.core.errors import RegistryUnusable
-from provisioner.core.record import Record, State
+from provisioner.core.record import State
 from provisioner.pool.differences import Cause
 from provisioner.pool.pool import Pool
 from provisioner.registry.faults import is_damage
@@ -23,8 +24,6 @@ _REPAIR = "`jupyter volumes doctor --repair`"
 def check_table(pool: Pool) -> Iterator[Finding]:
     """Yield the findings about the table, and if it is undamaged, those about volumes and leases."""
     path = pool.settings.root_path / FILE_NAME
-    if not path.parent.is_dir():
-        return
     if not path.exists():
         yield _missing(pool)
     elif (trouble := _damage(path, pool)) is not None:
@@ -32,57 +31,40 @@ def check_table(pool: Pool) -> Iterator[Finding]:
     else:
         yield Finding(Level.OK, "table", f"{path} is whole")
         yield from _differences(pool)
+        yield from _left_behind(pool)
 
 
 def _missing(pool: Pool) -> Finding:
     # Not through the pool, which rebuilds a missing table when it opens it.
     if not volume_directories(Layout(pool.settings.root_path)):
         return Finding(Level.OK, "table", "none yet; the first kernel makes it")
-    return Finding(
-        Level.BAD,
-        "table",
-        f"{FILE_NAME} is missing although there are volumes",
-        f"the next kernel rebuilds it from them, as does {_REPAIR}",
-        repair=pool.root.rebuild_if_damaged,
-    )
+    message = f"{FILE_NAME} is missing although there are volumes"
+    cure = f"the next kernel rebuilds it from them, as does {_REPAIR}"
+    return Finding(Level.BAD, "table", message, cure, pool.root.rebuild_if_damaged)
 
 
 def _damage(path: Path, pool: Pool) -> Finding | None:
     """Check every page; not through the pool, which rebuilds a damaged table when it opens it."""
     try:
-        registry = Registry(path)
-        try:
+        with closing(Registry(path)) as registry:
             wrong = registry.check_all()
-        finally:
-            registry.close()
     except RegistryUnusable as error:
         repair = pool.root.rebuild_if_damaged if is_damage(error) else None
         return Finding(Level.BAD, "table", str(error), repair=repair)
     if not wrong:
         return None
-    return Finding(
-        Level.BAD,
-        "table",
-        f"{path} is damaged ({' '.join(wrong[0].split())})",
-        f"{_REPAIR} rebuilds it from the volumes on disk",
-        repair=pool.root.rebuild_if_damaged,
-    )
+    message = f"{path} is damaged ({' '.join(wrong[0].split())})"
+    cure = f"{_REPAIR} rebuilds it from the volumes on disk"
+    return Finding(Level.BAD, "table", message, cure, pool.root.rebuild_if_damaged)
 
 
 def _differences(pool: Pool) -> Iterator[Finding]:
     """Yield a finding for each difference between the table, the disk and the leases."""
     for difference in (*pool.differences.on_disk(), *pool.differences.stale()):
         subject, message, cure = _WORDS[difference.cause]
-        yield Finding(
-            Level.WARN,
-            subject,
-            message.format(session=repr(difference.session), path=difference.path),
-            cure,
-            repair=partial(pool.differences.apply, difference),
-        )
-    for record in pool.volumes():
-        if record.state is State.ACTIVE:
-            yield from _left_behind(pool, record)
+        message = message.format(session=repr(difference.session), path=difference.path)
+        repair = partial(pool.differences.apply, difference)
+        yield Finding(Level.WARN, subject, message, cure, repair)
 
 
 _WORDS: Mapping[Cause, tuple[str, str, str]] = {
@@ -110,12 +92,12 @@ _WORDS: Mapping[Cause, tuple[str, str, str]] = {
 }
 
 
-def _left_behind(pool: Pool, record: Record) -> Iterator[Finding]:
-    holder = pool.holder(record)
-    if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
-        yield Finding(
-            Level.WARN,
-            "lease",
-            f"{record.session!r} is held by {holder}",
-            f"end these processes if they are not wanted: kill {' '.join(map(str, holder.processes))}",
-        )
+def _left_behind(pool: Pool) -> Iterator[Finding]:
+    """Yield a finding for each volume that only processes of an ended kernel hold."""
+    for record in pool.volumes():
+        holder = pool.holder(record) if record.state is State.ACTIVE else None
+        if holder is not None and holder.purpose is Purpose.LEFT_BEHIND:
+            message = f"{record.session!r} is held by {holder}"
+            processes = " ".join(map(str, holder.processes))
+            cure = f"end these processes if they are not wanted: kill {processes}"
+            yield Finding(Level.WARN, "lease", message, cure)

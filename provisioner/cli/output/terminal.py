@@ -22,18 +22,9 @@ _NARROWEST = 12
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """One column of a table.
+    """One column of a table: its heading, and a function that returns its text for a row.
 
-    Parameters
-    ----------
-    title
-        Its heading.
-    text
-        Returns its text for a row.
-    align
-        The alignment of its texts.
-    shrinks
-        Whether the beginning of its texts may be cut on a narrow terminal: the end of a path identifies it best.
+    If it `shrinks`, the beginning of its texts may be cut on a narrow terminal: the end of a path identifies it best.
     """
 
     title: str
@@ -53,12 +44,16 @@ def print_table(columns: Sequence[Column[T]], rows: Iterable[T]) -> None:
     shown = [(column, texts) for column, texts in shown if any(texts)]
     widths = [max(map(width, (column.title, *texts))) for column, texts in shown]
     if is_terminal(sys.stdout):
-        _shrink(shown, widths)
-    cells = [
-        [_fitted(text, column, room) for text in (column.title, *texts)]
-        for (column, texts), room in zip(shown, widths, strict=True)
+        room = shutil.get_terminal_size().columns
+        for index, (column, _) in enumerate(shown):
+            excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+            if excess > 0 and column.shrinks:
+                widths[index] = min(widths[index], max(_NARROWEST, widths[index] - excess))
+    padded = [
+        [_fitted(text, column, cells) for text in (column.title, *texts)]
+        for (column, texts), cells in zip(shown, widths, strict=True)
     ]
-    heading, *body = [_GAP.join(line).rstrip() for line in zip(*cells, strict=True)] or [""]
+    heading, *body = [_GAP.join(line).rstrip() for line in zip(*padded, strict=True)] or [""]
     print("\n".join([bold(heading), *body]))
 
 
@@ -138,11 +133,8 @@ def width(text: str) -> int:
 
 def bold(text: str) -> str:
     """Return the text in bold if stdout is a terminal and NO_COLOR is not set."""
-    return (
-        f"\x1b[1m{text}\x1b[0m"
-        if is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
-        else text
-    )
+    is_bold = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+    return f"\x1b[1m{text}\x1b[0m" if is_bold else text
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -161,20 +153,11 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _shrink(shown: Sequence[tuple[Column[Any], list[str]]], widths: list[int]) -> None:
-    """Reduce the widths of columns that may shrink until a row fits."""
-    room = shutil.get_terminal_size().columns
-    for index, (column, _) in enumerate(shown):
-        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
-        if excess > 0 and column.shrinks:
-            widths[index] = min(widths[index], max(_NARROWEST, widths[index] - excess))
-
-
-def _fitted(text: str, column: Column[Any], room: int) -> str:
-    """Return the text cut or padded to `room` cells."""
-    if width(text) > room:
-        while width(text) > room - 1:
+def _fitted(text: str, column: Column[Any], cells: int) -> str:
+    """Return the text cut or padded to that many cells."""
+    if width(text) > cells:
+        while width(text) > cells - 1:
             text = text[1:]
         text = f"…{text}"
-    padding = " " * (room - width(text))
+    padding = " " * (cells - width(text))
     return padding + text if column.align == "right" else text + padding

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from nbformat import from_dict
 from provisioner.cli.batch.plan import kernel_for, plan_runs
 from provisioner.cli.commands.run import run_session
 from provisioner.core.errors import BadSession, ConfigError
+from tests.support.commands import write_kernelspec
 
 pytestmark = pytest.mark.usefixtures("cli")
 
@@ -49,61 +48,49 @@ def test_inplace_writes_the_file_behind_a_link(tmp_path: Path) -> None:
         (["a.ipynb", "a.ipynb"], {"inplace": True}, "would both be written to"),
         (["a.ipynb", "a.executed.ipynb"], {}, "would overwrite the notebook a.executed.ipynb"),
         (["DIR/a.ipynb"], {"directory": "DIR"}, "would overwrite the notebook"),
-        (["a.ipynb"], {"directory": "FILE"}, "is not a directory"),
+        (["a.ipynb"], {"directory": "DIR/file"}, r"cannot be made \(File exists"),
+        (["a.ipynb"], {"directory": "DIR/file/results"}, r"cannot be made \(Not a directory"),
     ],
 )
 def test_outputs_that_would_overwrite_something_are_refused_before_anything_runs(
     tmp_path: Path, notebooks: list[str], options: dict[str, Any], said: str
 ) -> None:
     (tmp_path / "file").touch()
-    places = {"DIR": str(tmp_path), "FILE": str(tmp_path / "file")}
-    notebooks = [re.sub("^DIR", str(tmp_path), path) for path in notebooks]
     if "directory" in options:
-        options = {"directory": places[options["directory"]]}
+        options = {"directory": options["directory"].replace("DIR", str(tmp_path))}
 
     with pytest.raises(ConfigError, match=said):
-        _outputs(*notebooks, **options)
-
-
-def _refusal_of_kernel(name: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        plan_runs(["a.ipynb"], kernel=name, output_directory=None, inplace=False)
-    return str(caught.value)
+        _outputs(*(path.replace("DIR", str(tmp_path)) for path in notebooks), **options)
 
 
 def _install(kernels: Path, name: str, *argv: str, gives_volume: bool = False) -> None:
-    directory = kernels / name
-    directory.mkdir(parents=True)
-    stanza = {"kernel_provisioner": {"provisioner_name": "volume-provisioner"}}
-    metadata = stanza if gives_volume else {}
-    content = {"argv": argv, "language": "R", "display_name": name, "metadata": metadata}
-    (directory / "kernel.json").write_text(json.dumps(content))
+    write_kernelspec(kernels / name, {} if gives_volume else None, argv=argv, language="R")
 
 
-def test_a_kernel_that_is_not_installed_is_refused() -> None:
-    assert "There is no kernelspec 'nope'" in _refusal_of_kernel("nope")
+def test_a_kernel_that_is_missing_or_gives_no_volume_is_refused_with_one_that_does(
+    kernels: Path,
+) -> None:
+    def refusal(name: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            plan_runs(["a.ipynb"], kernel=name, output_directory=None, inplace=False)
+        return str(caught.value)
 
-
-def test_a_kernel_that_gives_no_volume_is_refused_with_one_that_does(kernels: Path) -> None:
+    assert "There is no kernelspec 'nope'" in refusal("nope")
     _install(kernels, "ir", "R", "--slave")
-    assert "kernelspec add ir-volume --from ir` makes one" in _refusal_of_kernel("ir")
+    assert "kernelspec add ir-volume --from ir` makes one" in refusal("ir")
     _install(kernels, "science", "R", "--slave", gives_volume=True)
-    assert "`--kernel science` starts the same kernel" in _refusal_of_kernel("ir")
+    assert "`--kernel science` starts the same kernel" in refusal("ir")
     _install(kernels, "ir-volume", "R", "--verbose", gives_volume=True)
-    assert "`--kernel ir-volume` starts the same kernel" in _refusal_of_kernel("ir")
-    assert "`--kernel python3-volume` starts the same kernel" in _refusal_of_kernel("python3")
+    assert "`--kernel ir-volume` starts the same kernel" in refusal("ir")
+    assert "`--kernel python3-volume` starts the same kernel" in refusal("python3")
 
 
 @pytest.mark.parametrize("path", [".", "..", "/", "DIR", "DIR/"])
-def test_a_directory_is_refused_as_a_notebook(tmp_path: Path, path: str) -> None:
+def test_a_directory_or_an_empty_path_is_refused_as_a_notebook(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="'' names no notebook"):
+        _outputs("")
     with pytest.raises(ConfigError, match=r"is a directory; .*such as .*/\*\.ipynb"):
         _outputs(path.replace("DIR", str(tmp_path)))
-
-
-def test_an_output_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot be made .*Not a directory"):
-        _outputs("a.ipynb", directory=str(tmp_path / "file" / "results"))
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -116,16 +103,8 @@ def test_a_notebook_in_a_directory_that_is_not_writable_is_refused_before_anythi
         _outputs(str(tmp_path / "a.ipynb"), inplace=inplace)
 
 
-def test_an_empty_path_is_refused_as_a_notebook() -> None:
-    with pytest.raises(ConfigError, match="'' names no notebook"):
-        _outputs("")
-
-
 def test_a_notebook_keeps_its_own_kernel_if_that_gives_volumes(kernels: Path) -> None:
-    own = kernels / "own" / "kernel.json"
-    own.parent.mkdir(parents=True)
-    stanza = {"kernel_provisioner": {"provisioner_name": "volume-provisioner"}}
-    own.write_text(json.dumps({"argv": ["x"], "language": "R", "metadata": stanza}))
+    _install(kernels, "own", "x", gives_volume=True)
 
     assert kernel_for(_notebook(kernelspec={"name": "own"})) == "own"
     assert kernel_for(_notebook(kernelspec={"name": "python3"})) == "python3-volume"

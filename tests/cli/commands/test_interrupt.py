@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -61,43 +60,38 @@ def _start_slow(directory: Path) -> subprocess.Popen[str]:
 def test_a_signal_ends_kernels_frees_leases_and_writes_partial_notebooks(
     cli: Cli, tmp_path: Path
 ) -> None:
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
     # Started together, since each start takes seconds.
-    runs = {
-        number: (tmp_path / number.name, _start_slow(tmp_path / number.name)) for number in codes
-    }
-
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    runs = {number: _start_slow(tmp_path / number.name) for number in numbers}
     try:
-        _assert_each_ends(cli, runs, codes)
+        for number, process in runs.items():
+            _assert_ends(cli, process, number, tmp_path / number.name)
     finally:
-        for _, process in runs.values():
+        for process in runs.values():
             process.kill()
 
 
-def _assert_each_ends(
-    cli: Cli,
-    runs: Mapping[signal.Signals, tuple[Path, subprocess.Popen[str]]],
-    codes: Mapping[signal.Signals, int],
+def _assert_ends(
+    cli: Cli, process: subprocess.Popen[str], number: signal.Signals, directory: Path
 ) -> None:
-    for number, (directory, process) in runs.items():
-        wait_for(directory / "up", process)
-        kernels = _kernels(process)
+    wait_for(directory / "up", process)
+    kernels = _kernels(process)
 
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
 
-        assert process.returncode == codes[number]
-        assert len(kernels) >= 1
-        assert psutil.wait_procs(kernels, timeout=0)[1] == []
-        assert cli("show", directory / "slow.ipynb", "--json").json["holder"] is None
-        assert cli("shell", directory / "slow.ipynb", "--", "test", "-e", "cleaned").code == 0
-        first, second = texts(directory / "slow.executed.ipynb")
-        assert first.startswith("begun\nKeyboardInterrupt")
-        assert second == ""
-        assert "later.ipynb: not run" in out
-        assert "Traceback" not in err
-        assert not (directory / "later.executed.ipynb").exists()
-        assert not list(directory.glob(".*.tmp"))
+    assert process.returncode == 128 + number
+    assert len(kernels) >= 1
+    assert psutil.wait_procs(kernels, timeout=0)[1] == []
+    assert cli("show", directory / "slow.ipynb", "--json").json["holder"] is None
+    assert cli("shell", directory / "slow.ipynb", "--", "test", "-e", "cleaned").code == 0
+    first, second = texts(directory / "slow.executed.ipynb")
+    assert first.startswith("begun\nKeyboardInterrupt")
+    assert second == ""
+    assert "later.ipynb: not run" in out
+    assert "Traceback" not in err
+    assert not (directory / "later.executed.ipynb").exists()
+    assert not list(directory.glob(".*.tmp"))
 
 
 def test_a_cell_that_ignores_interrupts_is_ended_with_its_kernel(

@@ -12,7 +12,7 @@ from nbformat import from_dict
 from provisioner.cli.batch.plan import kernel_for
 from provisioner.core.errors import ConfigError
 from provisioner.settings.options import KernelOptions
-from tests.support.commands import Cli, texts, write_notebook
+from tests.support.commands import Cli, texts, write_kernelspec, write_notebook
 from tests.support.disks import SmallDisk
 
 
@@ -20,10 +20,13 @@ def _read(directory: Path) -> Any:
     return json.loads((directory / "kernel.json").read_text())
 
 
+def _options(kernels: Path, name: str = "mine") -> Any:
+    return _read(kernels / name)["metadata"]["kernel_provisioner"]["config"]
+
+
 def _write(directory: Path, **content: Any) -> None:
-    directory.mkdir(parents=True)
-    own = {"argv": ["bash", "{connection_file}"], "display_name": "Own", "language": "bash"}
-    (directory / "kernel.json").write_text(json.dumps({**own, **content}))
+    argv = ["bash", "{connection_file}"]
+    write_kernelspec(directory, argv=argv, display_name="Own", **content)
 
 
 def test_add_copies_a_kernelspec_and_writes_only_the_given_options(cli: Cli, kernels: Path) -> None:
@@ -60,7 +63,7 @@ def test_the_provisioner_of_the_source_becomes_the_launcher(cli: Cli, kernels: P
     _write(kernels / "other", metadata={"kernel_provisioner": other})
 
     assert cli("kernelspec", "add", "mine", "--from", "other").code == 0
-    assert _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"] == {
+    assert _options(kernels) == {
         "launcher": "local-provisioner",
         "launcher_config": {"queue": "long"},
     }
@@ -106,7 +109,7 @@ def test_options_of_hydration_have_flags(
         "--bootstrap-command", "sh -c 'echo a b'", "--bootstrap-timeout", "5m", "--nix-watch", "a.nix",
     )  # fmt: skip
 
-    assert _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"] == {
+    assert _options(kernels) == {
         "requirements": ["numpy", "pandas<3"],
         "bootstrap_command": ["sh", "-c", "echo a b"],
         "bootstrap_timeout": "5m",
@@ -146,24 +149,15 @@ def test_a_typed_path_is_relative_to_the_current_directory(
     flag: str, given: str, option: str, value: str | list[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    for path in (
-        "flake.nix",
-        "flake/flake.nix",
-        "nix/shell.nix",
-        "project/pyproject.toml",
-        "r.txt",
-        "libs/ours/x",
-    ):
+    present = "flake.nix flake/flake.nix nix/shell.nix project/pyproject.toml r.txt libs/ours/x"
+    for path in present.split():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     here = str(tmp_path)
     called = cli("kernelspec", "add", "mine", "--from", "python3", flag, given.format(here=here))
 
-    config = _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"]
-    wanted = (
-        value.format(here=here) if isinstance(value, str) else [v.format(here=here) for v in value]
-    )
-    assert (called.code, config) == (0, {option: wanted})
+    wanted = json.loads(json.dumps(value).replace("{here}", here))
+    assert (called.code, _options(kernels)) == (0, {option: wanted})
 
 
 @pytest.mark.parametrize(
@@ -173,7 +167,7 @@ def test_a_typed_path_is_relative_to_the_current_directory(
         (["--from", "python3", "--launcher", "nope"], "'nope' of kernelspec 'mine' is not installed"),
         (["--from", "python3", "--launcher", "volume-provisioner"], "itself"),
         (["--from", "python3", "--launcher-config", "{"], "not JSON"),
-        (["--from", "python3", "--launcher-config", "[]"], "no JSON object"),
+        (["--from", "python3", "--launcher-config", "[]"], "must be a mapping"),
         (["--from", "python3", "--env", "A"], "NAME=VALUE"),
         (["--from", "python3", "--bootstrap-command", "'"], "quotes"),
         (["--from", "python3", "--bootstrap-timeout", "0"], "bootstrap_timeout"),
@@ -264,8 +258,7 @@ def test_a_kernelspec_is_replaced_only_by_force(cli: Cli, kernels: Path) -> None
     assert refused.code == 1
     assert f"exists already in {kernels / 'mine'}" in refused.err
     assert forced.code == 0
-    config = _read(kernels / "mine")["metadata"]["kernel_provisioner"]["config"]
-    assert config == {"overlay": False}
+    assert _options(kernels) == {"overlay": False}
 
 
 def test_a_kernelspec_can_be_installed_below_a_prefix(cli: Cli, tmp_path: Path) -> None:
@@ -318,15 +311,13 @@ def test_options_that_are_no_object_are_reported_by_every_command(
 ) -> None:
     """Jupyter fails with such options before it calls the provisioner."""
     stanza = {"provisioner_name": "volume-provisioner", "config": options}
-    content = {"argv": ["python"], "display_name": "", "metadata": {"kernel_provisioner": stanza}}
-    (kernels / "mine").mkdir(parents=True)
-    (kernels / "mine" / "kernel.json").write_text(json.dumps(content))
+    write_kernelspec(kernels / "mine", metadata={"kernel_provisioner": stanza})
     with pytest.raises(TypeError, match="must be a mapping"):
         KernelManager(kernel_name="mine").start_kernel()
 
     listed = cli("kernelspec", "list")
     as_json = {found["name"]: found for found in cli("kernelspec", "list", "--json").json}
-    examined = [f for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
+    examined = [f["said"] for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
     warmed = cli("warm", "mine")
 
     line = misfit("kernel_provisioner.config", kernels)
@@ -334,7 +325,7 @@ def test_options_that_are_no_object_are_reported_by_every_command(
     assert "mine" in listed.out
     assert as_json["mine"]["misfit"] == line
     assert as_json["python3-volume"]["misfit"] is None
-    assert [finding["said"] for finding in examined] == [line]
+    assert examined == [line]
     assert (warmed.code, warmed.err) == (1, f"jupyter volumes: {line}\n")
     metadata = {"kernelspec": {"name": "mine"}}
     notebook = from_dict({"metadata": metadata})  # type: ignore[no-untyped-call]  # nbformat has no types
@@ -346,11 +337,9 @@ def test_options_that_are_no_object_are_reported_by_every_command(
 def test_a_provisioner_that_is_a_string_is_reported(cli: Cli, kernels: Path) -> None:
     """Jupyter starts such a kernel without a volume, and reports nothing."""
     metadata = {"kernel_provisioner": "volume-provisioner"}
-    content = {"argv": ["python"], "display_name": "", "language": "", "metadata": metadata}
-    (kernels / "mine").mkdir(parents=True)
-    (kernels / "mine" / "kernel.json").write_text(json.dumps(content))
-    examined = [f for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
+    write_kernelspec(kernels / "mine", metadata=metadata)
+    examined = [f["said"] for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
     warmed = cli("warm", "mine")
     line = misfit("kernel_provisioner", kernels)
-    assert [finding["said"] for finding in examined] == [line]
+    assert examined == [line]
     assert (warmed.code, warmed.err) == (1, f"jupyter volumes: {line}\n")

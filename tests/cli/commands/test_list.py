@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from provisioner.cli.commands.list import columns
+from provisioner.core.record import Spare
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import load_settings
 from tests.support.commands import Cli, make_volume
@@ -88,24 +90,12 @@ def test_pins_notes_and_sizes_show_where_there_are_any(cli: Cli) -> None:
     assert line.endswith("the notebook was deleted")
 
 
-def test_a_spare_is_listed_as_one(cli: Cli) -> None:
-    pool = Pool(load_settings())
-    acquired = make_volume("a")
-    from dataclasses import replace
-
-    from provisioner.core.record import Spare
-
-    record = replace(pool.find("a"), spare=Spare.READY)
-    (note,) = [c.text(record) for c in columns(pool, pool.clock()) if c.title == "NOTE"]
-
-    assert acquired.record.spare is None
-    assert note == "spare"
-
-
-def test_since_counts_from_the_stop(cli: Cli) -> None:
+def test_a_spare_is_listed_as_one_and_its_state_since_the_stop(cli: Cli) -> None:
     make_volume("a")
     pool = Pool(load_settings())
+    record = replace(pool.find("a"), spare=Spare.READY)
     now = datetime.now(timezone.utc) + timedelta(hours=5)
-    (since,) = [c.text(pool.find("a")) for c in columns(pool, now) if c.title == "SINCE"]
 
-    assert since == "5h ago"
+    shown = {column.title: column.text(record) for column in columns(pool, now)}
+
+    assert (shown["NOTE"], shown["SINCE"]) == ("spare", "5h ago")

@@ -4,14 +4,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import load_settings
-from tests.support.commands import Cli, make_volume, start, wait_for, wait_until, write_notebook
+from tests.support.commands import (
+    Cli,
+    make_volume,
+    start,
+    wait_for,
+    wait_until,
+    write_kernelspec,
+    write_notebook,
+)
 
 _TELL = """
 import json, os, sys
@@ -123,41 +130,28 @@ def test_children_that_outlive_the_shell_keep_the_volume(cli: Cli) -> None:
     assert refused.code == 1
 
 
-def test_ctrl_c_interrupts_the_command_in_the_shell(cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_request_to_end_reach_the_command(cli: Cli, number: signal.Signals) -> None:
     acquired = make_volume("mine")
-    script = "trap 'echo interrupted; exit 5' INT; touch up; while :; do sleep 0.05; done"
+    name = number.name.removeprefix("SIG")
+    script = f"trap 'echo ended; exit 5' {name}; touch up; while :; do sleep 0.05; done"
     process = start("shell", "mine", "--", "sh", "-c", script)
     wait_for(acquired.path / "up", process)
 
-    os.killpg(process.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
     out, err = process.communicate(timeout=30)
 
-    assert (process.returncode, out, err) == (5, "interrupted\n", "")
-    assert cli("list", "--json").json[0]["state"] == "stopped"
-
-
-def test_a_request_to_end_is_passed_on(cli: Cli) -> None:
-    acquired = make_volume("mine")
-    script = "trap 'exit 6' TERM; touch up; while :; do sleep 0.05; done"
-    process = start("shell", "mine", "--", "sh", "-c", script)
-    wait_for(acquired.path / "up", process)
-
-    process.send_signal(signal.SIGTERM)
-
-    assert process.wait(timeout=30) == 6
+    assert (process.returncode, out, err) == (5, "ended\n", "")
     assert cli("list", "--json").json[0]["state"] == "stopped"
 
 
 def test_bare_gets_into_a_volume_with_a_broken_environment(cli: Cli, kernels: Path) -> None:
     acquired = make_volume("mine", here="")
-    broken = kernels / "broken" / "kernel.json"
-    broken.parent.mkdir(parents=True)
-    stanza = {
-        "provisioner_name": "volume-provisioner",
-        "config": {"bootstrap_command": ["sh", "-c", "echo no such luck >&2; exit 3"]},
-    }
-    content = {"argv": [sys.executable], "metadata": {"kernel_provisioner": stanza}}
-    broken.write_text(json.dumps({**content, "display_name": "Broken", "language": "python"}))
+    fails = ["sh", "-c", "echo no such luck >&2; exit 3"]
+    write_kernelspec(kernels / "broken", {"bootstrap_command": fails}, language="python")
     pool = Pool(load_settings())
     pool.release(pool.acquire("mine", "broken", kernel="a"))
 

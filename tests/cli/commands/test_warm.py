@@ -28,34 +28,35 @@ def _refused(called: Called) -> str:
     return called.err
 
 
-def test_spares_are_made_and_retired_as_asked(cli: Cli) -> None:
-    assert "2 made, 2 ready" in cli("warm", "python3-volume", "-n", "2").out
+def test_spares_are_made_and_retired_as_asked_under_the_name_that_kernels_have(cli: Cli) -> None:
+    assert "python3-volume: 2 made, 2 ready" in cli("warm", "Python3-Volume", "-n", "2").out
+    assert _spares("python3-volume") == 2
     assert "0 made, 0 ready" in cli("warm", "python3-volume", "-n", "0").out
     assert _spares() == 0
 
 
-def test_a_kernelspec_is_warmed_under_the_name_that_its_kernels_have(cli: Cli) -> None:
-    assert "python3-volume: 1 made, 1 ready" in cli("warm", "Python3-Volume").out
-    assert _spares("python3-volume") == 1
+@pytest.mark.parametrize(
+    ("command", "flag"), [(("warm",), ""), (("hydrate", "--kernel"), "--kernel ")]
+)
+def test_a_kernelspec_without_volumes_is_refused(
+    cli: Cli, command: tuple[str, ...], flag: str
+) -> None:
+    unknown = _refused(cli(*command, "nope"))
+    without_volume = _refused(cli(*command, "python3"))
 
-
-def test_no_spare_is_made_for_a_kernelspec_without_volumes(cli: Cli) -> None:
-    unknown = _refused(cli("warm", "nope"))
-    without_volume = _refused(cli("warm", "python3"))
-
+    same = f"`{flag}python3-volume` starts the same kernel"
     assert "There is no kernelspec 'nope'; use one of python3, python3-volume." in unknown
-    assert "'python3' gives no volume; `python3-volume` starts the same kernel" in without_volume
+    assert f"'python3' gives no volume; {same}" in without_volume
     assert _spares() == 0
 
 
-@pytest.mark.parametrize("count", ["-5", "-1", "x", "1.5", "٣", "9" * 5000])
-def test_a_wrong_count_retires_no_spare(cli: Cli, count: str) -> None:
+def test_a_wrong_count_retires_no_spare(cli: Cli) -> None:
     cli("warm", "python3-volume")
 
-    called = cli("warm", "python3-volume", "-n", count)
-
-    assert called.code == 2
-    assert "must be a whole number from 0" in called.err
+    for count in ("-5", "-1", "x", "1.5", "٣", "9" * 5000):
+        called = cli("warm", "python3-volume", "-n", count)
+        assert called.code == 2
+        assert "must be a whole number from 0" in called.err
     assert _spares() == 1
 
 
@@ -89,13 +90,9 @@ def test_spares_that_do_not_fit_into_the_pool_are_reported_with_the_cure(
     )
 
 
-def test_hydrate_reports_a_kernelspec_without_volumes(cli: Cli) -> None:
-    unknown = _refused(cli("hydrate", "--kernel", "nope"))
-    without_volume = _refused(cli("hydrate", "--kernel", "python3"))
+def test_hydrate_reports_that_a_kernelspec_has_no_volumes_yet(cli: Cli) -> None:
     unused = cli("hydrate", "--kernel", "python3-volume")
 
-    assert "There is no kernelspec 'nope'" in unknown
-    assert "`--kernel python3-volume` starts the same kernel" in without_volume
     assert unused.code == 0
     assert unused.out == "No volume of python3-volume has files on disk.\n"
 

@@ -1,4 +1,4 @@
-"""Types for argparse: whole numbers and durations."""
+"""Arguments that several commands have, and types for argparse: whole numbers and durations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from provisioner.core.duration import parse_duration
+
+
+def add_session_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument SESSION."""
+    parser.add_argument(
+        "session",
+        metavar="SESSION",
+        help="the session's name, a former name, the volume's id, or the path of its notebook",
+    )
+
+
+def add_switch(parser: argparse._ActionsContainer, flag: str, text: str) -> None:
+    """Declare a flag without a value, which is False if it is not given."""
+    parser.add_argument(flag, action="store_true", help=text)
 
 
 def whole_number(least: int) -> Callable[[str], int]:
