@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import __version__
+from provisioner.cli.app import COMMANDS
 from tests.support.commands import COMMAND, Cli, make_volume
 
 
@@ -31,10 +32,8 @@ def test_a_wrong_command_line_shows_the_usage(cli: Cli, arguments: list[str]) ->
 def test_a_refusal_is_one_line_on_stderr_and_exit_code_1(cli: Cli) -> None:
     called = cli("show", "nobody's")
 
-    assert called.code == 1
     assert called.out == ""
-    assert called.err.startswith('jupyter volumes: No volume has the session "nobody\'s"')
-    assert called.err.count("\n") == 1
+    assert called.refusal.startswith('jupyter volumes: No volume has the session "nobody\'s"')
 
 
 def test_a_setting_on_the_command_line_applies(
@@ -54,9 +53,7 @@ def test_a_setting_on_the_command_line_applies(
 def test_a_wrong_setting_on_the_command_line_is_named(cli: Cli, setting: str, said: str) -> None:
     called = cli("list", f"--VolumePool.{setting}")
 
-    assert called.code == 1
-    assert said in called.err
-    assert called.err.count("\n") == 1
+    assert said in called.refusal
 
 
 def test_a_session_that_begins_with_a_dash_can_be_named(cli: Cli) -> None:
@@ -76,9 +73,7 @@ def test_an_unsupported_platform_is_refused_in_one_line(
 
     called = cli("list")
 
-    assert called.code == 1
-    assert "WSL" in called.err
-    assert called.err.count("\n") == 1
+    assert "WSL" in called.refusal
 
 
 @pytest.mark.parametrize("command", ["list", "doctor"])
@@ -100,10 +95,10 @@ def test_an_error_of_the_system_names_its_path_and_another_command_as_advice(
 
 def test_every_command_has_a_help(cli: Cli) -> None:
     listed = cli("--help").out
-    names = ["list", "show", "path", "shell", "run", "kernelspec", "doctor", "backup", "prune"]
-    for name in names:
-        assert f"    {name}" in listed
-        assert cli(name, "--help").out.startswith(f"usage: jupyter volumes {name}")
+    for command in COMMANDS:
+        assert f"    {command.name}" in listed
+        usage = f"usage: jupyter volumes {command.name}"
+        assert cli(command.name, "--help").out.startswith(usage)
 
 
 @pytest.mark.usefixtures("root")

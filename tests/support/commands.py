@@ -33,6 +33,12 @@ class Called:
     def json(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def refusal(self) -> str:
+        """The one line that says why the command failed."""
+        assert (self.code, self.err.count("\n")) == (1, 1), self.err
+        return self.err
+
 
 class Cli:
     """Calls commands in this process."""

@@ -81,7 +81,7 @@ def hydrate(
 
 
 def _chosen(pool: Pool, args: argparse.Namespace) -> list[Record]:
-    """Return the volumes to hydrate; no spares, since hydrating one here would give it to a session."""
+    """Return the volumes to hydrate: no spares, because hydrating one here would give it to a session."""
     if args.kernel is None:
         record = find_volume(pool, args.session)
         if record.spare is not None:
@@ -92,10 +92,8 @@ def _chosen(pool: Pool, args: argparse.Namespace) -> list[Record]:
         return [record]
     name = args.kernel.lower()
     found = [r for r in pool.volumes() if r.kernelspec.lower() == name and r.spare is None]
-    if (
-        not found
-    ):  # the kernelspec may have been removed since its volumes were made, but can it have any?
-        volume_kernelspec(args.kernel, "--kernel ")
+    if not found:
+        volume_kernelspec(args.kernel, "--kernel ")  # refuses a name that can have no volumes
     return [record for record in found if record.has_files]
 
 

@@ -114,7 +114,7 @@ def _start(
 
 
 def _handlers(child: subprocess.Popen[bytes]) -> Mapping[signal.Signals, Any]:
-    """The terminal sends the child the interrupt and quit keys; we pass on a request to end."""
+    """Return handlers that pass on a request to end; the terminal sends the interrupt and quit keys to the child."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.send_signal(number)

@@ -15,17 +15,11 @@ from provisioner.hydration.step import Launch
 from provisioner.hydration.steps.python.owners import Owner
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import load_settings
-from tests.support.commands import Called, Cli, make_volume
+from tests.support.commands import Cli, make_volume
 
 
 def _spares(kernelspec: str | None = None) -> int:
     return len(Pool(load_settings()).catalog.spares(kernelspec))
-
-
-def _refused(called: Called) -> str:
-    assert called.code == 1
-    assert called.err.count("\n") == 1
-    return called.err
 
 
 def test_spares_are_made_and_retired_as_asked_under_the_name_that_kernels_have(cli: Cli) -> None:
@@ -41,8 +35,8 @@ def test_spares_are_made_and_retired_as_asked_under_the_name_that_kernels_have(c
 def test_a_kernelspec_without_volumes_is_refused(
     cli: Cli, command: tuple[str, ...], flag: str
 ) -> None:
-    unknown = _refused(cli(*command, "nope"))
-    without_volume = _refused(cli(*command, "python3"))
+    unknown = cli(*command, "nope").refusal
+    without_volume = cli(*command, "python3").refusal
 
     same = f"`{flag}python3-volume` starts the same kernel"
     assert "There is no kernelspec 'nope'; use one of python3, python3-volume." in unknown
@@ -67,7 +61,7 @@ def test_spares_of_a_kernelspec_that_was_removed_can_be_retired_but_not_made(
     cli("warm", "mine")
     shutil.rmtree(kernels / "mine")
 
-    assert "There is no kernelspec 'mine'" in _refused(cli("warm", "mine"))
+    assert "There is no kernelspec 'mine'" in cli("warm", "mine").refusal
     assert cli("warm", "mine", "-n", "0").code == 0
     assert _spares() == 0
 
@@ -80,7 +74,7 @@ def test_spares_that_do_not_fit_into_the_pool_are_reported_with_the_cure(
     (configuration / "jupyter_volumes_config.json").write_text(json.dumps(settings))
     make_volume("a")
 
-    said = _refused(cli("warm", "python3-volume", "-n", "3"))
+    said = cli("warm", "python3-volume", "-n", "3").refusal
 
     assert "All 2 slots of the pool are taken. 1 of 3 spares of 'python3-volume' are ready" in said
     assert "VolumePool.max_volumes" in said
@@ -121,7 +115,7 @@ def test_a_volume_in_use_does_not_keep_others_from_being_hydrated(cli: Cli) -> N
     called = cli("hydrate", "--kernel", "python3-volume")
     other.release(held)
 
-    assert "'a' is in use by kernel k" in _refused(called)
+    assert "'a' is in use by kernel k" in called.refusal
     assert "b: overlay hydrated\n" in called.out
 
 
@@ -129,7 +123,7 @@ def test_a_spare_is_not_hydrated_by_hand(cli: Cli) -> None:
     cli("warm", "python3-volume")
     (spare,) = Pool(load_settings()).catalog.spares()
 
-    said = _refused(cli("hydrate", spare.session))
+    said = cli("hydrate", spare.session).refusal
 
     assert "`jupyter volumes warm python3-volume` renews" in said
     assert [spare.generation for spare in Pool(load_settings()).catalog.spares()] == [0]
@@ -151,7 +145,7 @@ def test_an_environment_that_was_not_renewed_is_no_success(
     called = cli("hydrate", "a")
 
     assert "hydrated" not in called.out
-    assert f"a: uv: {warning}\n" in _refused(called)
+    assert f"a: uv: {warning}\n" in called.refusal
 
 
 def test_what_is_up_to_date_is_hydrated_again_only_by_force(cli: Cli) -> None:
