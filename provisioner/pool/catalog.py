@@ -113,11 +113,6 @@ class Catalog:
         """Record that sessions can claim a spare."""
         self._root.registry.spares.set(volume_id, Spare.READY)
 
-    def rename(self, old: str, new: str) -> Record | None:
-        """Give the volume of session `old` the name `new` (see `relabel`); None also if there is no such volume."""
-        record = self._root.registry.names.find(old)
-        return None if record is None else self.relabel(record.id, new)
-
     def relabel(self, volume_id: str, session: str) -> Record | None:
         """Give a volume a new name; None if another volume in use has it, `BadSession` if it is no session's name.
 

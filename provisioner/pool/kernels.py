@@ -17,7 +17,6 @@ from provisioner.pool.root import Root
 from provisioner.settings.log import log
 from provisioner.system import forks
 from provisioner.system import lease as leases
-from provisioner.system.layout import state_directory
 from provisioner.system.lease import Holder, Lease, Purpose
 from provisioner.system.processes import processes_of, wait_until_gone
 
@@ -33,29 +32,14 @@ _LEFT_BEHIND_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Acquired:
-    """A volume in use by this process.
-
-    Parameters
-    ----------
-    record
-        The volume's record as of the acquire.
-    path
-        Its directory.
-    lease_fd
-        The descriptor that a kernel process inherits to keep the lease.
-    kernel
-        The id of the kernel that it was acquired for, or another name for the use.
-    """
+    """A volume in use by this process: its record as of the acquire, and its directory."""
 
     record: Record
     path: Path
     lease_fd: int
+    """The descriptor that a kernel process inherits to keep the lease."""
     kernel: str
-
-    @property
-    def state_directory(self) -> Path:
-        """The directory inside the volume for its environment and records."""
-        return state_directory(self.path)
+    """The id of the kernel that it was acquired for, or another name for the use."""
 
 
 class Kernels:

@@ -70,7 +70,6 @@ class Pool:
         self.holder = leases.holder
 
         # What is done to stopped volumes.
-        self.rename = catalog.rename
         self.back_up = backups.back_up
         self.prune = capacity.prune
         self.delete = capacity.delete

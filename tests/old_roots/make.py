@@ -135,7 +135,7 @@ class Maker:
         pool.back_up(record.id)
         self.expect("pruned.ipynb", "pruned", pool.path(record), first_backup=first.name)
         pool.prune(record.id)
-        pool.empty_trash()
+        part_of(pool, "files").empty_trash()
         pool.close()
 
     def pinned(self) -> None:
@@ -143,15 +143,15 @@ class Maker:
         record = self.use("pinned.ipynb")
         pool = self.pool()
         pool.back_up(record.id)
-        pool.pin(record.id, True)
+        part_of(pool, "catalog").pin(record.id, True)
         pool.close()
         self.expect("pinned.ipynb", "stopped", pinned=True)
 
     def renamed(self) -> None:
         """Rename a notebook."""
-        self.use("draft.ipynb")
+        record = self.use("draft.ipynb")
         pool = self.pool()
-        pool.rename(f"{HOME}/draft.ipynb", f"{HOME}/notes/final.ipynb")
+        part_of(pool, "catalog").relabel(record.id, f"{HOME}/notes/final.ipynb")
         pool.close()
         self.expect("notes/final.ipynb", "stopped", former=f"{HOME}/draft.ipynb")
 
@@ -183,6 +183,11 @@ class Maker:
         subprocess.run([*command, "hydrate", f"{HOME}/hydrated.ipynb"], check=True)
         self.expect("hydrated.ipynb", "stopped", kernelspec="hooked")
         subprocess.run([*command, "warm", "hooked"], check=True)
+
+
+def part_of(pool: Any, name: str) -> Any:
+    """Return the part of a pool that has a verb, or the pool where a version has all verbs there."""
+    return getattr(pool, name, pool)
 
 
 def write_until(log: Path, done: threading.Event) -> None:

@@ -91,10 +91,10 @@ def test_a_lease_is_given_back_if_maintenance_cannot_begin(
 def test_something_in_the_way_of_a_volumes_directories_is_told(pool: Pool) -> None:
     acquired = acquire(pool)
     pool.release(acquired)
-    subprocess.run(["rm", "-rf", str(acquired.state_directory)], check=True)
-    acquired.state_directory.write_text("a file of the user's")
-    said = refusal(VolumeError, lambda: acquire(pool))
-    assert str(acquired.state_directory) in said
+    way = acquired.path / ".volume"
+    subprocess.run(["rm", "-rf", str(way)], check=True)
+    way.write_text("a file of the user's")
+    assert str(way) in refusal(VolumeError, lambda: acquire(pool))
     assert not pool.leases.is_held(acquired.record)
 
 

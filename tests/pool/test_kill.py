@@ -12,7 +12,7 @@ from provisioner.core.errors import PoolFull
 from provisioner.core.record import State
 from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
-from tests.support.pools import leftovers
+from tests.support.pools import leftovers, rename
 from tests.support.world import Work, World, as_another_process, kill_at, steps_of
 
 
@@ -43,10 +43,10 @@ def share(world: World, pool: Pool) -> None:
     pool.release(second)
 
 
-def rename(world: World, pool: Pool) -> None:
+def use_renamed(world: World, pool: Pool) -> None:
     acquired = world.acquire("a", pool)
-    pool.rename("a", "b")
-    pool.rename("b", "a")
+    rename(pool, "a", "b")
+    rename(pool, "b", "a")
     pool.release(acquired)
 
 
@@ -58,7 +58,7 @@ WAYS: dict[str, tuple[Callable[[World], None], Work]] = {
     "use of a new volume": (nothing, use),
     "use of an existing volume": (stopped, use),
     "use shared": (stopped, share),
-    "use with a new name": (stopped, rename),
+    "use with a new name": (stopped, use_renamed),
 }
 
 

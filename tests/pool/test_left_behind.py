@@ -16,7 +16,7 @@ from provisioner.maintenance.sweep import sweep
 from provisioner.pool.pool import Pool
 from provisioner.system import lease as leases
 from provisioner.system.lease import Lease, Purpose
-from tests.support.pools import acquire, raising_at, refusal, wait_for
+from tests.support.pools import acquire, raising_at, refusal, rename, wait_for
 from tests.support.processes import kill
 
 Process = subprocess.Popen[str]
@@ -94,11 +94,11 @@ def test_an_acquire_that_fails_leaves_their_volume_refused_to_the_next(
 
 def test_their_volume_keeps_its_name(pool: Pool, left_by_a_killed_server: Process) -> None:
     pool.release(acquire(pool, "b"))
-    assert pool.rename("b", "a") is None
+    assert rename(pool, "b", "a") is None
     said = refusal(VolumeHeld, lambda: acquire(pool))
     assert f"processes {left_by_a_killed_server.pid} " in said
     kill(left_by_a_killed_server)
-    assert pool.rename("b", "a") is not None
+    assert rename(pool, "b", "a") is not None
     pool.release(acquire(pool))
 
 

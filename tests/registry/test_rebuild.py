@@ -62,7 +62,7 @@ def world(root: Path) -> World:
     for session in ("/home/me/a.ipynb", "b 🧪", "../../etc"):
         world.use(session, file=session)
     world.pool.catalog.pin(world.record("b 🧪").id, True)
-    world.pool.rename("/home/me/a.ipynb", "/home/me/renamed.ipynb")
+    world.pool.catalog.relabel(world.record("/home/me/a.ipynb").id, "/home/me/renamed.ipynb")
     return world
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from provisioner.core.errors import VolumeError
+from provisioner.core.record import Record
 from provisioner.pool.kernels import Acquired
 from provisioner.pool.pool import Pool
 
@@ -29,6 +30,11 @@ for line in sys.stdin:
 def acquire(pool: Pool, session: str = "a", kernel: str = "k1") -> Acquired:
     """Acquire a volume as a kernel does."""
     return pool.acquire(session, "python3", kernel=kernel)
+
+
+def rename(pool: Pool, old: str, new: str) -> Record | None:
+    """Give the volume of session `old` the name `new`."""
+    return pool.catalog.relabel(pool.find(old).id, new)
 
 
 def refusal(kind: type[VolumeError], work: Callable[[], object]) -> str:

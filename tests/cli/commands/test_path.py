@@ -19,7 +19,7 @@ def test_path_prints_the_directory_and_nothing_else(cli: Cli) -> None:
 
 def test_a_former_name_finds_the_volume(cli: Cli) -> None:
     acquired = make_volume("old")
-    Pool(load_settings()).rename("old", "new")
+    Pool(load_settings()).catalog.relabel(acquired.record.id, "new")
 
     assert cli("path", "old").out == f"{acquired.path}\n"
     assert cli("show", "old").out.splitlines()[0].split() == ["session", "new"]

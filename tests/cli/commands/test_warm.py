@@ -160,7 +160,7 @@ def test_the_name_of_a_kernelspec_is_case_insensitive(cli: Cli) -> None:
         acquired = pool.acquire("a", name, kernel="earlier")
         pool.release(acquired)
         assert cli("hydrate", "a").code == 0
-    claim = Owner.read(acquired.state_directory / "env")
+    claim = Owner.read(acquired.path / ".volume" / "env")
     assert claim is not None
     assert claim.kernelspecs == ("python3-volume",)
 
