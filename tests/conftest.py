@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from provisioner.core.session import VOLUME_VARIABLE
 from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import VolumePool, load_settings
 from tests.support.kernels import MUTE, install
-from tests.support.pools import HOLDER
-from tests.support.processes import kill, line_of, running
 from tests.support.signals import take_back_signals
 from tests.support.world import Clock
 
@@ -71,28 +66,3 @@ def another_process(here: Pool) -> Iterator[Pool]:
     pool = Pool(here.settings)
     yield pool
     pool.close()
-
-
-@pytest.fixture
-def living_in() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
-    """Starts a process that lives in a volume, as far as its environment says, until the test is over."""
-    with contextlib.ExitStack() as stack:
-
-        def start(path: Path) -> subprocess.Popen[str]:
-            script = "print(flush=True); input()"
-            process = stack.enter_context(running(script, env={VOLUME_VARIABLE: str(path)}))
-            line_of(process)
-            return process
-
-        yield start
-
-
-@pytest.fixture
-def left_by_a_killed_server(
-    pool: Pool, living_in: Callable[[Path], subprocess.Popen[str]]
-) -> subprocess.Popen[str]:
-    """A process in the volume of a server that was then killed."""
-    with running(HOLDER, str(pool.settings.root), "a") as server:
-        process = living_in(Path(line_of(server)))
-        kill(server)
-    return process

@@ -32,19 +32,9 @@ def warm(
 ) -> int:
     """Make hydrated spares of a kernelspec until `wanted` are ready; blocks, so call it in a thread.
 
-    Spares whose inputs have changed are retired once a new one is ready. Several processes may warm one root at
-    once: together they make no more than wanted.
-
-    Parameters
-    ----------
-    kernelspec
-        The kernelspec's name.
-    wanted
-        How many spares; 0 retires all.
-    progress
-        Called with what the hydrations do.
-    cancel
-        Ends the call; a half-made spare is deleted.
+    Spares whose inputs have changed are retired once a new one is ready, and all if none is wanted. Several processes
+    may warm one root at once: together they make no more than wanted. `cancel` ends the call, and a half-made spare
+    is deleted.
 
     Returns
     -------

@@ -31,14 +31,8 @@ _MAX_BYTES = 1 << 20
 def take(volume: Path, exclude: Iterable[str]) -> None:
     """Store the fingerprint of a volume; where it cannot be written, as on a full disk, there is none.
 
-    Reads the metadata of each file and no content: a fifth of a second for 100,000 files.
-
-    Parameters
-    ----------
-    volume
-        The volume's directory.
-    exclude
-        Globs of what its backup leaves out; changes to that do not count.
+    Reads the metadata of each file and no content: a fifth of a second for 100,000 files. Changes to what the globs
+    `exclude` match do not count: the backup leaves that out.
     """
     path = state_directory(volume) / _NAME
     globs = list(exclude)
