@@ -51,11 +51,7 @@ class Archive:
             before this iterator has ended.
         """
         archive, end = self._archive, self._archive.trailer.manifest_at
-        first = read_entry(archive)
-        if first.name:
-            raise damaged("it does not begin with the volume's own directory")
-        self._count(first)
-        yield first
+        yield from self._next(is_first=True)
         while archive.offset < end:
             yield from self._small_files(end)
             if archive.offset < end:
@@ -76,10 +72,10 @@ class Archive:
             yield entry
         self._left[header.FILE], self._left[_BYTES] = files, size
 
-    def _next(self) -> Iterator[Entry]:
+    def _next(self, is_first: bool = False) -> Iterator[Entry]:
         entry = read_entry(self._archive)
-        if not entry.name:
-            raise damaged("it has the volume's own directory twice")
+        if bool(entry.name) is is_first:
+            raise damaged("the volume's own directory must be its first member, and no other")
         self._count(entry)
         length = entry.stored
         if entry.extents is not None:  # their map was read with the headers
@@ -123,16 +119,7 @@ def verify(
 ) -> Manifest:
     """Read a whole backup file: its checksum, every header, every byte, and the counts of its manifest.
 
-    Memory is bounded, whatever the file contains.
-
-    Parameters
-    ----------
-    stream
-        The backup file, seekable.
-    cancel
-        Once set, stops well within a second.
-    progress
-        Called with the compressed bytes read so far and their total.
+    Memory is bounded, whatever the file contains. The parameters are those of :class:`Decompressor`.
 
     Raises
     ------

@@ -22,16 +22,8 @@ class Compressor:
     """Takes the bytes of a tar archive and writes a ``.tar.zst``.
 
     zstd compresses in threads of its own, one for each core, at most eight. The window is that of level 3 (2 MiB), so
-    that decompressing takes little memory.
-
-    Parameters
-    ----------
-    stream
-        Where the compressed bytes go.
-    cancel
-        Once set, the next piece raises :class:`Cancelled`.
-    progress
-        Called after each piece with the bytes taken so far.
+    that decompressing takes little memory. Once ``cancel`` is set, the next piece raises :class:`Cancelled`.
+    ``progress`` is called after each piece with the bytes taken so far.
     """
 
     def __init__(self, stream: BinaryIO, cancel: threading.Event, progress: Progress) -> None:

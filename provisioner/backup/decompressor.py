@@ -29,16 +29,9 @@ _POLL_SECONDS = 0.1
 class Decompressor:
     """Reads the tar archive in a backup file from start to end, in bounded memory.
 
-    Used as a context manager: its exit stops the thread that reads ahead.
-
-    Parameters
-    ----------
-    stream
-        The backup file, seekable; the caller must not use it meanwhile.
-    cancel
-        Once set, the next read raises :class:`Cancelled`.
-    progress
-        Called with the compressed bytes read so far and their total.
+    Used as a context manager: its exit stops the thread that reads ahead. The stream must be seekable, and nobody
+    else may use it meanwhile. Once ``cancel`` is set, the next read raises :class:`Cancelled`. ``progress`` is called
+    with the compressed bytes read so far and their total.
 
     Raises
     ------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import stat
 import sys
 import threading
@@ -28,14 +30,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # The errors of a member whose directory or first name is missing, exists already, or is something else:
 # the archive contradicts itself.
-_CONTRADICTION = {
-    errno.ENOENT,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.ELOOP,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-}
+_CONTRADICTION = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}
 
 
 def extract(
@@ -178,6 +173,7 @@ class _Extractor:
         self._open: list[Entry] = []
         self._parent_path = b""
         self._parent = parents.open(b"")
+        self._default_mode = 0o666 & ~_umask()
 
     def add(self, entry: Entry) -> None:
         if entry.parent != self._parent_path:
@@ -215,14 +211,18 @@ class _Extractor:
             os.utime(directory, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _add_file(self, entry: Entry) -> None:
-        file = os.open(entry.name, _CREATE, 0o600, dir_fd=self._parent)
+        _, name, _, mode, _, _, mtime, _, _, _, content = entry
+        # Created with its final mode where the umask allows that, which saves a system call.
+        created = mode & self._default_mode | 0o600
+        file = os.open(name, _CREATE, created, dir_fd=self._parent)
         try:
-            if entry.content is not None:
-                _write(file, entry.content)
-            else:
+            if content is None:
                 self._write_content(file, entry)
-            os.fchmod(file, entry.mode & 0o1777)
-            os.utime(file, ns=(entry.mtime_ns, entry.mtime_ns))
+            else:
+                _write(file, content)
+            if mode != created:
+                os.fchmod(file, mode & 0o1777)
+            os.utime(file, ns=(mtime, mtime))
         finally:
             os.close(file)
 
@@ -241,17 +241,24 @@ class _Extractor:
         if stat.S_ISDIR(os.stat(first, dir_fd=source, follow_symlinks=False).st_mode):
             raise damaged(f"{printable(entry.path)[:80]!r} is a hard link to a directory")
         os.link(
-            first,
-            entry.name,
-            src_dir_fd=source,
-            dst_dir_fd=self._parent,
-            follow_symlinks=False,
+            first, entry.name, src_dir_fd=source, dst_dir_fd=self._parent, follow_symlinks=False
         )
 
 
 def _write(file: int, data: bytes | memoryview) -> None:
     while data:
         data = data[os.write(file, data) :]
+
+
+def _umask() -> int:
+    """Return the process's umask without changing it for other threads; the strictest if it cannot be read."""
+    with contextlib.suppress(OSError):
+        found = re.search(
+            r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE
+        )
+        if found:
+            return int(found[1], 8)
+    return 0o777
 
 
 def _explained(error: OSError, into: Path, needed: int) -> Exception:

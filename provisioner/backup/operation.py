@@ -1,8 +1,9 @@
-"""The four operations on a backup: write, verify, restore, and read its summary."""
+"""What is done with a backup: estimate its size, write, verify and restore it, read its summary."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,13 +13,16 @@ from typing import BinaryIO
 from provisioner.backup.archive import verify
 from provisioner.backup.destinations.destination import Destination
 from provisioner.backup.extractor import extract
-from provisioner.backup.format.manifest import About, Manifest
+from provisioner.backup.format.exclusion import Exclusions
+from provisioner.backup.format.manifest import About, Manifest, Tally
 from provisioner.backup.format.name import BackupName
 from provisioner.backup.format.trailer import read_trailer
-from provisioner.backup.space import estimate
+from provisioner.backup.tree import walk
 from provisioner.backup.writer import Written, write_archive
 from provisioner.core.errors import BackupDamaged, BackupFailed, DiskFull
 from provisioner.core.progress import Progress, no_progress
+
+_HEADERS = 1536
 
 
 def write_backup(
@@ -33,18 +37,8 @@ def write_backup(
 ) -> Written:
     """Back up the tree below ``source``; the backup's name is ``about.name``.
 
-    Atomic: the final name is given only to a complete backup that was read back.
-
-    Parameters
-    ----------
-    exclude
-        Globs of the files to leave out; see :class:`Exclusions`.
-    cancel
-        Once set, stops well within a second and leaves nothing behind.
-    progress
-        Called with the bytes read so far, headers included.
-    on_step
-        Called with the name of each step after it.
+    Atomic: the final name is given only to a complete backup that was read back. Cancelling takes well within a
+    second and leaves nothing behind. The parameters are those of :func:`writer.write_archive`.
 
     Raises
     ------
@@ -90,10 +84,8 @@ def verify_backup(
     ------
     BackupDamaged
         If anything differs from what was written; the message names the backup.
-    BackupMissing
-        If no backup has that name.
-    Cancelled
-        If ``cancel`` was set.
+    BackupMissing, Cancelled
+        As their names say.
     """
     with _opened(destination, name) as (stream, _):
         return verify(stream, cancel=cancel, progress=progress)
@@ -133,6 +125,27 @@ def read_summary(destination: Destination, name: BackupName) -> Manifest:
     """
     with _opened(destination, name) as (_, manifest):
         return manifest
+
+
+def estimate(source: Path, exclude: Iterable[str] = ()) -> int:
+    """Return how many bytes a backup of a tree needs at most: its data and headers without compression.
+
+    Reads metadata only. A real environment compresses to about a third of this.
+
+    Raises
+    ------
+    BackupFailed
+        If ``source`` cannot be opened.
+    """
+    needed = 1 << 16
+    for directory in walk(source, Exclusions(exclude), Tally()):
+        needed += _HEADERS * (1 + len(directory.files) + len(directory.others))
+        for name in directory.files:
+            with contextlib.suppress(OSError):  # it has gone, and needs no space
+                status = os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+                needed += min(status.st_size, status.st_blocks * 512)
+    # zstd stores what it cannot compress in blocks of 128 KiB with 3 bytes of header each.
+    return needed + (needed >> 15)
 
 
 @contextlib.contextmanager

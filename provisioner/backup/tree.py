@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from provisioner.backup.format.exclusion import CACHE_TAG, Exclusions, is_cache
@@ -29,17 +29,21 @@ class Directory:
         Valid until the walk goes on; None if the directory may not be listed.
     status
         Its metadata.
-    files
-        Names of its regular files, sorted.
-    others
-        Names of all other entries but directories (links, sockets, …), sorted.
+    files, children, others
+        Names of its regular files, its directories, and all else (links, sockets, …), each sorted.
     """
 
     path: bytes
     descriptor: int | None
     status: os.stat_result
-    files: list[bytes]
-    others: list[bytes]
+    files: list[bytes] = field(default_factory=list)
+    children: list[bytes] = field(default_factory=list)
+    others: list[bytes] = field(default_factory=list)
+
+    @property
+    def prefix(self) -> bytes:
+        """What the paths of its entries begin with."""
+        return self.path + b"/" if self.path else b""
 
 
 def walk(top: Path, exclusions: Exclusions, tally: Tally) -> Iterator[Directory]:
@@ -63,45 +67,37 @@ def walk(top: Path, exclusions: Exclusions, tally: Tally) -> Iterator[Directory]
         with Descent(root) as descent:
             waiting = [b""]
             while waiting:
-                path = waiting.pop()
-                visited = _visit(descent, path, exclusions, tally)
-                if visited is None:
-                    continue
-                directory, children = visited
-                yield directory
-                prefix = path + b"/" if path else b""
-                waiting.extend(prefix + child for child in reversed(children))
+                directory = _visit(descent, waiting.pop(), exclusions, tally)
+                if directory is not None:
+                    yield directory
+                    waiting.extend(directory.prefix + name for name in directory.children[::-1])
     finally:
         os.close(root)
 
 
-def _visit(
-    descent: Descent, path: bytes, exclusions: Exclusions, tally: Tally
-) -> tuple[Directory, list[bytes]] | None:
+def _visit(descent: Descent, path: bytes, exclusions: Exclusions, tally: Tally) -> Directory | None:
     try:
         descriptor = descent.open(path)
         status = os.fstat(descriptor)
     except OSError as error:
         return _closed(descent, path, error, tally)
     try:
-        files, others, children = _list(descriptor)
+        directory = Directory(path, descriptor, status, *_list(descriptor))
     except OSError:
         tally.unreadable.add(path or b".")
-        return Directory(path, descriptor, status, [], []), []
-    if CACHE_TAG in files and path and is_cache(descriptor):
-        if len(files) + len(others) + len(children) > 1:
+        return Directory(path, descriptor, status)
+    if path and CACHE_TAG in directory.files and is_cache(descriptor):
+        if directory.children or directory.others or len(directory.files) > 1:
             tally.excluded.add(path)
-        files, others, children = [CACHE_TAG], [], []
+        return Directory(path, descriptor, status, [CACHE_TAG])
     if exclusions:
-        files = _kept(path, files, exclusions, tally, directory=False)
-        others = _kept(path, others, exclusions, tally, directory=False)
-        children = _kept(path, children, exclusions, tally, directory=True)
-    return Directory(path, descriptor, status, files, others), children
+        for names in (directory.files, directory.others, directory.children):
+            is_directory = names is directory.children
+            names[:] = _kept(directory.prefix, names, exclusions, tally, is_directory)
+    return directory
 
 
-def _closed(
-    descent: Descent, path: bytes, error: OSError, tally: Tally
-) -> tuple[Directory, list[bytes]] | None:
+def _closed(descent: Descent, path: bytes, error: OSError, tally: Tally) -> Directory | None:
     """Count a directory that cannot be opened; return it with its metadata if these can be read."""
     if error.errno in GONE:
         tally.vanished.add(path)
@@ -112,13 +108,13 @@ def _closed(
         status = os.stat(name, dir_fd=descent.open(parent), follow_symlinks=False)
     except OSError:
         return None
-    return Directory(path, None, status, [], []), []
+    return Directory(path, None, status)
 
 
 def _list(descriptor: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
     files: list[str] = []
-    others: list[str] = []
     children: list[str] = []
+    others: list[str] = []
     with os.scandir(descriptor) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
@@ -127,7 +123,7 @@ def _list(descriptor: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
                 children.append(entry.name)
             else:
                 others.append(entry.name)
-    return _encode(files), _encode(others), _encode(children)
+    return _encode(files), _encode(children), _encode(others)
 
 
 def _encode(names: list[str]) -> list[bytes]:
@@ -136,14 +132,12 @@ def _encode(names: list[str]) -> list[bytes]:
 
 
 def _kept(
-    parent: bytes, names: list[bytes], exclusions: Exclusions, tally: Tally, *, directory: bool
+    prefix: bytes, names: list[bytes], exclusions: Exclusions, tally: Tally, is_directory: bool
 ) -> list[bytes]:
-    prefix = parent + b"/" if parent else b""
     kept = []
     for name in names:
-        path = prefix + name
-        if exclusions.match(os.fsdecode(path), directory=directory):
-            tally.excluded.add(path)
+        if exclusions.match(os.fsdecode(prefix + name), directory=is_directory):
+            tally.excluded.add(prefix + name)
         else:
             kept.append(name)
     return kept

@@ -100,9 +100,8 @@ class _TreeWriter:
         self._buffer = memoryview(bytearray(PIECE))
 
     def add_directory(self, directory: Directory) -> None:
-        status, path, descriptor = directory.status, directory.path, directory.descriptor
+        status, prefix, descriptor = directory.status, directory.prefix, directory.descriptor
         records = b"" if descriptor is None else pax_records(descriptor)
-        prefix = path + b"/" if path else b""
         self._archive.add(header.member(prefix or b"./", header.DIRECTORY, status, records=records))
         self._tally.directories += 1
         if descriptor is not None:
@@ -128,33 +127,31 @@ class _TreeWriter:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 self._tally.changed.add(path)
-            elif status.st_nlink == 1:
+            elif status.st_nlink == 1 or not self._add_hardlink(path, status):
                 self._add_content(file, path, status)
-            elif not self._add_hardlink(path, status) and self._add_content(file, path, status):
-                self._first_names[status.st_dev, status.st_ino] = path
         finally:
             os.close(file)
 
-    def _add_content(self, file: int, path: bytes, status: os.stat_result) -> bool:
-        """Add a file; return False if it could not be read at all and is not in the archive."""
+    def _add_content(self, file: int, path: bytes, status: os.stat_result) -> None:
         size = status.st_size
         records = pax_records(file)
         if size >= PIECE or records or status.st_blocks * 512 < size:
             self._add_large(file, path, status, records)
-            return True
-        try:
-            # One byte more than its size: a file that grows shows without a further system call.
-            data = os.read(file, size + 1)
-        except OSError:
-            self._tally.unreadable.add(path)
-            return False
-        if len(data) != size:
-            self._tally.changed.add(path)
-            data = data[:size].ljust(size, b"\0")
-        self._archive.add(*header.small_file(path, status), data, header.padding(size))
+        else:
+            try:
+                # One byte more than its size: a file that grows shows without a further system call.
+                data = os.read(file, size + 1)
+            except OSError:
+                self._tally.unreadable.add(path)
+                return
+            if len(data) != size:
+                self._tally.changed.add(path)
+                data = data[:size].ljust(size, b"\0")
+            self._archive.add(*header.small_file(path, status), data, header.padding(size))
         self._tally.files += 1
         self._tally.bytes += size
-        return True
+        if status.st_nlink > 1:
+            self._first_names[status.st_dev, status.st_ino] = path
 
     def _add_large(self, file: int, path: bytes, status: os.stat_result, records: bytes) -> None:
         size = status.st_size
@@ -168,35 +165,29 @@ class _TreeWriter:
         for offset, length in extents:
             whole = self._copy(file, path, offset, length) and whole
         self._archive.add(header.padding(sum(length for _, length in extents)))
-        self._tally.files += 1
-        self._tally.bytes += size
         now = os.fstat(file)
         if not whole or (now.st_size, now.st_mtime_ns) != (size, status.st_mtime_ns):
             self._tally.changed.add(path)
 
     def _copy(self, file: int, path: bytes, offset: int, length: int) -> bool:
         """Copy one extent of a file; return False if it ended early. Missing bytes become zeros."""
-        buffer, archive = self._buffer, self._archive
+        whole = True
         while length:
-            wanted = min(length, PIECE)
             try:
-                got = os.preadv(file, [buffer[:wanted]], offset)
+                got = os.preadv(file, [self._buffer[:length]], offset)
             except OSError:
                 self._tally.unreadable.add(path)
-                self._pad(length)
-                return True
+                break
             if not got:
-                self._pad(length)
-                return False
-            archive.add_now(buffer[:got])
+                whole = False
+                break
+            self._archive.add_now(self._buffer[:got])
             offset += got
             length -= got
-        return True
-
-    def _pad(self, length: int) -> None:
         zeros = memoryview(bytes(PIECE))
         for at in range(0, length, PIECE):
             self._archive.add_now(zeros[: length - at])
+        return whole
 
     def _add_other(self, parent: int, name: bytes, path: bytes) -> None:
         try:

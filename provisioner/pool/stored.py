@@ -19,12 +19,12 @@ from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.format.manifest import About, Manifest
 from provisioner.backup.format.name import BackupName
 from provisioner.backup.operation import (
+    estimate,
     read_summary,
     restore_backup,
     verify_backup,
     write_backup,
 )
-from provisioner.backup.space import estimate
 from provisioner.core.errors import (
     BackupDamaged,
     BackupMissing,

@@ -16,8 +16,7 @@ import pytest
 
 from provisioner.backup.destinations.urls import destination_for
 from provisioner.backup.format.name import BackupName
-from provisioner.backup.operation import verify_backup
-from provisioner.backup.space import estimate
+from provisioner.backup.operation import estimate, verify_backup
 from provisioner.core.errors import BackupFailed, DiskFull
 from tests.support.children import Child
 from tests.support.tools import do_without

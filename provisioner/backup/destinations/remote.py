@@ -27,12 +27,7 @@ class RemoteDestination:
 
     The file system's ``mv`` gives the final name: with sftp by one rename, with S3 by a copy within the server that
     appears whole or not at all. The bytes are read back before that; whether they survive a power cut depends on the
-    server.
-
-    Parameters
-    ----------
-    url
-        As fsspec has it. A password in it is never shown.
+    server. A password in the URL is never shown.
 
     Raises
     ------

@@ -58,9 +58,7 @@ class Exclusions:
 
     def match(self, path: str, *, directory: bool) -> bool:
         """Return whether a path, relative to the volume and without a final ``/``, is left out."""
-        if self._pattern is None:
-            return False
-        return self._pattern.fullmatch(path + "/" if directory else path) is not None
+        return bool(self._pattern and self._pattern.fullmatch(path + "/" if directory else path))
 
 
 def _translate(glob: str) -> str:
