@@ -119,14 +119,13 @@ def verify(
 ) -> Manifest:
     """Read a whole backup file: its checksum, every header, every byte, and the counts of its manifest.
 
-    Memory is bounded, whatever the file contains. The parameters are those of :class:`Decompressor`.
+    Memory is bounded, whatever the file contains. Once ``cancel`` is set, this stops well within a second.
+    ``progress`` is called with the compressed bytes read so far and their total. The stream must be seekable.
 
     Raises
     ------
     BackupDamaged
         If anything differs from what was written.
-    Cancelled
-        If ``cancel`` was set.
     """
     with Decompressor(stream, cancel, progress) as decompressor:
         archive = Archive(decompressor)

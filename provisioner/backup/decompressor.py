@@ -96,13 +96,7 @@ class Decompressor:
             raise damaged("there is something where nothing should be")
 
     def finish(self) -> None:
-        """Check that the archive ends here and that its checksum is the recorded one.
-
-        Raises
-        ------
-        BackupDamaged
-            If more bytes follow, or the checksum differs.
-        """
+        """Raise BackupDamaged unless the archive ends here and its checksum is the recorded one."""
         if self.offset != self.trailer.tar_bytes:
             raise damaged("it does not have the recorded length")
         if self._get():
@@ -148,7 +142,6 @@ class Decompressor:
             self._pieces.put(error)
 
     def _read_hashed(self, size: int) -> bytes:
-        """Read on, up to the trailer."""
         data = self._stream.read(min(size, self._length - self._read))
         self._sha256.update(data)
         self._read += len(data)

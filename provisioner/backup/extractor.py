@@ -51,14 +51,10 @@ def extract(
 
     Parameters
     ----------
-    stream
-        The backup file, seekable. It is verified while it is read.
+    stream, cancel, progress
+        As for :func:`archive.verify`: the backup is verified while it is read.
     into
         Created with mode 0700; its parent must exist.
-    cancel
-        Once set, stops well within a second.
-    progress
-        Called with the compressed bytes read so far and their total.
     on_step
         Called with the name of each step after it.
 
@@ -100,11 +96,6 @@ def flush_tree(top: Path) -> None:
 
     On Linux one ``syncfs`` flushes the file system that holds it, which for 100,000 files is much
     faster than as many ``fsync``; elsewhere all file systems are flushed.
-
-    Raises
-    ------
-    OSError
-        If the disk reports an error.
     """
     if sys.platform != "linux":
         os.sync()

@@ -30,7 +30,7 @@ def write_backup(
     destination: Destination,
     about: About,
     *,
-    exclude: Iterable[str] = (),
+    exclude: tuple[str, ...] = (),
     cancel: threading.Event,
     progress: Progress = no_progress,
     on_step: Callable[[str], None] = lambda step: None,
@@ -51,11 +51,16 @@ def write_backup(
     Cancelled
         If ``cancel`` was set.
     """
-    globs = tuple(exclude)
 
     def write(stream: BinaryIO) -> Written:
         return write_archive(
-            source, stream, about, exclude=globs, cancel=cancel, progress=progress, on_step=on_step
+            source,
+            stream,
+            about,
+            exclude=exclude,
+            cancel=cancel,
+            progress=progress,
+            on_step=on_step,
         )
 
     if not source.is_dir():
@@ -63,7 +68,7 @@ def write_backup(
     try:
         return destination.put(about.name, write, partial(verify, cancel=cancel), on_step=on_step)
     except DiskFull as error:
-        needed, free = estimate(source, globs), destination.free_bytes()
+        needed, free = estimate(source, exclude), destination.free_bytes()
         has = "is full" if free is None else f"has {free:,} bytes free"
         raise DiskFull(
             f"{destination} {has} and this backup needs up to {needed:,} bytes; nothing was left"
@@ -82,10 +87,8 @@ def verify_backup(
 
     Raises
     ------
-    BackupDamaged
-        If anything differs from what was written; the message names the backup.
-    BackupMissing, Cancelled
-        As their names say.
+    BackupDamaged, BackupMissing, Cancelled
+        As their names say; the message names the backup.
     """
     with _opened(destination, name) as (stream, _):
         return verify(stream, cancel=cancel, progress=progress)
@@ -104,9 +107,7 @@ def restore_backup(
 
     Raises
     ------
-    BackupDamaged
-        If anything differs from what was written; the message names the backup.
-    BackupMissing, DiskFull, RestoreFailed, Cancelled
+    BackupDamaged, BackupMissing, DiskFull, RestoreFailed, Cancelled
         As their names say. ``into`` does not exist after an error.
     """
     with _opened(destination, name) as (stream, _):
@@ -118,10 +119,8 @@ def read_summary(destination: Destination, name: BackupName) -> Manifest:
 
     Raises
     ------
-    BackupDamaged
-        If the end of the file is damaged, or of a backup with another name.
-    BackupMissing
-        If no backup has that name.
+    BackupDamaged, BackupMissing
+        If the end of the file is damaged or of a backup with another name; if no backup has that name.
     """
     with _opened(destination, name) as (_, manifest):
         return manifest

@@ -27,8 +27,6 @@ class Directory:
         Relative to the top; ``b""`` for the top itself.
     descriptor
         Valid until the walk goes on; None if the directory may not be listed.
-    status
-        Its metadata.
     files, children, others
         Names of its regular files, its directories, and all else (links, sockets, …), each sorted.
     """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -109,6 +110,29 @@ def test_a_sweep_keeps_the_partial_file_of_a_live_writer(tmp_path: Path) -> None
     place.put(NAME, write, lambda stream: swept.append(place.sweep_partials(MOMENT)))
     assert swept == [[], []]
     assert (tmp_path / "backups" / str(NAME)).read_bytes() == b"content"
+
+
+def test_an_error_that_the_disk_reports_only_once_fails_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells each failed write to one `fsync` of an open file, and the next one succeeds."""
+    reported, fsync = threading.Event(), os.fsync
+
+    def fail_once(file: int) -> None:
+        if reported.is_set():
+            fsync(file)
+        else:
+            reported.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"content")
+        assert reported.wait(60)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(BackupFailed, match="Input/output error"):
+        destination_for(tmp_path / "backups").put(NAME, write, lambda stream: None)
+    assert os.listdir(tmp_path / "backups") == []
 
 
 @pytest.mark.parametrize("when", ["write", "check"])

@@ -112,7 +112,6 @@ REASONS = {
     "block device": "kind b'4'",
     "fifo": "kind b'6'",
     "unknown kind": "kind b'Q'",
-    "NUL in a record": "holds a NUL",
     "no top directory": "own directory",
     "two top directories": "own directory",
     "empty symlink": "no possible target",

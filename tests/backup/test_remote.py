@@ -136,6 +136,8 @@ def test_a_backup_comes_back_from_any_destination(
     assert place.backups() == []
     backup = back_up(volume, place)
     assert [(b.name, b.size) for b in place.backups()] == [(ABOUT.name, backup.size)]
+    with place.open(ABOUT.name) as stream:
+        assert stream.seek(0, os.SEEK_END) == backup.size
     assert read_summary(place, ABOUT.name) == backup.manifest
     assert verify_backup(place, ABOUT.name, cancel=threading.Event()) == backup.manifest
     bring_back(place, tmp_path / "restored")

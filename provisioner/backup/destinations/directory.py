@@ -158,13 +158,14 @@ class _Whole(FileIO):
 def _flushing(file: int) -> Iterator[None]:
     """Flush a file every second: one flush at the end would take long, and could not be cancelled."""
     written = threading.Event()
+    failures: list[OSError] = []
 
     def flush() -> None:
-        while not written.wait(_FLUSH_SECONDS):
-            with contextlib.suppress(
-                OSError
-            ):  # the last fsync, whose result counts, reports it again
+        while not failures and not written.wait(_FLUSH_SECONDS):
+            try:
                 os.fsync(file)
+            except OSError as error:  # reported once only: a later fsync would succeed
+                failures.append(error)
 
     thread = threading.Thread(target=flush, daemon=True)
     thread.start()
@@ -173,18 +174,18 @@ def _flushing(file: int) -> Iterator[None]:
     finally:
         written.set()
         thread.join()
+    for failure in failures:
+        raise failure
 
 
 def _unlink_unlocked(partial: Path) -> bool:
     """Delete a partial file that no process has locked; return whether it was deleted."""
-    try:
-        if (lock := try_lock(partial, os.O_RDWR)) is None:
-            return False
-        with lock:
-            partial.unlink()
-    except OSError:  # it has gone, or a live writer has locked or renamed it
-        return False
-    return True
+    with contextlib.suppress(OSError):  # it has gone, or a live writer has renamed it
+        if (lock := try_lock(partial, os.O_RDWR)) is not None:
+            with lock:
+                partial.unlink()
+                return True
+    return False
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ class RemoteDestination:
         with self._explained("cannot write a backup to"):
             self._files.makedirs(self._path, exist_ok=True)
             self._files.invalidate_cache()
-            if self._files.exists(self._full(name)):
+            if self._files.exists(f"{self._path}/{name}"):
                 raise BackupFailed(f"{self}/{name} exists already; try again in a second")
             try:
                 with self._files.open(partial, "wb") as stream:
@@ -94,7 +94,7 @@ class RemoteDestination:
                 with self._reading(partial) as stream:
                     check(stream)
                 on_step("put:checked")
-                self._files.mv(partial, self._full(name))
+                self._files.mv(partial, f"{self._path}/{name}")
                 on_step("put:renamed")
             except BaseException:
                 # The error is the one to report; a later sweep deletes the file.
@@ -110,7 +110,7 @@ class RemoteDestination:
         with self._explained("cannot read from"):
             self._files.invalidate_cache()
             try:
-                reading = self._reading(self._full(name))
+                reading = self._reading(f"{self._path}/{name}")
             except FileNotFoundError:
                 raise BackupMissing(
                     f"{self} has no backup {name}; list them with: jupyter volumes backups"
@@ -121,7 +121,7 @@ class RemoteDestination:
     def delete(self, name: BackupName) -> None:
         """Delete a backup."""
         with self._explained("cannot delete from"), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(self._full(name))
+            self._files.rm_file(f"{self._path}/{name}")
 
     def free_bytes(self) -> int | None:
         """Return None: fsspec does not ask servers for their free space."""
@@ -139,9 +139,6 @@ class RemoteDestination:
                     self._files.rm_file(info["name"])
                 swept.append(name)
         return sorted(swept)
-
-    def _full(self, name: BackupName) -> str:
-        return f"{self._path}/{name}"
 
     def _infos(self) -> list[dict[str, Any]]:
         with self._explained("cannot list the backups in"):

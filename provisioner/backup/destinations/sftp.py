@@ -38,7 +38,11 @@ class _Parallel:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+        self.tell, self.close = stream.tell, stream.close
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._stream.seek(offset, whence)  # returns None, unlike other files
+        return int(self.tell())
 
     def read(self, size: int) -> bytes:
         return b"".join(self._stream.readv([(self._stream.tell(), size)]))

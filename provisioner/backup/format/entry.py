@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from provisioner.backup.decompressor import Decompressor
 from provisioner.backup.format import header
-from provisioner.backup.format.header import BLOCK, XATTR, block_sum
+from provisioner.backup.format.header import BILLION, BLOCK, XATTR, block_sum
 from provisioner.backup.format.manifest import printable
 from provisioner.backup.format.trailer import damaged
 from provisioner.backup.format.xattr import kept
@@ -26,7 +26,6 @@ _MAX_EXTENDED = 8 << 20
 _MAX_PATH = 1 << 16
 _MAX_NAME = 255
 _MAX_TARGET = 4096
-_BILLION = 1_000_000_000
 _SPARSE = b"GNU.sparse."
 
 
@@ -93,7 +92,7 @@ def read_entry(archive: Decompressor) -> Entry:
         records = _parse_records(archive.take(length))
         archive.skip_padding(length)
         name, mode, size, mtime, kind, link = _fields(archive.take(BLOCK))
-    stored, mtime_ns = _octal(size), _octal(mtime) * _BILLION
+    stored, mtime_ns = _octal(size), _octal(mtime) * BILLION
     if b"mtime" in records:
         mtime_ns = _mtime(records.pop(b"mtime"))
     if b"size" in records:
@@ -141,7 +140,7 @@ def _mtime(text: bytes) -> int:
     match = _MTIME.fullmatch(text)
     if match is None:
         raise damaged("a time cannot be read")
-    value = int(match[2]) * _BILLION + int(match[3] or 0)
+    value = int(match[2]) * BILLION + int(match[3] or 0)
     return -value if match[1] else value
 
 
@@ -190,15 +189,16 @@ def _take_sparse(
 
 def _read_map(archive: Decompressor) -> tuple[tuple[tuple[int, int], ...], int]:
     """Return the extents in front of a sparse file's data, and how many bytes their list took."""
-    data = b""
-    wanted = 1
-    while data.count(b"\n") < wanted:
+    data, found, wanted = bytearray(), 0, 1
+    while found < wanted:
         if len(data) >= _MAX_EXTENDED:
             raise damaged("the map of a sparse file is too long")
-        data += archive.take(BLOCK)
-        if wanted == 1 and b"\n" in data:
-            wanted += 2 * _decimal(data.split(b"\n", 1)[0])
-    lines = data.split(b"\n")
+        block = archive.take(BLOCK)
+        data += block
+        found += block.count(b"\n")
+        if wanted == 1 and found:
+            wanted += 2 * _decimal(bytes(data).split(b"\n", 1)[0])
+    lines = bytes(data).split(b"\n")
     if lines[wanted:] != [bytes(len(lines[-1]))]:
         raise damaged("the map of a sparse file cannot be read")
     numbers = [_decimal(line) for line in lines[1:wanted]]
@@ -218,12 +218,15 @@ def _checked_path(path: bytes, kind: bytes) -> bytes:
 
 
 def _check_path(path: bytes) -> None:
-    """Refuse a path that could lead out of the tree."""
-    if not 0 < len(path) <= _MAX_PATH or b"\0" in path:
-        raise damaged(f"a path is empty, too long or holds a NUL: {printable(path)[:80]!r}")
-    for name in path.split(b"/"):
-        if name in {b"", b".", b".."} or len(name) > _MAX_NAME:
-            raise damaged(f"the path {printable(path)[:80]!r} leads out of the volume or is none")
+    """Refuse a path that could lead out of the tree, or that no file system accepts."""
+    names = path.split(b"/")
+    if (
+        not {b"", b".", b".."}.isdisjoint(names)
+        or b"\0" in path
+        or len(path) > _MAX_PATH
+        or max(map(len, names)) > _MAX_NAME
+    ):
+        raise damaged(f"the path {printable(path)[:80]!r} leads out of the volume or is none")
 
 
 def _check_kind(entry: Entry) -> None:

@@ -23,7 +23,7 @@ XATTR = b"SCHILY.xattr."
 _NAME_ROOM = 100
 _MAX_ID = 0o7777777
 _MAX_NUMBER = 0o77777777777
-_BILLION = 1_000_000_000
+BILLION = 1_000_000_000
 _PADDING = tuple(bytes(-length % BLOCK) for length in range(BLOCK))
 
 
@@ -101,7 +101,7 @@ FILE_TAIL, FILE_SHARE = _tail(FILE)
 def small_file(path: bytes, status: Status) -> tuple[bytes, ...]:
     """Return the header of a file of less than 8 GiB, without extended attributes or holes, in pieces."""
     size, mtime, uid, gid = status.st_size, status.st_mtime_ns, status.st_uid, status.st_gid
-    seconds = mtime // _BILLION
+    seconds = mtime // BILLION
     if (
         len(path) > _NAME_ROOM
         or not _MTIME_FROM <= seconds <= _MAX_NUMBER
@@ -109,7 +109,7 @@ def small_file(path: bytes, status: Status) -> tuple[bytes, ...]:
         or gid > _MAX_ID
     ):
         return (member(path, FILE, status, size),)
-    record = b"30 mtime=%d.%09d\n" % (seconds, mtime - seconds * _BILLION)
+    record = b"30 mtime=%d.%09d\n" % (seconds, mtime - seconds * BILLION)
     head = _head(path, _owner(status.st_mode, uid, gid), size, seconds)
     checksum = b"%06o\0 " % (block_sum(head) + FILE_SHARE)
     return MTIME_BLOCK, record, MTIME_PADDING, head, checksum, FILE_TAIL
@@ -125,7 +125,7 @@ def member(
     records: bytes = b"",
 ) -> bytes:
     """Return the header of any member; values that do not fit move to an extended header."""
-    seconds, fraction = divmod(status.st_mtime_ns, _BILLION)
+    seconds, fraction = divmod(status.st_mtime_ns, BILLION)
     if len(path) > _NAME_ROOM:
         records += pax_record(b"path", path)
         path = path[:_NAME_ROOM].rstrip(b"/")
@@ -147,7 +147,7 @@ def member(
 
 
 def _mtime_record(nanoseconds: int) -> bytes:
-    seconds, fraction = divmod(abs(nanoseconds), _BILLION)
+    seconds, fraction = divmod(abs(nanoseconds), BILLION)
     sign = b"-" if nanoseconds < 0 else b""
     return pax_record(b"mtime", b"%s%d.%09d" % (sign, seconds, fraction))
 
@@ -155,12 +155,9 @@ def _mtime_record(nanoseconds: int) -> bytes:
 def sparse(
     path: bytes, status: Status, extents: Sequence[tuple[int, int]], records: bytes
 ) -> bytes:
-    """Return the header and the map of a file with holes; the extents' bytes follow it.
+    """Return the header and the map of a file with holes; the bytes of its extents follow it.
 
-    Parameters
-    ----------
-    extents
-        Pairs of offset and length in bytes, in ascending order, where the file has data.
+    Extents are offsets and lengths in bytes, in ascending order, where the file has data.
     """
     pieces = list(extents)
     if not pieces or sum(pieces[-1]) < status.st_size:

@@ -10,11 +10,8 @@ from provisioner.core.errors import BackupFailed
 
 STAMP = "%Y%m%dT%H%M%SZ"
 """How names spell a moment, in UTC."""
-_SUFFIX = ".tar.zst"
 _VOLUME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_NAME = re.compile(
-    rf"({_VOLUME.pattern})-(\d{{8}}T\d{{6}}Z)\.g(\d{{1,18}}){re.escape(_SUFFIX)}", re.ASCII
-)
+_NAME = re.compile(rf"({_VOLUME.pattern})-(\d{{8}}T\d{{6}}Z)\.g(\d{{1,18}})\.tar\.zst", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -56,7 +53,7 @@ class BackupName:
 
     def __str__(self) -> str:
         # On Linux, strftime("%Y") does not pad years below 1000; no volume is that old.
-        return f"{self.volume}-{self.created.strftime(STAMP)}.g{self.generation}{_SUFFIX}"
+        return f"{self.volume}-{self.created.strftime(STAMP)}.g{self.generation}.tar.zst"
 
     @classmethod
     def parse(cls, text: str) -> BackupName | None:

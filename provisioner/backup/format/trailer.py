@@ -36,8 +36,6 @@ class Trailer:
         Hex digest of all bytes before the trailer.
     tar_bytes, manifest_at
         Length of the decompressed archive, and the offset of the manifest's header in it.
-    manifest
-        The same manifest as inside the archive.
     """
 
     sha256: str
@@ -67,8 +65,7 @@ def read_trailer(stream: BinaryIO) -> tuple[Trailer, int]:
     BackupDamaged
         If the file does not end with a complete trailer.
     """
-    stream.seek(0, 2)
-    size = stream.tell()  # seek() of paramiko's files returns None
+    size = stream.seek(0, 2)
     if size < _FOOT.size + _START.size:
         raise damaged("it is too short")
     foot = _read_at(stream, size - _FOOT.size, _FOOT.size)
