@@ -66,8 +66,6 @@ def extract(
         If the file system has or had too little space.
     RestoreFailed
         If ``into`` exists, or a file cannot be created for another reason.
-    Cancelled
-        If ``cancel`` was set.
     """
     with Decompressor(stream, cancel, progress) as decompressor:
         archive, needed = Archive(decompressor), decompressor.trailer.tar_bytes

@@ -67,8 +67,6 @@ def write_archive(
 
     Raises
     ------
-    Cancelled
-        If ``cancel`` was set.
     BackupFailed
         If ``source`` cannot be opened.
     OSError

@@ -25,12 +25,14 @@ def pax_records(descriptor: int) -> bytes:
     """Return the attributes of an open file, as records of an extended header; none but on Linux."""
     records = b""
     if sys.platform == "linux":
-        names: list[str] = []
-        with contextlib.suppress(OSError):  # a file system without attributes
+        try:
             names = os.listxattr(descriptor)
-        for name in filter(kept, names):
-            with contextlib.suppress(OSError):  # removed meanwhile
-                records += pax_record(XATTR + os.fsencode(name), os.getxattr(descriptor, name))
+        except OSError:  # a file system without attributes
+            return b""
+        for name in names:
+            if kept(name):
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    records += pax_record(XATTR + os.fsencode(name), os.getxattr(descriptor, name))
     return records
 
 
