@@ -29,7 +29,6 @@ class Archive:
 
     def __init__(self, decompressor: Decompressor) -> None:
         self._archive = decompressor
-        self._unread = 0
         self.manifest = declared = decompressor.trailer.manifest
         self._left: Counter[bytes | str] = Counter(
             {
@@ -80,9 +79,9 @@ class Archive:
         length = entry.stored
         if entry.extents is not None:  # their map was read with the headers
             length = sum(size for _, size in entry.extents)
-        self._unread = length
+        end = self._archive.offset + length
         yield entry
-        for _ in self.content(self._unread):
+        for _ in self.content(end - self._archive.offset):
             pass
         self._archive.skip_padding(length)
 
@@ -96,7 +95,6 @@ class Archive:
 
     def content(self, length: int) -> Iterator[bytes | memoryview]:
         """Read the next ``length`` bytes of the current member's content."""
-        self._unread -= length
         return self._archive.pieces(length)
 
     def _read_manifest(self) -> None:
