@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +28,6 @@ Nix = tuple[NixStore, Launch]
 
 def output_of(place: Place, launch: Launch, *argv: str) -> str:
     """Run a program by its name inside a launch's environment."""
-    import subprocess
-
     return subprocess.run(
         argv, env=dict(launch.env), cwd=place.volume, check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -172,7 +170,7 @@ def test_a_dependency_that_does_not_build_shows_its_own_log(
 ) -> None:
     store, launch = nix
     flake = store.flake(tmp_path / "flake", dependency="echo compiler says no; exit 1")
-    with pytest.raises(HydrationFailed, match="did not build") as failure:
+    with pytest.raises(HydrationFailed, match="ended with exit code") as failure:
         run([NixProfile(str(flake))], place, launch)
     assert "compiler says no" in failure.value.tail
     assert "jupyter volumes hydrate analysis.ipynb" in str(failure.value)
@@ -185,16 +183,6 @@ def test_an_evaluation_error_has_the_output_of_nix(nix: Nix, place: Place, tmp_p
     with pytest.raises(HydrationFailed, match="ended with exit code 1") as failure:
         run([NixProfile(str(flake))], place, launch)
     assert "undefinedName" in failure.value.tail
-
-
-def test_a_pipe_beside_the_flake_is_reported_before_nix_fails_at_it(
-    nix: Nix, place: Place, tmp_path: Path
-) -> None:
-    store, launch = nix
-    flake = store.flake(tmp_path / "flake")
-    os.mkfifo(flake / "pipe")
-    with pytest.raises(HydrationFailed, match=r"flake/pipe is a pipe.*git init"):
-        run([NixProfile(str(flake))], place, launch)
 
 
 def test_a_private_file_beside_the_flake_is_refused(nix: Nix, place: Place, tmp_path: Path) -> None:

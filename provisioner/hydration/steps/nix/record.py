@@ -17,18 +17,9 @@ SCHEMA = "1"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a reference evaluated to.
+    """What a reference evaluated to: a shell in the Nix store, whose root was registered in the directory `volume`.
 
-    Parameters
-    ----------
-    key
-        The digest of its inputs.
-    volume
-        The directory of the volume in which its root was registered.
-    shell
-        Its path in the Nix store.
-    environment
-        The variables and search paths that it brings.
+    `key` is the digest of its inputs.
     """
 
     key: str
@@ -58,10 +49,6 @@ class Evaluated:
         label = hashlib.sha256(str(self.shell).encode()).hexdigest()[:16]
         return place.state / "nix" / f"root-{label}"
 
-    def exists(self) -> bool:
-        """Whether it is in the store."""
-        return self.shell.exists()
-
     def is_rooted(self, place: Place) -> bool:
         """Whether it is in the store, and its root is the only one in this volume."""
         root = self.root(place)
@@ -70,7 +57,7 @@ class Evaluated:
                 self.volume == str(place.volume)
                 and [path.name for path in root.parent.iterdir()] == [root.name]
                 and root.readlink() == self.shell
-                and self.exists()
+                and self.shell.exists()
             )
         except OSError:
             return False

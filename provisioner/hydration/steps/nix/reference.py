@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -31,8 +32,6 @@ class Reference:
 
     Parameters
     ----------
-    kind
-        What it is.
     text
         The reference as it is passed to Nix.
     path
@@ -62,19 +61,8 @@ def store_directory(env: Mapping[str, str]) -> Path:
 def classify(text: str, volume: Path, env: Mapping[str, str]) -> Reference:
     """Return what a reference is, judged by its form and by what exists at its path.
 
-    Parameters
-    ----------
-    text
-        The `nix_profile` of the kernelspec.
-    volume
-        Where a relative path starts.
-    env
-        HOME for `~`, and the directory of the store.
-
-    Raises
-    ------
-    HydrationFailed
-        It is no reference, or nothing usable exists at its path.
+    A relative path starts at the volume; `env` has HOME for `~`, and the directory of the store. Raises HydrationFailed
+    if it is no reference, or nothing usable exists at its path.
     """
     if not text or text.startswith("-") or not text.isprintable():
         raise HydrationFailed(
@@ -102,6 +90,24 @@ def allows(allowed_nix_profiles: Iterable[str], reference: str) -> bool:
     return any(_is_covered(reference, entry) for entry in allowed_nix_profiles)
 
 
+def refuse_private_files(reference: Reference) -> None:
+    """Raise HydrationFailed if Nix would copy a private file into its store with a flake, for everybody to read.
+
+    The flake's own files may be private: under a umask of 077 all files are.
+    """
+    for directory, folders, names in os.walk(reference.copied) if reference.copied else ():
+        folders[:] = [name for name in folders if name != ".git"]
+        for path in (Path(directory, name) for name in names):
+            mode = path.lstat().st_mode
+            is_flake = path.suffix == ".nix" or path.name == "flake.lock"
+            if stat.S_ISREG(mode) and not mode & 0o077 and not is_flake:
+                raise HydrationFailed(
+                    f"{path} is private (mode {stat.S_IMODE(mode):04o}), and Nix would copy it into its store for "
+                    "everybody to read: move the flake into a directory of its own, or `git init` there and add only "
+                    "what belongs to it"
+                )
+
+
 def _is_covered(reference: str, entry: str) -> bool:
     if not entry.endswith("*"):
         return reference == entry
@@ -113,6 +119,7 @@ def _is_covered(reference: str, entry: str) -> bool:
 
 
 def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
+    scheme = "git+file://" if text.startswith("git+file:") else "path:" * text.startswith("path:")
     real = path.resolve()
     stored = store.resolve() in real.parents
     if real.is_file():
@@ -124,9 +131,8 @@ def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
         subdirectory = _DIRECTORY_IN_QUERY.search(rest)
         flake = path / subdirectory[1] if subdirectory else path
         if (flake / "flake.nix").exists():
-            return Reference(
-                Kind.FLAKE, _absolute(text, path, rest), flake, _copied(path, text, stored)
-            )
+            copied = None if stored else _copied(path, scheme)
+            return Reference(Kind.FLAKE, f"{scheme}{path}{rest}", flake, copied)
         for name in ("shell.nix", "default.nix"):
             if (path / name).is_file():
                 return Reference(Kind.FILE, str(path / name), path / name)
@@ -138,18 +144,9 @@ def _at(path: Path, rest: str, text: str, store: Path) -> Reference:
     )
 
 
-def _absolute(text: str, path: Path, rest: str) -> str:
-    """Return a local flake reference with an absolute path."""
-    scheme = text.partition(":")[0] if text.startswith(("path:", "git+file:")) else ""
-    prefix = {"": "", "path": "path:", "git+file": "git+file://"}[scheme]
-    return f"{prefix}{path}{rest}"
-
-
-def _copied(path: Path, text: str, stored: bool) -> Path | None:
-    if stored or text.startswith("git+file:"):
-        return None
-    versioned = any((parent / ".git").exists() for parent in (path, *path.parents))
-    return None if versioned and not text.startswith("path:") else path
+def _copied(path: Path, scheme: str) -> Path | None:
+    is_versioned = any((parent / ".git").exists() for parent in (path, *path.parents))
+    return path if scheme == "path:" or (not scheme and not is_versioned) else None
 
 
 def _expand(path: str, env: Mapping[str, str]) -> str:

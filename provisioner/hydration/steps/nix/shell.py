@@ -32,15 +32,7 @@ _JOINED = ("PATH", "XDG_DATA_DIRS", "JUPYTER_PATH")
 
 @dataclass(frozen=True)
 class ShellEnvironment:
-    """Variables to set, and directories to prepend to three search paths.
-
-    Parameters
-    ----------
-    variables
-        Name and value of each variable.
-    directories
-        The directories to prepend to PATH, XDG_DATA_DIRS and JUPYTER_PATH.
-    """
+    """Variables to set, and the directories to prepend to each search path (`_JOINED`)."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     directories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

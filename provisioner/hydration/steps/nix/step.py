@@ -15,9 +15,14 @@ from provisioner.hydration.hooks.process import StepHooks
 from provisioner.hydration.hooks.variables import hook_variables, tool_variables
 from provisioner.hydration.records import digest, digest_file, digest_text
 from provisioner.hydration.step import Launch, Place
-from provisioner.hydration.steps.nix.copied import warn_of_copies
 from provisioner.hydration.steps.nix.record import SCHEMA, Evaluated
-from provisioner.hydration.steps.nix.reference import Kind, Reference, classify, store_directory
+from provisioner.hydration.steps.nix.reference import (
+    Kind,
+    Reference,
+    classify,
+    refuse_private_files,
+    store_directory,
+)
 from provisioner.hydration.steps.nix.shell import (
     ShellEnvironment,
     packages,
@@ -40,8 +45,7 @@ class NixProfile:
     watch
         Further files that the environment depends on; relative paths start at the flake's directory.
     stale
-        What to do when the inputs have changed and their evaluation fails while the earlier environment
-        is whole: `fail` the start, or `warn` and use the earlier one.
+        The option of the kernelspec with this name.
 
     Notes
     -----
@@ -108,36 +112,32 @@ class NixProfile:
 
     def _rooted(self, place: Place, launch: Launch, hooks: StepHooks) -> Evaluated:
         """Return what the reference evaluates to, recorded or evaluated now, with a root registered for it."""
-        found = Evaluated.read(place)
-        if found and not place.refresh and found.key == self.key(place, launch) and found.exists():
+        nix = Nix.find(hooks, tool_variables(launch))
+        found = None if place.refresh else Evaluated.read(place)
+        if found and found.key == self.key(place, launch) and found.shell.exists():
             hooks.report("the environment is in the store; registering its root")
             found = replace(found, volume=str(place.volume))
-            nix = Nix.find(hooks, tool_variables(launch))
         else:
-            reference = classify(self.reference, place.volume, launch.env)
-            warn_of_copies(reference, hooks)
-            nix = Nix.find(hooks, tool_variables(launch))
-            found = self._evaluate(reference, nix, place, launch)
+            found = self._evaluate(nix, place, launch)
         nix.register_root(found.shell, found.root(place))
         return found
 
-    def _evaluate(self, reference: Reference, nix: Nix, place: Place, launch: Launch) -> Evaluated:
-        """Evaluate a reference; links in `nix/new` protect the result until its root is registered."""
+    def _evaluate(self, nix: Nix, place: Place, launch: Launch) -> Evaluated:
+        """Evaluate the reference; links in `nix/new` protect the result until its root is registered."""
+        reference = classify(self.reference, place.volume, launch.env)
+        refuse_private_files(reference)
         new = place.state / "nix/new"
         remove(new)
         new.mkdir(mode=0o700)
         if reference.kind is Kind.PACKAGES:
             assert reference.path is not None
-            shell = _store_path(reference.path, store_directory(launch.env))
+            store = store_directory(launch.env).resolve()
+            shell = store / reference.path.relative_to(store).parts[0]
             environment = packages(reference.path)
         else:
             nix.hooks.report(f"evaluating {reference.text}", 0.1)
-            if reference.kind is Kind.SHELL:
-                assert reference.path is not None
-                shell, description = reference.path, reference.path.read_bytes()
-            else:
-                description = nix.evaluate(reference, new / "shell", refresh=place.refresh)
-                shell = (new / "shell").resolve()
+            description = nix.evaluate(reference, new / "shell", refresh=place.refresh)
+            shell = (new / "shell").resolve()
             nix.hooks.report("reading the environment", 0.7)
             environment = _read(description, shell, nix, new / "enter", launch)
         # Nix may have written flake.lock, so the key is computed only now.
@@ -170,12 +170,6 @@ def _remove_unused(place: Place) -> None:
     for path in (place.state / "nix").iterdir():
         if evaluated is None or path != evaluated.root(place):
             remove(path)
-
-
-def _store_path(path: Path, store: Path) -> Path:
-    """Return the store path that a path lies in: the directory directly below the store."""
-    store = store.resolve()
-    return store / path.relative_to(store).parts[0]
 
 
 def _local_inputs(reference: Reference, launch: Launch) -> dict[str, str]:

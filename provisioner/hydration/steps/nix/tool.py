@@ -14,24 +14,13 @@ from provisioner.hydration.steps.nix.reference import Kind, Reference
 _USUAL = (
     "~/.nix-profile/bin:/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin:/usr/local/bin"
 )
-_DEPENDENCY_FAILED = 100  # nix(1): a build failed; its log is in the output
 # Nix's script and the hook print to the log; `env -0` then prints the environment that the hook left.
 _RUN_HOOK = 'source "$1" >&2; exec "$2" -0'
 
 
 @dataclass(frozen=True)
 class Nix:
-    """Nix as found on a machine, for the hydration of one volume.
-
-    Parameters
-    ----------
-    directory
-        Where `nix` and `nix-store` are.
-    hooks
-        Runs its commands.
-    env
-        The environment of its commands.
-    """
+    """Nix as found on a machine: the directory of its programs, what runs them, and their environment."""
 
     directory: Path
     hooks: StepHooks
@@ -39,13 +28,7 @@ class Nix:
 
     @classmethod
     def find(cls, hooks: StepHooks, env: Mapping[str, str]) -> Nix:
-        """Find `nix` on the PATH, or where its installers put it.
-
-        Raises
-        ------
-        HydrationFailed
-            There is none.
-        """
+        """Find `nix` on the PATH, or where its installers put it; raises HydrationFailed if there is none."""
         path, usual = env.get("PATH", ""), _USUAL.replace("~", env.get("HOME", ""))
         found = shutil.which("nix", path=f"{path}:{usual}" if path else usual)
         if found is None:
@@ -112,10 +95,6 @@ class Nix:
 
 
 def _require_success(ended: Ended, what: str) -> Ended:
-    if ended.code == _DEPENDENCY_FAILED:
-        raise HydrationFailed(
-            f"{what}: something it depends on did not build; see its log below", ended.tail
-        )
     if ended.code != 0:
         raise HydrationFailed(f"{what}: Nix {ended.how}; correct what it says below", ended.tail)
     return ended
