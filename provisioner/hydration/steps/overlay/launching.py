@@ -36,9 +36,7 @@ class LaunchingPython:
     """A Python over which an overlay can be laid."""
 
     implementation: str
-    """`cpython`."""
     version: tuple[int, ...]
-    """Major, minor and micro."""
     library: str
     """The directory of this version below `lib`, `python3.13t` for example."""
     platform_library: str
@@ -48,13 +46,11 @@ class LaunchingPython:
     base: str
     """The executable of the installation that it belongs to."""
     prefix: str
-    """Its `sys.prefix`."""
     own_sites: tuple[str, ...]
     """The directories that `site` adds for a virtual environment, whether they exist or not."""
     base_sites: tuple[str, ...]
     """Those of the installation, if it sees them; it then sees the user's packages as well."""
     path: tuple[str, ...]
-    """Its `sys.path`."""
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> LaunchingPython:
@@ -106,8 +102,17 @@ def inputs(executable: str) -> dict[str, str]:
 
 
 def known(place: Place, executable: str) -> LaunchingPython | None:
-    """Return the description of an interpreter without starting it; None if it has to be started."""
-    return _running(executable) or _recorded(place, executable)
+    """Return the description of an interpreter without starting it; None if it has to be started.
+
+    A recorded one that is damaged does not count, and neither does one of which a file has changed.
+    """
+    if (python := _running(executable)) is not None:
+        return python
+    answer: Any = read_record(place.record("python")).get(executable)
+    with contextlib.suppress(KeyError, TypeError, OSError):
+        if answer["seal"] == _seal(executable, answer["description"]):
+            return LaunchingPython.from_description(answer["description"])
+    return None
 
 
 def ask(launch: Launch, executable: str, hooks: StepHooks) -> LaunchingPython:
@@ -146,15 +151,6 @@ def _running(executable: str) -> LaunchingPython | None:
     if not is_ours or sys.flags.no_site or inputs(sys.executable) != _OURS:
         return None
     return LaunchingPython.from_description(introspection.describe())
-
-
-def _recorded(place: Place, executable: str) -> LaunchingPython | None:
-    """Return a recorded description; None if it is damaged, or an input of it has changed."""
-    answer: Any = read_record(place.record("python")).get(executable)
-    with contextlib.suppress(KeyError, TypeError, OSError):
-        if answer["seal"] == _seal(executable, answer["description"]):
-            return LaunchingPython.from_description(answer["description"])
-    return None
 
 
 def _seal(executable: str, description: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -73,12 +73,15 @@ class Requirements:
             raise HydrationFailed(
                 f"the requirements file {path} does not exist: create it or correct the path"
             )
-        if any(_HASHES.match(line) for file in _included(path) for line in _lines(file)):
+        lines = [line for file in _included(path) for line in _lines(file)]
+        if any(map(_HASHES.match, lines)):
             # Nobody compared the packages that exist already with hashes: they are another kernelspec's, or
             # were installed by hand.
             uv.install(python, ("--reinstall", "--requirements", str(path)), path.parent)
             # If the file itself were the constraints, it would require hashes of these as well.
-            uv.install(python, ("--", *also), path.parent, _pins(path))
+            pinned = filter(None, map(_PIN.match, lines))
+            pins = (f"{pin['name']}{pin['version']}{pin['marker'] or ''}" for pin in pinned)
+            uv.install(python, ("--", *also), path.parent, pins)
         else:
             uv.install(python, ("--requirements", str(path), "--", *also), path.parent)
 
@@ -129,13 +132,6 @@ def _lock(project: Path) -> Path:
         if any(map(source.match, _lines(directory / "uv.lock"))):
             return directory / "uv.lock"
     return own
-
-
-def _pins(path: Path) -> Iterator[str]:
-    """Yield the versions that a requirements file pins, without their hashes."""
-    for file in _included(path):
-        for match in filter(None, map(_PIN.match, _lines(file))):
-            yield f"{match['name']}{match['version']}{match['marker'] or ''}"
 
 
 def _included(path: Path) -> list[Path]:
