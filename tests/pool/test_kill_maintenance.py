@@ -66,27 +66,33 @@ def long_stopped(world: World) -> None:
     world.clock.advance(days=30)
 
 
-WAYS: dict[str, tuple[Callable[[World], None], Work, dict[str, Any]]] = {
-    "backup": (stopped, back_up, {}),
-    "backup of a change, which drops the one before": (changed_since, back_up, {"keep_backups": 1}),
-    "prune": (backed_up, prune, {}),
-    "eviction": (stopped, acquire_another, {"max_volumes": 1}),
-    "restore by a kernel": (pruned, acquire, {}),
-    "restore by hand": (pruned, restore, {}),
-    "restore over files": (changed_since, restore, {}),
-    "sweep": (long_stopped, sweep_due, {}),
+WAYS: dict[str, tuple[Callable[[World], None], Work, dict[str, Any], int]] = {
+    "backup": (stopped, back_up, {}, 11),
+    "backup of a change, which drops the one before": (
+        changed_since,
+        back_up,
+        {"keep_backups": 1},
+        13,
+    ),
+    "prune": (backed_up, prune, {}, 3),
+    "eviction": (stopped, acquire_another, {"max_volumes": 1}, 21),
+    "restore by a kernel": (pruned, acquire, {}, 16),
+    "restore by hand": (pruned, restore, {}, 10),
+    "restore over files": (changed_since, restore, {}, 21),
+    "sweep": (long_stopped, sweep_due, {}, 14),
 }
+"""What is prepared, what a process is killed in, with which settings, and at how many steps at least."""
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_process_killed_at_any_step_loses_nothing_and_leaves_nothing(
     way: str, tmp_path: Path
 ) -> None:
-    prepare, work, settings = WAYS[way]
+    prepare, work, settings, least = WAYS[way]
     trial = World(tmp_path / "trial", **settings)
     prepare(trial)
     steps = steps_of(as_another_process(work, trial))
-    assert len(steps) >= 3, "the work names too few steps at which it could be stopped"
+    assert len(set(steps)) >= least, "the work names too few steps at which it could be stopped"
     for number, step in enumerate(steps):
         world = World(tmp_path / str(number), **settings)
         prepare(world)
