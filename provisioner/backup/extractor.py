@@ -72,6 +72,8 @@ def extract(
         try:
             into.mkdir(0o700)
         except OSError as error:
+            if error.errno in _FULL:
+                raise _explained(error, into, needed) from error
             raise RestoreFailed(
                 f"cannot restore into {into}: {error.strerror}; choose a new directory that can be made"
             ) from error

@@ -109,13 +109,18 @@ def _variable(pair: str) -> tuple[str, str]:
     return name, value
 
 
-def _json(text: str) -> Any:
+def _json_object(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise ConfigError(
             f"--launcher-config {text!r} is not JSON ({error}); correct it, in single quotes."
         ) from None
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f'--launcher-config {text!r} is no JSON object; write one such as {{"key": 1}}.'
+        )
+    return value
 
 
 def _command(text: str) -> list[str]:
@@ -147,7 +152,7 @@ _KINDS: Mapping[str, Kind] = {
     "path": Kind("PATH", os.path.abspath),
     "paths": Kind("PATH", os.path.abspath, True, _REPEATS),
     "variables": Kind("NAME=VALUE", _variable, True, _REPEATS),
-    "json": Kind("JSON", _json),
+    "json": Kind("JSON", _json_object),
     "command": Kind("COMMAND", _command, note="here as one argument, quoted as for a shell"),
     "nix": Kind("REFERENCE", _local(_LOCAL_REFERENCE)),
     "requirements": Kind("REQUIREMENT", _local(_LOCAL_REQUIREMENT), True, _REPEATS),

@@ -29,9 +29,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """One event at a time (UTC): of a session, of its volume if there is one yet, of a kernel if it is about one.
+    """What happened (`kind`), when (`at`, UTC), and to which session.
 
-    The details are further values of plain JSON types, and never an environment.
+    `volume` and `kernel` are ids, empty where there is none. `details` are further values of plain JSON types, never an
+    environment.
     """
 
     kind: Kind

@@ -61,8 +61,8 @@ class Session:
 class Clues:
     """What is known of a kernel when it starts: its id, and the session that the caller named.
 
-    Also `metadata.volume.session` of the notebook, of any JSON type, and the notebook's canonical path, or `drive:path`
-    for one that is not a local file.
+    `metadata` is `metadata.volume.session` of the notebook, of any JSON type. `notebook` is the notebook's canonical
+    path, or `drive:path` for one that is not a local file.
     """
 
     kernel_id: str

@@ -109,14 +109,16 @@ class Kernelspec:
         a TypeError before it calls the provisioner, so that only a check of kernel.json can explain it.
         """
         stanza, part = self.metadata.get("kernel_provisioner"), "kernel_provisioner"
+        effect = "get no volume"
         if isinstance(stanza, dict) and self.stanza.gives_volume:
             stanza, part = stanza.get("config", {}), "kernel_provisioner.config"
+            effect = "do not start"
         elif stanza != PROVISIONER:
             return None
         if isinstance(stanza, dict):
             return None
         return (
-            f"The kernels of kernelspec {self.name!r} get no volume, because metadata.{part} is no object; write "
+            f"The kernels of kernelspec {self.name!r} {effect}, because metadata.{part} is no object; write "
             f'"kernel_provisioner": {{"provisioner_name": "{PROVISIONER}", "config": {{}}}}, with any options in '
             f'"config", in {self.directory / "kernel.json"}.'
         )

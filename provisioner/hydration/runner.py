@@ -86,12 +86,9 @@ def hydrate(
     try:
         with _locked(place.state / _LOCK, run.progress, cancel):
             return run.all(steps, launch)
-    except OSError as error:
-        raise HydrationFailed(
-            f"the volume's environment could not be written ({error.strerror or error}: "
-            f"{error.filename or place.state}): make room for it, or move away what is in its way "
-            f"(to repeat it: {repeat})"
-        ) from error
+    except OSError as error:  # of the lock
+        unwritten = _unwritten(error, place)
+        raise HydrationFailed(f"{unwritten.args[0]} (to repeat it: {repeat})") from error
 
 
 def look(
@@ -148,7 +145,10 @@ class _Run:
         try:
             step.hydrate(self.place, launch, self.progress, self.cancel)
             journal.complete(step, launch, self.now())
-        except HydrationFailed as error:
+        except (HydrationFailed, OSError) as raised:
+            error = (
+                raised if isinstance(raised, HydrationFailed) else _unwritten(raised, self.place)
+            )
             earlier = journal.earlier(step)
             journal.write(step, earlier)
             message = without_logins(error.args[0])
@@ -156,11 +156,19 @@ class _Run:
             has_earlier = is_lenient and "key" in (earlier or {})
             if not has_earlier or not step.intact(self.place, launch):
                 message = f"{step.name}: {message} (to repeat it: {self.repeat})"
-                raise HydrationFailed(message, tail=error.tail) from error
+                raise HydrationFailed(message, tail=error.tail) from raised
             warning = f"{message}; the earlier environment is used"
             self.progress(step.name, f"warning: {warning}")
             return warning
         return ""
+
+
+def _unwritten(error: OSError, place: Place) -> HydrationFailed:
+    """Return the failure of a hydration that could not write a file."""
+    return HydrationFailed(
+        f"the volume's environment could not be written ({error.strerror or error}: "
+        f"{error.filename or place.state}): make room for it, or move away what is in its way"
+    )
 
 
 def _without_logins(progress: StepProgress) -> StepProgress:

@@ -58,7 +58,7 @@ class LauncherWrapper(KernelProvisionerBase):
         if self.parent is None:
             argv = [*self.kernel_spec.argv, *extra]
         else:
-            # jupyter_client names the file when it writes it, but the command line that is hydrated has its name.
+            # Steps see the file's name in the command line; jupyter_client chooses it only when it writes the file.
             self.parent.connection_file = self.parent.connection_file or os.path.join(
                 tempfile.gettempdir(), f"kernel-{self.kernel_id}.json"
             )

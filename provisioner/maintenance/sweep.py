@@ -29,7 +29,7 @@ _DEEP_EVERY = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Step:
-    """One action of a sweep on one volume, named by session and id; with what went wrong, unless it only is planned."""
+    """One action of a sweep on one volume, done or planned. `error` says what went wrong; None if nothing did."""
 
     action: Action
     session: str

@@ -49,13 +49,7 @@ class Files:
 
     def empty_trash(self, cancel: threading.Event | None = None) -> None:
         """Delete everything in the trash but what was changed after its backup, which is put back."""
-        for name in self.trash.empty(cancel):
-            try:
-                self._put_back(name)
-            except (VolumeError, OSError) as error:
-                log.warning(
-                    "What was changed after its backup stays in the trash for now: %s", error
-                )
+        self.trash.empty(cancel, self._put_back)
 
     def empty_trash_in_background(self) -> None:
         """Empty the trash in a thread that does not keep the process alive; the next sweep does what is left."""
@@ -80,6 +74,12 @@ class Files:
 
     def _put_back(self, name: str) -> None:
         """Undo the pruning of a volume whose files were changed, without a lease, after their backup was made."""
+        try:
+            self._undo(name)
+        except (VolumeError, OSError) as error:
+            log.warning("What was changed after its backup stays in the trash for now: %s", error)
+
+    def _undo(self, name: str) -> None:
         volume_id, source = owner(name), self._root.layout.trash / name
         record = self._catalog.get(volume_id)
         path = self._root.layout.volume(volume_id)

@@ -106,11 +106,12 @@ class Kernels:
 
     def add(self, volume_id: str, lease: Lease, kernel: str, purpose: Purpose) -> None:
         """Count a kernel among those that share a volume's lease."""
-        if volume_id in self._used:
-            lease.describe(
-                replace(lease.holder, kernels=(*lease.holder.kernels, kernel), purpose=purpose)
-            )
-        self._used[volume_id] = lease
+        with self._guard:  # the holder is read and written anew, by `is_up` too
+            if volume_id in self._used:
+                lease.describe(
+                    replace(lease.holder, kernels=(*lease.holder.kernels, kernel), purpose=purpose)
+                )
+            self._used[volume_id] = lease
 
     def is_up(self, acquired: Acquired, process: int) -> None:
         """Note a kernel's process in the lease, so that others can see what holds it. Never fails."""
@@ -139,7 +140,8 @@ class Kernels:
             if lease is None or acquired.kernel not in lease.holder.kernels:
                 return
             self._root.on_step("release")
-            lease.describe(leases.without_kernel(lease.holder, acquired.kernel, process))
+            with self._guard:
+                lease.describe(leases.without_kernel(lease.holder, acquired.kernel, process))
             if not lease.holder.kernels and not self._wait_for_processes_of(acquired, lease):
                 self._give_back(volume_id, lease)
         self._root.emit(Kind.RELEASED, acquired.record, acquired.kernel)
@@ -183,7 +185,8 @@ class Kernels:
             acquired.record.session,
             ", ".join(map(str, pids)),
         )
-        lease.describe(replace(lease.holder, purpose=Purpose.LEFT_BEHIND, processes=pids))
+        with self._guard:
+            lease.describe(replace(lease.holder, purpose=Purpose.LEFT_BEHIND, processes=pids))
         threading.Thread(
             target=self._give_back_after, args=(acquired, lease, left), daemon=True
         ).start()

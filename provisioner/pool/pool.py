@@ -23,7 +23,7 @@ class Pool:
     """The volumes under one root.
 
     One instance serves all threads of a process; its methods block and are called from worker threads. The parts do
-    the work: each says in its constructor which others it works with. The verbs are described where they are defined.
+    the work: the fields of each say with which others it works. The verbs are described where they are defined.
 
     Parameters
     ----------

@@ -132,7 +132,4 @@ class Root:
 
 def _make_room(layout: Layout) -> bool:
     """Make room for the table on a full disk: empty the trash, then give up the reserve; return whether that helped."""
-    trash = Trash(layout.trash)
-    before = len(trash.waiting())
-    trash.empty()
-    return len(trash.waiting()) < before or Reserve(layout.root).spend()
+    return Trash(layout.trash).empty() > 0 or Reserve(layout.root).spend()

@@ -273,7 +273,7 @@ def enter_all(
     known = {backup.name for backup in registry.backups.all()}
     entered = []
     for stored in reversed(destination.backups()):
-        if str(stored.name) in known:
+        if verified_until is not None and str(stored.name) in known:
             continue
         try:
             if verified_until is None:

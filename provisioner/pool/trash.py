@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from provisioner.pool.fingerprint import has_changed
@@ -39,27 +40,32 @@ class Trash:
         """Return the names of the entries; the part before the first dot is the name that the entry had."""
         return sorted(os.listdir(self._directory))
 
-    def empty(self, cancel: threading.Event | None = None) -> list[str]:
-        """Delete what may go; return the names of the volumes that were changed after their backup, which stay.
+    def empty(
+        self,
+        cancel: threading.Event | None = None,
+        put_back: Callable[[str], object] = lambda name: None,
+    ) -> int:
+        """Hand the names of the volumes that were changed after their backup to `put_back`; then delete what may go.
 
-        Several processes may empty one trash at once.
+        Returns how many entries are gone. Several processes may empty one trash at once.
         """
-        changed = []
         for name in self.waiting():
-            if cancel is not None and cancel.is_set():
-                break
             path = self._directory / name
             if not name.endswith(_DOOMED):
                 if has_changed(path):
-                    changed.append(name)
+                    put_back(name)
                     continue
                 # Marked first: half deleted, it would look like a changed volume.
-                try:
-                    path = path.rename(path.with_name(name + _DOOMED))
-                except OSError:
-                    continue  # another process was quicker
-            remove(path)
-        return changed
+                with contextlib.suppress(OSError):  # another process was quicker
+                    path.rename(path.with_name(name + _DOOMED))
+        gone = 0
+        for name in self.waiting():
+            if cancel is not None and cancel.is_set():
+                break
+            if name.endswith(_DOOMED):
+                remove(self._directory / name)
+                gone += not os.path.lexists(self._directory / name)
+        return gone
 
 
 if __name__ == "__main__":  # started by commands that end before the deletion

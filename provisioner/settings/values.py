@@ -34,16 +34,20 @@ class Duration(TraitType["timedelta | None", Any]):
         except ValueError:
             self.error(obj, value)
 
+    def from_string(self, s: str) -> Any:
+        """Leave the text of a command line to `validate`; traitlets itself takes "None" for None."""
+        return s
+
 
 class KeepRule(Union):
-    """Which older backups are kept: a count, an age, or both; the value stays as it is written, see `keep_rule`."""
+    """Which older backups are kept: a count, an age, or a mapping of both; `keep_rule` makes the rule of it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__([Integer(min=1), Duration(), Dict()], **options)
 
     def info(self) -> str:
         """Return the values as a clause for messages."""
-        return 'a count of 1 or more, a duration, or {"count": …, "age": …}'
+        return 'a count of 1 or more, a duration such as "90d", or {"count": 3, "age": "90d"} of these two'
 
     def validate(self, obj: Any, value: Any) -> Any:
         """Return the value if it makes a rule."""

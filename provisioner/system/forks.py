@@ -85,9 +85,10 @@ class Gate:
 
 
 _descriptors = Gate()
-"""Closed by a thread that opens a file, until the file is registered: for one system call that does not block.
+"""Closed while a file is opened and registered, or closed: for one system call that does not block.
 
-No thread takes another lock meanwhile. A fork therefore waits for microseconds and takes part in no deadlock.
+No thread takes another lock meanwhile. A fork therefore waits for microseconds and takes part in no deadlock. Should a
+system call hang, forks go on after a second.
 """
 
 register = _descriptors.register

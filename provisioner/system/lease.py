@@ -242,8 +242,9 @@ def remove(lease: Lease) -> None:
 
 def without_kernel(holder: Holder, kernel: str, process: int | None) -> Holder:
     """Return the holder without a kernel and its process."""
+    at = holder.kernels.index(kernel)  # one use: an id may be there twice
     return replace(
         holder,
-        kernels=tuple(k for k in holder.kernels if k != kernel),
+        kernels=holder.kernels[:at] + holder.kernels[at + 1 :],
         processes=tuple(p for p in holder.processes if p != process),
     )

@@ -372,6 +372,21 @@ def test_a_volume_that_cannot_be_written_is_reported_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+def test_a_step_that_finds_the_disk_full_keeps_what_was_recorded(
+    place: Place, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run([Recorder()], place, launch)
+    monkeypatch.setattr(Recorder, "hydrate", full)
+    with pytest.raises(HydrationFailed, match="could not be written") as refusal:
+        run([Recorder()], place, launch, force=True)
+    assert "repeat it: jupyter volumes hydrate" in str(refusal.value)
+    (state,) = examine([Recorder()], place, launch)
+    assert state.status is StepStatus.FRESH
+
+
 def test_force_hydrates_what_is_up_to_date(place: Place, launch: Launch) -> None:
     step = Recorder()
     for force in (False, False, True):

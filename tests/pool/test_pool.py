@@ -17,6 +17,7 @@ from provisioner.core.event import Event, Kind
 from provisioner.core.record import State
 from provisioner.pool.pool import Pool, pool_of
 from provisioner.settings.pool import VolumePool
+from provisioner.system.lease import Holder, Lease
 from tests.support.pools import HOLDER, acquire, leftovers, refusal, rename
 from tests.support.processes import kill, line_of, running, tell
 from tests.support.world import Clock
@@ -288,3 +289,33 @@ def test_a_fork_has_a_pool_of_its_own_and_its_end_releases_nothing(
 def test_a_root_that_cannot_be_used_is_refused_by_the_acquire(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refusal(RootUnusable, lambda: acquire(Pool(VolumePool(root=str(tmp_path / "file")))))
+
+
+def test_two_uses_of_the_same_name_are_two_uses(pool: Pool) -> None:
+    first, second = acquire(pool), acquire(pool)
+    pool.release(first)
+    assert pool.leases.is_held(first.record)
+    pool.release(second)
+    assert not pool.leases.is_held(first.record)
+
+
+def test_a_kernel_that_is_added_while_another_one_is_noted_as_up_keeps_the_volume(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease's holder is read, changed and written by both."""
+    first = acquire(pool, kernel="k1")
+    others: list[threading.Thread] = []
+    describe = Lease.describe
+
+    def describe_late(lease: Lease, holder: Holder) -> None:
+        if not others:
+            others.append(threading.Thread(target=lambda: acquire(pool, kernel="k2")))
+            others[0].start()
+            others[0].join(0.3)
+        describe(lease, holder)
+
+    monkeypatch.setattr(Lease, "describe", describe_late)
+    pool.kernel_is_up(first, os.getpid())
+    others[0].join(60)
+    pool.release(first)
+    assert pool.leases.is_held(first.record)

@@ -49,8 +49,7 @@ class Exclusions:
             self._pattern = re.compile("|".join(patterns), re.DOTALL) if patterns else None
         except re.error as error:
             raise ConfigError(
-                f"backup_exclude has a set of characters that is none ({error});"
-                " use sets such as '[a-z]'"
+                f"backup_exclude has a malformed set of characters ({error.msg}); use sets such as '[a-z]'"
             ) from error
 
     def __bool__(self) -> bool:

@@ -46,9 +46,9 @@ def padding(length: int) -> bytes:
 
 
 def block_sum(data: bytes) -> int:
-    """Return the sum of at most 257 bytes, or of more bytes that are mostly small."""
+    """Return the sum of up to 256 bytes; of a whole header too, which has few large ones."""
     # The low half of Adler-32 is 1 + the sum of the bytes modulo 65521, and twenty times faster than
-    # sum(). Only 257 bytes of 0xff reach the modulus; a header has fewer large ones.
+    # sum(). It takes 257 bytes of 0xff to reach the modulus.
     return (adler32(data) & 0xFFFF) - 1
 
 

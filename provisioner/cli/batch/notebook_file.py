@@ -37,6 +37,11 @@ def read(path: Path) -> NotebookNode:
         try:
             notebook: NotebookNode = nbformat.reads(content.decode(), as_version=4)  # type: ignore[no-untyped-call]  # nbformat's functions have no types
             sound = all(map(_is_sound, notebook.cells))
+        except (nbformat.reader.NotJSONError, UnicodeDecodeError, RecursionError):
+            # nbformat's message quotes the file, which may be a secret under a wrong name.
+            raise ConfigError("is not a notebook (not JSON in UTF-8).") from None
+        except (AttributeError, KeyError, TypeError):
+            raise ConfigError("is not a notebook (it has no cells).") from None
         except Exception as error:  # noqa: BLE001 - a damaged notebook may raise anything in nbformat
             reason = str(error).strip().partition("\n")[0]
             raise ConfigError(f"is not a notebook ({reason}).") from None

@@ -17,7 +17,7 @@ from provisioner.cli.commands.hydrate import hydrate
 from provisioner.cli.interruption import handling, interruptible
 from provisioner.cli.output.terminal import complain
 from provisioner.cli.selection import find_volume, open_pool, session_name
-from provisioner.core.errors import Cancelled, VolumeError, VolumeNotFound
+from provisioner.core.errors import Cancelled, ConfigError, VolumeError, VolumeNotFound
 from provisioner.hydration.environment import environment_of
 from provisioner.hydration.kernelspec import volume_kernelspec
 from provisioner.pool.kernels import Acquired
@@ -94,7 +94,7 @@ def _environment(pool: Pool, acquired: Acquired, *, bare: bool) -> Mapping[str, 
         try:
             return hydrate(pool, acquired, cancel, sys.stderr).launch.env
         except VolumeError as error:
-            if not isinstance(error, Cancelled):
+            if not isinstance(error, (Cancelled, ConfigError)):
                 complain("The environment could not be made (see below); --bare does without it.")
             raise
 

@@ -2,8 +2,8 @@
 
 It is run by path in an interpreter of its own (`python -I -S supervise.py STATUS GRACE PARENT HELD…`), with the
 standard library only. Its standard input is first a request: the hook's directory, command line and environment, by
-`marshal`. Being no command line and environment of ours, no other user sees it, and no LD_LIBRARY_PATH in it affects
-us. After that, standard input is a lifeline: it ends when the hook is cancelled or the caller has ended, even by
+`marshal`. Other users cannot read it there, as they could a command line, and its LD_LIBRARY_PATH does not affect this
+process. After that, standard input is a lifeline: it ends when the hook is cancelled or the caller has ended, even by
 SIGKILL. Lines go to the descriptor STATUS: `started PID`, `errno N` if the command could not be executed, `ended CODE`.
 
 PR_SET_PDEATHSIG alone is not enough: it follows the *thread* that forked, and kernels are started from worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +13,8 @@ from typing import Any, cast
 from provisioner.core.errors import ConfigError, HydrationFailed, VolumeError
 from provisioner.hydration.step import Launch, Step
 from provisioner.settings.options import ENTRY_POINTS
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def third_party_step(option: str, value: object) -> Step:
@@ -26,6 +29,8 @@ def third_party_step(option: str, value: object) -> Step:
     """
     with _blaming(option, ConfigError):
         made: Any = _factory(option)(value)
+        if not _NAME.fullmatch(_as_text(made.name)):
+            raise ValueError(f"{made.name!r}, the name of its step, cannot name a file")
         step = SimpleNamespace(name=made.name)
         step.stale = "warn" if getattr(made, "stale", "fail") == "warn" else "fail"
         # The next two are optional: `Lasting` and `Traceable` check that the attributes exist.
@@ -77,15 +82,21 @@ def _as_texts(inputs: Any) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in dict(inputs).items()}
 
 
-def _as_launch(after: Any) -> Launch:
+def _as_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no text")
+    return text
+
+
+def _as_launch(after: object) -> Launch:
     if not isinstance(after, Launch) or not after.argv:
         raise TypeError("environment() gave no launch with a command line")
-    env = {str(name): str(value) for name, value in after.env.items()}
-    return Launch(tuple(map(str, after.argv)), env)
+    env = {_as_text(name): _as_text(value) for name, value in after.env.items()}
+    return Launch(tuple(map(_as_text, after.argv)), env)
 
 
 _METHODS: dict[str, Callable[[Any], object]] = {
-    "key": str,
+    "key": _as_text,
     "intact": bool,
     "hydrate": bool,
     "environment": _as_launch,

@@ -189,7 +189,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent, cancel = _Parent(), threading.Event()
-    settings, volume_id = parent.connection.recv()
+    try:
+        settings, volume_id = parent.connection.recv()
+    except EOFError:  # the server was killed
+        return
     threading.Thread(target=_await_cancel, args=(parent.connection, cancel), daemon=True).start()
     log.addHandler(parent)
     outcome: Any
@@ -221,7 +224,7 @@ def _await_cancel(parent: Connection, cancel: threading.Event) -> None:
     with contextlib.suppress(EOFError, OSError):
         parent.recv()
     cancel.set()
-    time.sleep(2 * _STOP_SECONDS)  # a parent that lives kills this process before
+    time.sleep(_STOP_SECONDS + _LOOK_SECONDS)  # a parent that lives kills this process before
     os._exit(1)
 
 

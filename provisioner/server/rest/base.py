@@ -103,5 +103,13 @@ class VolumesAPIHandler(APIHandler):
                 for name, kind in kinds.items()
             ]
             wanted = f"a JSON object with {' and '.join(fields)}" if fields else "nothing"
-            raise Refusal("bad-request", f"The body does not fit this operation; send {wanted}.")
+            misfits = (
+                [n for n, v in body.items() if type(v) is not kinds.get(n)]
+                if isinstance(body, dict)
+                else []
+            )
+            where = f" (see {misfits[0][:80]!r})" if misfits else ""
+            raise Refusal(
+                "bad-request", f"The body does not fit this operation{where}; send {wanted}."
+            )
         return body

@@ -52,7 +52,7 @@ class VolumeEvents:
         self._loop = loop
         self._log = log
         self._guard = threading.Lock()
-        # If one is lost, lists still show the volume as it is.
+        # A full queue drops its oldest event; lists show the volume as it is all the same.
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_LONGEST_QUEUE)
         self._unsubscribe = pool.events.subscribe(self._on_event)
 

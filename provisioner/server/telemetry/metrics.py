@@ -87,6 +87,8 @@ class Metrics(Collector):
             self._gauges = gauges_of(self._pool)
         except (VolumeError, OSError) as error:
             log.warning("The metrics of volumes are not renewed: %s", error)
+        except Exception:
+            log.exception("The metrics of volumes are not renewed")
         finally:
             self._measured = time.monotonic()
 

@@ -167,7 +167,8 @@ def test_a_typed_path_is_relative_to_the_current_directory(
         (["--from", "python3", "--launcher", "nope"], "'nope' of kernelspec 'mine' is not installed"),
         (["--from", "python3", "--launcher", "volume-provisioner"], "itself"),
         (["--from", "python3", "--launcher-config", "{"], "not JSON"),
-        (["--from", "python3", "--launcher-config", "[]"], "must be a mapping"),
+        (["--from", "python3", "--launcher-config", "[]"], "no JSON object"),
+        (["--from", "python3", "--launcher-config", "null"], "no JSON object"),
         (["--from", "python3", "--env", "A"], "NAME=VALUE"),
         (["--from", "python3", "--bootstrap-command", "'"], "quotes"),
         (["--from", "python3", "--bootstrap-timeout", "0"], "bootstrap_timeout"),
@@ -288,10 +289,10 @@ def test_list_shows_the_kernelspecs_that_give_volumes(cli: Cli, kernels: Path) -
     assert "local-provisioner  notebook" in lines[1]
 
 
-def misfit(part: str, kernels: Path) -> str:
+def misfit(part: str, effect: str, kernels: Path) -> str:
     """Return what is said of the kernelspec `mine` where a part of its metadata is no object."""
     return (
-        f"The kernels of kernelspec 'mine' get no volume, because metadata.{part} is no object; write "
+        f"The kernels of kernelspec 'mine' {effect}, because metadata.{part} is no object; write "
         '"kernel_provisioner": {"provisioner_name": "volume-provisioner", "config": {}}, with any options in "config", '
         f"in {kernels / 'mine' / 'kernel.json'}."
     )
@@ -312,7 +313,7 @@ def test_options_that_are_no_object_are_reported_by_every_command(
     examined = [f["said"] for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
     warmed = cli("warm", "mine")
 
-    line = misfit("kernel_provisioner.config", kernels)
+    line = misfit("kernel_provisioner.config", "do not start", kernels)
     assert (listed.code, listed.err) == (0, f"jupyter volumes: {line}\n")
     assert "mine" in listed.out
     assert as_json["mine"]["misfit"] == line
@@ -332,6 +333,6 @@ def test_a_provisioner_that_is_a_string_is_reported(cli: Cli, kernels: Path) -> 
     write_kernelspec(kernels / "mine", metadata=metadata)
     examined = [f["said"] for f in cli("doctor", "--json").json["findings"] if f["level"] == "bad"]
     warmed = cli("warm", "mine")
-    line = misfit("kernel_provisioner", kernels)
+    line = misfit("kernel_provisioner", "get no volume", kernels)
     assert examined == [line]
     assert (warmed.code, warmed.err) == (1, f"jupyter volumes: {line}\n")

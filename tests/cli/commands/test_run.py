@@ -95,6 +95,7 @@ def test_notebooks_that_cannot_be_run_are_reported_and_the_others_run(cli: Cli, 
         "odd": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}',
         "untyped": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"source": 1}]}',
         "deep": b"[" * 100_000,
+        "netrc": b"machine example.org login me password secret",
         "latin": b'{"cells": "\xe9"}',
     }
     for name, content in files.items():
@@ -111,6 +112,7 @@ def test_notebooks_that_cannot_be_run_are_reported_and_the_others_run(cli: Cli, 
     assert called.code == 1
     assert [o["status"] for o in called.json] == [*(["failed"] * len(bad)), "passed"]
     assert [line.split()[2] for line in lines] == [f"{name}.ipynb:" for name in bad]
+    assert "secret" not in called.err + called.out
     assert "pipe.ipynb: is not a file; name a notebook." in called.err
     assert "device.ipynb: is not a file; name a notebook." in called.err
     assert [path.name for path in work.glob("*.executed.ipynb")] == ["good.executed.ipynb"]

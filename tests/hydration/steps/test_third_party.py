@@ -27,12 +27,14 @@ def odd(place: Place, code: str) -> list[Step]:
     ("code", "words"),
     [
         ("step.key = lambda *_: 1 / 0", "ZeroDivisionError"),
+        ("step.key = lambda *_: None", "None is no text"),
         ("step.key = 'no function'", "TypeError"),
         ("step.inputs = lambda *_: [1]", "TypeError"),
         ("step.hydrate = lambda *_: open('/nonexistent')", "FileNotFoundError"),
         ("step.hydrate = lambda *_: exit(3)", "SystemExit"),
         ("step.environment = lambda *_: None", "no launch"),
         ("step.environment = lambda *_: Launch((), {})", "no launch with a command line"),
+        ("step.environment = lambda *_: Launch(('python',), {'N': None})", "None is no text"),
     ],
 )
 def test_a_step_that_breaks_fails_the_start_in_one_line_that_names_its_option(
@@ -71,6 +73,8 @@ def test_a_failure_that_a_step_reports_itself_is_passed_on_unchanged(
     ("extra", "words"),
     [
         ({"example_odd": "del step.__class__.key"}, "no attribute 'key'"),
+        ({"example_odd": "step.name = '../../evil'"}, "'../../evil', .* cannot name a file"),
+        ({"example_odd": "step.name = None"}, "None is no text"),
         ({"example_odd": "1 / 0"}, "'example_odd' failed with ZeroDivisionError"),
         ({"example_gone": 1}, "'example_gone' failed with ModuleNotFoundError"),
         ({"example_odd": "pass", "example_data": "1"}, "two hydration steps have the name"),

@@ -83,6 +83,14 @@ def test_a_member_of_a_workspace_has_the_versions_of_the_workspaces_lock(
     assert "plum" not in lock.read_text(), (
         "whose lock is out of date is reported, and it stays as it is"
     )
+    member.write_text(f'{declared}dependencies = ["apple"]\n')
+    more = workspace / "more" / "pyproject.toml"
+    more.parent.mkdir()
+    more.write_text(f'{declared.replace("member", "more")}dependencies = ["apple"]\n')
+    before = lock.read_text()
+    with pytest.raises(HydrationFailed, match="uv sync"):
+        run([UvEnvironment(Project(str(more.parent)), tmp_path / "cache")], place, script)
+    assert lock.read_text() == before, "a start adds no new member to it"
 
 
 def test_a_project_excluded_from_the_workspace_has_its_own_lock(

@@ -55,16 +55,17 @@ WAYS: dict[str, Callable[[Server, str], object]] = {
 
 
 @pytest.mark.parametrize("begin", WAYS.values(), ids=WAYS)
-def test_a_server_makes_its_backups_in_a_child_process_of_the_lowest_priority(
+def test_a_server_makes_its_backups_in_a_child_process_of_the_lowest_priority_with_its_settings(
     place: Place, volume: str, begin: Callable[[Server, str], object]
 ) -> None:
+    elsewhere = place.home / "elsewhere"
     soon = "1s" if begin is WAYS["swept by itself"] else "1h"
     place.configure(backup_after="1s", sweep_interval=soon)
-    with served(place) as server:
+    with served(place, f"--VolumePool.backup_destination={elsewhere}") as server:
         begin(server, volume)
         children = partial(low_priority_children, server.process.pid)
         eventually(lambda: 19 in map(_niceness, children()), 60, "a child has priority 19")
-        eventually(lambda: backups(place, volume), 120, "the backup is made")
+        eventually(lambda: list(elsewhere.glob(f"{volume}*.zst")), 120, "the backup is made")
 
 
 @pytest.mark.parametrize("is_starved", [False, True], ids=["running", "without a core"])

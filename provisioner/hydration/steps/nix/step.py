@@ -45,7 +45,7 @@ class NixProfile:
     watch
         Further files that the environment depends on; relative paths start at the flake's directory.
     stale
-        The option of the kernelspec with this name.
+        As the option `stale` of `KernelOptions`.
 
     Notes
     -----

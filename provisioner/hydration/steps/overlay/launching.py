@@ -109,7 +109,7 @@ def known(place: Place, executable: str) -> LaunchingPython | None:
     if (python := _running(executable)) is not None:
         return python
     answer: Any = read_record(place.record("python")).get(executable)
-    with contextlib.suppress(KeyError, TypeError, OSError):
+    with contextlib.suppress(KeyError, TypeError, ValueError, OSError):
         if answer["seal"] == _seal(executable, answer["description"]):
             return LaunchingPython.from_description(answer["description"])
     return None

@@ -55,11 +55,17 @@ class Owner:
 
     def is_for(self, maker: str, python: str) -> bool:
         """Whether the environment is for that Python, and of that kind."""
-        return (self.maker, self.python) == (maker, python)
+        is_same = self.python == python or _canonical(self.python) == _canonical(python)
+        return is_same and self.maker == maker
 
     def yields_to(self, kernelspec: str) -> bool:
         """Whether the environment may pass on to another Python, used by that kernelspec."""
         return self.kernelspecs == (kernelspec,) or not os.path.exists(self.python)
+
+
+def _canonical(python: str) -> tuple[str, str]:
+    """Return what all names of an interpreter in one directory share, by whatever link the directory is reached."""
+    return os.path.realpath(os.path.dirname(python)), os.path.realpath(python)
 
 
 def choose(place: Place, maker: str, python: str, *, shared: bool = True) -> Place:

@@ -71,7 +71,10 @@ def can_reflink(directory: Path) -> bool:
 
 
 def is_immutable(path: str, links: int) -> bool:
-    """Whether a file, by its path in an environment and its number of names, is never written to."""
+    """Whether a file of an environment is only ever replaced and never written to, so that a hard link to it is safe.
+
+    `links` is its number of names.
+    """
     *folders, name = path.split(os.sep)
     if "site-packages" not in folders or any(f.endswith(".dist-info") for f in folders):
         return False

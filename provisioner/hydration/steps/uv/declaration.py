@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,11 @@ from provisioner.core.errors import ConfigError, HydrationFailed
 from provisioner.core.logins import without_logins
 from provisioner.hydration.records import digest_file, digest_text
 from provisioner.hydration.steps.uv.tool import Uv
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _INCLUDED = re.compile(r"\s*(?:-r|-c|--requirements?|--constraints?)(?:\s+|=)(?P<path>[^#\s]+)")
 # `-e PATH`, `name[extra] @ PATH` or `PATH`.
@@ -124,14 +130,29 @@ Declaration = Requirements | Project
 
 
 def _lock(project: Path) -> Path:
-    """Return where a project's lock is or will be: in its directory, or in a workspace's whose lock has the project."""
+    """Return where a project's lock is or will be: in its directory, or in that of the workspace it belongs to."""
     own = project / "uv.lock"
     for directory in () if own.is_file() else project.parents:
         member = re.escape(project.relative_to(directory).as_posix())
         source = re.compile(rf'source = {{ (editable|virtual) = "{member}" }}')
-        if any(map(source.match, _lines(directory / "uv.lock"))):
-            return directory / "uv.lock"
+        lock = directory / "uv.lock"
+        if any(map(source.match, _lines(lock))) or _is_new_member(directory, project):
+            return lock
     return own
+
+
+def _is_new_member(root: Path, project: Path) -> bool:
+    """Whether a workspace has a project that its lock does not name yet; uv gives an excluded one its own lock."""
+    try:
+        content = tomllib.loads("\n".join(_lines(root / "pyproject.toml")))
+        workspace = content["tool"]["uv"]["workspace"]
+        members, excluded = (
+            {path for glob in workspace.get(name, ()) for path in root.glob(glob)}
+            for name in ("members", "exclude")
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
+        return False  # uv reports it
+    return project in members - excluded
 
 
 def _included(path: Path) -> list[Path]:

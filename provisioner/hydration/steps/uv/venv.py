@@ -61,7 +61,7 @@ def drop_stale_bytecode(old: Path, new: Path) -> None:
         here = Path(directory)
         for name in names if here.name == "__pycache__" else ():
             compiled, source = here / name, here.parent / f"{name.partition('.')[0]}.py"
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what cannot be compared stays
                 kept, same = (filecmp.cmp(p, old / p.relative_to(new)) for p in (compiled, source))
                 if kept and not same:
                     compiled.unlink()

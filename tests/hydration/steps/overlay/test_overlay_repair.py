@@ -92,7 +92,9 @@ def test_an_interpreter_with_a_damaged_description_is_described_again(
     assert volume.intact()
 
 
-@pytest.mark.parametrize("edit", [{"prefix": "/usr"}, {"path": None}, {"base_sites": [7]}])
+@pytest.mark.parametrize(
+    "edit", [{"prefix": "/usr"}, {"path": None}, {"base_sites": [7]}, {"executable": "\0"}]
+)
 def test_an_edited_description_is_not_used(volume: Volume, edit: dict[str, object]) -> None:
     volume.hydrate()
     record = volume.place.state / "python.json"

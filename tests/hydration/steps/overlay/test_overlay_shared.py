@@ -107,13 +107,18 @@ def test_a_second_python_reports_the_command_that_installs_the_same_packages(
     assert two.reported == [], "it is reported once"
 
 
-def test_kernelspecs_with_the_same_python_share_an_environment(volume: Volume) -> None:
+def test_kernelspecs_with_the_same_python_share_an_environment(
+    volume: Volume, tmp_path: Path
+) -> None:
     one = volume.hydrate()
-    folder = Path(volume.launch.argv[0]).parent
+    folder, linked = Path(volume.launch.argv[0]).parent, tmp_path / "linked"
     for name in ("python", "python3"):
         two = of(volume, folder / name, f"with {name}").hydrate()
         assert prefix_of(two) == prefix_of(one)
         assert one.intact()
+    linked.symlink_to(folder)
+    three = of(volume, linked / "python", "by a link").hydrate()
+    assert prefix_of(three) == prefix_of(one)
 
 
 def test_a_python_that_was_upgraded_in_place_keeps_its_environment(
