@@ -43,11 +43,11 @@ class Slot:
         """Whether the kernel needs its core no more: it waits for work or for the disk, or has ended."""
         if now >= self.until:
             return True
-        if not self._is_launched or _runs(self._process):
-            self._asleep_since = math.inf
+        if not self._is_launched:
             return False
-        self._asleep_since = min(self._asleep_since, now)
-        return self._process is None or now - self._asleep_since >= _LOOK_SECONDS / 2
+        state = _state(self._process)
+        self._asleep_since = math.inf if state == "R" else min(self._asleep_since, now)
+        return state in {None, "Z"} or now - self._asleep_since >= _LOOK_SECONDS / 2
 
 
 class Throttle:
@@ -95,14 +95,14 @@ def cores(share: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(own, 1)
 
 
-def _runs(process: int | None) -> bool:
-    """Whether a process runs or waits for a core; False where /proc does not say so."""
+def _state(process: int | None) -> str | None:
+    """Return the state of a process, `R` if it runs or waits for a core; None if it has ended or there is no /proc."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(errors="replace")
     except OSError:
-        return False
+        return None
     # The program's name stands before the state and may contain anything; proc(5).
-    return status.rpartition(")")[2].split()[0] == "R"
+    return status.rpartition(")")[2].split()[0]
 
 
 throttle = Throttle(cores())

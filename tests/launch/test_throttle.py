@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.launch import throttle as throttling
-from provisioner.launch.throttle import Throttle, cores
+from provisioner.launch.throttle import Slot, Throttle, cores
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 SOON = 60.0
@@ -71,6 +71,15 @@ def test_a_kernel_that_sleeps_holds_up_nobody() -> None:
             await asyncio.wait_for(throttle.slot(nothing), SOON)
 
     asyncio.run(run())
+
+
+def test_a_kernel_that_has_ended_needs_no_second_look() -> None:
+    """Else the third of several quick starts, one after the other, would wait."""
+    with running("sleep", "600") as process:
+        slot = Slot(until=1000.0)
+        slot.launched(process)
+        assert not slot.is_over(1.0)
+    assert slot.is_over(1.0)
 
 
 def test_a_launch_that_failed_holds_up_nobody() -> None:
