@@ -61,6 +61,12 @@ class Leases:
         if lease is None:
             raise held(record, leases.holder_of(self._root.layout.lease(volume_id)))
         try:
+            self._known(volume_id)
+        except VolumeHeld:
+            # Deleted a moment ago, with the lease's file, which was then made anew.
+            leases.remove(lease)
+            raise
+        try:
             self.require_nothing_left_behind(record, lease, 0.0, cancel)
         except BaseException:
             lease.abandon()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from provisioner.core.errors import DiskFull, RegistryUnusable, VolumeError
+from provisioner.core.errors import DiskFull, RegistryUnusable, VolumeError, VolumeHeld
 from provisioner.core.record import State
 from provisioner.pool.pool import Pool
 from provisioner.registry.registry import FILE_NAME
 from provisioner.settings.pool import VolumePool
+from provisioner.system import lease as leases
 from provisioner.system.lease import Purpose
 from tests.support.disks import SmallDisk
 from tests.support.pools import acquire, leftovers, raising_at, refusal
@@ -156,3 +159,20 @@ def test_on_a_full_disk_people_reach_their_files_and_new_volumes_are_refused_cle
     disk.drain()
     again.release(acquire(again, "new again", "k"))
     again.close()
+
+
+def test_a_volume_deleted_just_before_maintenance_takes_its_lease_leaves_no_lease_behind(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquired = acquire(pool)
+    pool.release(acquired)
+    take = leases.take
+
+    def deleted_first(*arguments: Any, **options: Any) -> leases.Lease | None:
+        monkeypatch.setattr(leases, "take", take)
+        Pool(pool.settings).delete(acquired.record.id)
+        return take(*arguments, **options)
+
+    monkeypatch.setattr(leases, "take", deleted_first)
+    assert "was deleted meanwhile" in refusal(VolumeHeld, lambda: pool.prune(acquired.record.id))
+    assert os.listdir(pool.root.layout.leases) == []
