@@ -14,7 +14,7 @@ from pathlib import Path
 from provisioner.pool.pool import Pool
 from provisioner.settings.pool import VolumePool
 
-SECONDS = 60 if os.environ.get("CI") else 15
+SECONDS = 120 if os.environ.get("CI") else 15
 
 SETTINGS = {
     "VolumePool": {
